@@ -1,0 +1,1 @@
+"""Who: users, organizations, groups, API keys and grants. Imports no other app."""

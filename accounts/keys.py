@@ -1,0 +1,82 @@
+"""API keys: `sg-`, 30 random base62 characters, and 6 more that are the base62 CRC32 of those 30.
+
+A look-up costs no query for a string that cannot be a key: the checksum tells. What is stored is an HMAC-SHA256 under
+a pepper that is not in the database; keys have 178 random bits, so no slow hash is needed. The newest pepper signs
+new keys, and all of them recognise old ones.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+import zlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from django.conf import settings
+from django.db import transaction
+
+from accounts.models import APIKey, Organization, User
+
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+PREFIX = "sg-"
+FORM = re.compile(r"sg-([0-9A-Za-z]{30})([0-9A-Za-z]{6})")
+
+
+def checksum(body: str) -> str:
+    """Return the six base62 characters of the CRC32 of BODY."""
+    number = zlib.crc32(body.encode("ascii"))
+    digits = ""
+    for _ in range(6):
+        number, digit = divmod(number, 62)
+        digits = ALPHABET[digit] + digits
+    return digits
+
+
+def generate() -> str:
+    """Return a new key in clear text."""
+    body = "".join(secrets.choice(ALPHABET) for _ in range(30))
+    return PREFIX + body + checksum(body)
+
+
+def well_formed(key: str) -> bool:
+    """Tell whether KEY could be one of ours: its form and checksum."""
+    match = FORM.fullmatch(key)
+    return match is not None and checksum(match[1]) == match[2]
+
+
+def digests(key: str) -> list[bytes]:
+    """Return the 32-byte digest of KEY under each pepper, newest first."""
+    data = key.encode("ascii")
+    return [hmac.digest(pepper.encode(), data, hashlib.sha256) for pepper in settings.KEY_PEPPERS]
+
+
+def mask(key: str) -> str:
+    """Return what may be shown of KEY: `sg-ab…wxyz`."""
+    return f"{key[:5]}…{key[-4:]}"
+
+
+@transaction.atomic
+def mint(
+    *,
+    user: User,
+    organization: Organization | None = None,
+    name: str = "default",
+    model_globs: Sequence[str] = (),
+    labels: Mapping[str, str] | None = None,
+    expires_at: datetime | None = None,
+) -> tuple[APIKey, str]:
+    """Make a key for USER and return its row and its clear text, which is nowhere else."""
+    key = generate()
+    row = APIKey.objects.create(
+        organization=organization or user.personal_organization,
+        user=user,
+        name=name,
+        display=mask(key),
+        digest=digests(key)[0],
+        pepper_version=len(settings.KEY_PEPPERS),
+        model_globs=list(model_globs),
+        labels=dict(labels or {}),
+        expires_at=expires_at,
+    )
+    return row, key

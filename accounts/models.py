@@ -1,0 +1,209 @@
+"""Users, organizations, groups, API keys, grants, and the version row that tells every process of a change.
+
+Invariants, kept by the database: an e-mail belongs to one user whatever its case; every user has at most one
+personal organization; a key belongs to exactly one organization and its digest is unique; a change of anything that
+decides who may call what bumps `Version` when its transaction commits (migration 0002, triggers).
+"""
+
+from datetime import datetime
+from typing import Any, ClassVar
+
+from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models.functions import Lower, Now
+from django.utils import timezone
+
+from accounts import subjects
+
+
+class UserManager(BaseUserManager["User"]):
+    """Make users by e-mail."""
+
+    def create_user(self, email: str, password: str | None = None, **fields: Any) -> "User":
+        """Make a user and its personal organization; no password means that it cannot sign in with one."""
+        user = self.model(email=email.strip().lower(), **fields)
+        user.set_password(password)
+        user.save(using=self._db)
+        organization = Organization.objects.create(name=user.email, personal_user=user)
+        Membership.objects.create(organization=organization, user=user, role=Membership.OWNER)
+        return user
+
+    def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> "User":
+        """Make an operator with every permission."""
+        return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """A person or a service, known by its e-mail."""
+
+    email = models.EmailField(max_length=254)
+    name = models.CharField(max_length=150, blank=True)
+    is_active = models.BooleanField(default=True)
+    is_staff = models.BooleanField("may use the admin", default=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects: ClassVar[UserManager] = UserManager()
+
+    USERNAME_FIELD = "email"
+    EMAIL_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+
+    class Meta:
+        constraints = [models.UniqueConstraint(Lower("email"), name="user_email_once")]
+
+    def __str__(self) -> str:
+        return self.email
+
+    @property
+    def personal_organization(self) -> "Organization":
+        """The organization that is this user's own."""
+        return self.personal
+
+    def clean(self) -> None:
+        self.email = self.email.strip().lower()
+
+
+class Organization(models.Model):
+    """Owns the wallet, the keys and the usage."""
+
+    name = models.CharField(max_length=254)
+    personal_user = models.OneToOneField(User, null=True, blank=True, on_delete=models.PROTECT, related_name="personal")
+    is_active = models.BooleanField(default=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    members = models.ManyToManyField(User, through="Membership", related_name="organizations")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Membership(models.Model):
+    """A user's place in an organization."""
+
+    OWNER, ADMIN, MEMBER = "owner", "admin", "member"
+    ROLES = [(OWNER, "owner"), (ADMIN, "admin"), (MEMBER, "member")]
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=16, choices=ROLES, default=MEMBER)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["organization", "user"], name="membership_once")]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.organization} ({self.role})"
+
+
+class Group(models.Model):
+    """Users that grants name together, as `group:NAME`."""
+
+    name = models.CharField(max_length=150, unique=True)
+    members = models.ManyToManyField(User, blank=True, related_name="aperture_groups")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Sourced(models.Model):
+    """A row that remembers what brought it.
+
+    An import disables only what a file brought; rows from the environment are made once and never enabled again by a
+    restart.
+    """
+
+    FILE, ENVIRONMENT, ADMIN, DEMO = "file", "environment", "admin", "demo"
+    SOURCES = (FILE, ENVIRONMENT, ADMIN, DEMO)
+
+    source = models.CharField(max_length=16, default=ADMIN, editable=False)
+    enabled = models.BooleanField(default=True)
+
+    class Meta:
+        abstract = True
+
+
+class KeyQuerySet(models.QuerySet["APIKey"]):
+    """Sets of keys."""
+
+    def live(self, now: datetime) -> "KeyQuerySet":
+        """The keys that would be accepted at this time, their owners' state apart."""
+        return self.filter(revoked_at=None).filter(models.Q(expires_at=None) | models.Q(expires_at__gt=now))
+
+
+class APIKey(models.Model):
+    """A caller's key: only its digest is kept (`accounts.keys` makes and reads them)."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="keys")
+    user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="keys", help_text="Whose grants it carries.")
+    name = models.CharField(max_length=150, default="default")
+    display = models.CharField(max_length=16, editable=False)
+    digest = models.BinaryField(max_length=32, unique=True, editable=False)
+    pepper_version = models.PositiveSmallIntegerField(default=1, editable=False)
+    labels = models.JSONField(default=dict, blank=True, help_text='For cost, such as {"project": "search"}.')
+    scopes = ArrayField(models.CharField(max_length=64), default=list, blank=True)
+    model_globs = ArrayField(
+        models.CharField(max_length=256), default=list, blank=True, help_text="Globs; empty means all that is granted."
+    )
+    ip_allowlist = ArrayField(
+        models.CharField(max_length=64), default=list, blank=True, help_text="Networks; empty means any address."
+    )
+    expires_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    encrypted_copy = models.BinaryField(null=True, editable=False)
+
+    objects = KeyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "API key"
+        verbose_name_plural = "API keys"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.display})"
+
+    def revoke(self, now: datetime) -> None:
+        """Refuse this key from now on, everywhere in under a second."""
+        self.revoked_at = now
+        self.save(update_fields=["revoked_at"])
+
+
+class Grant(Sourced):
+    """Who may call what. Additive, and nothing is allowed without one."""
+
+    ADMIN, USER = "admin", "user"
+    ROLES = [("", "none"), (USER, "user"), (ADMIN, "admin")]
+
+    name = models.CharField(max_length=150, blank=True)
+    subjects = ArrayField(
+        models.CharField(max_length=254, validators=[subjects.validate]),
+        help_text="everyone, user:EMAIL, group:NAME, tag:LABEL or key:ID, separated by commas.",
+    )
+    role = models.CharField(max_length=16, choices=ROLES, blank=True, default="")
+    model_globs = ArrayField(
+        models.CharField(max_length=256),
+        default=list,
+        blank=True,
+        help_text="Globs of public ids or provider/id: * is one segment, ** is any number.",
+    )
+    quotas = ArrayField(models.CharField(max_length=150), default=list, blank=True)
+    hooks = models.JSONField(default=list, blank=True)
+    add_headers = models.JSONField(default=dict, blank=True)
+
+    def __str__(self) -> str:
+        return self.name or f"{', '.join(self.subjects)} → {self.role or 'no role'} {', '.join(self.model_globs)}"
+
+
+class Version(models.Model):
+    """One row. `catalog` counts changes of what can be called, `keys` those of who calls. Triggers write it."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    catalog = models.BigIntegerField(default=0)
+    keys = models.BigIntegerField(default=0)
+    changed_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="version_one_row")]
+
+    def __str__(self) -> str:
+        return f"catalog {self.catalog}, keys {self.keys}"

@@ -1,0 +1,30 @@
+"""The subjects of a grant, and which of them a caller is. Pure.
+
+A subject is one of `everyone`, `user:EMAIL`, `group:NAME`, `tag:LABEL` (a key's label, as `name` or `name=value`) and
+`key:ID`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from django.core.exceptions import ValidationError
+
+EVERYONE = "everyone"
+FORM = re.compile(r"everyone|(?:user|group|tag|key):\S.*")
+
+
+def validate(subject: str) -> None:
+    """Raise ValidationError unless this is a subject."""
+    if not FORM.fullmatch(subject):
+        raise ValidationError(
+            f"{subject!r} is not a subject: write everyone, user:EMAIL, group:NAME, tag:LABEL or key:ID."
+        )
+
+
+def of_caller(*, email: str, groups: Iterable[str], labels: Mapping[str, str], key_id: int) -> frozenset[str]:
+    """Return every subject that this caller is."""
+    own = {EVERYONE, f"user:{email.lower()}", f"key:{key_id}"}
+    own.update(f"group:{name}" for name in groups)
+    for name, value in labels.items():
+        own.update((f"tag:{name}", f"tag:{name}={value}"))
+    return frozenset(own)

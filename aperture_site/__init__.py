@@ -1,0 +1,1 @@
+"""Wiring: settings, the ASGI application, the servers and their supervision. No business rules live here."""

@@ -1,0 +1,85 @@
+"""Read settings from the environment, and fail loudly with the variable's name.
+
+Invariant: every variable that the product reads is read through this module, so `READ` lists them all; a test
+compares that list with docs/configuration.md.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+READ: set[str] = set()
+
+TRUE = {"1", "true", "yes", "on"}
+FALSE = {"0", "false", "no", "off"}
+
+
+class SettingError(ValueError):
+    """A variable holds a value that cannot be used; the message names the variable and says what to write."""
+
+    def __init__(self, name: str, value: str, expected: str) -> None:
+        super().__init__(f"{name}={value!r} is not valid: {expected}.")
+
+
+def text(name: str, default: str = "") -> str:
+    """Return the variable's text, stripped; an empty variable counts as absent."""
+    READ.add(name)
+    return os.environ.get(name, "").strip() or default
+
+
+def flag(name: str, default: bool = False) -> bool:
+    """Return a yes-or-no variable."""
+    value = text(name).lower()
+    if not value:
+        return default
+    if value not in TRUE | FALSE:
+        raise SettingError(name, value, "write 1 or 0")
+    return value in TRUE
+
+
+def integer(name: str, default: int, *, at_least: int = 0, at_most: int = 2**63 - 1) -> int:
+    """Return a whole number within its bounds."""
+    value = text(name)
+    if not value:
+        return default
+    try:
+        number = int(value)
+    except ValueError:
+        raise SettingError(name, value, "write a whole number") from None
+    if not at_least <= number <= at_most:
+        raise SettingError(name, value, f"write a whole number from {at_least} to {at_most}")
+    return number
+
+
+def seconds(name: str, default: float, *, at_least: float = 0.0, at_most: float = 86_400.0) -> float:
+    """Return a duration in seconds within its bounds."""
+    value = text(name)
+    if not value:
+        return default
+    try:
+        number = float(value)
+    except ValueError:
+        raise SettingError(name, value, "write a number of seconds") from None
+    if not at_least <= number <= at_most:
+        raise SettingError(name, value, f"write a number of seconds from {at_least:g} to {at_most:g}")
+    return number
+
+
+def choice(name: str, default: str, options: Sequence[str]) -> str:
+    """Return one of a few words."""
+    value = text(name, default)
+    if value not in options:
+        raise SettingError(name, value, "write one of " + ", ".join(options))
+    return value
+
+
+def words(name: str, default: Sequence[str] = ()) -> list[str]:
+    """Return a comma-separated list, without empty parts."""
+    value = text(name)
+    return [word.strip() for word in value.split(",") if word.strip()] if value else list(default)
+
+
+def folder(name: str, default: Path) -> Path:
+    """Return an absolute path; it need not exist."""
+    value = text(name)
+    return Path(value).expanduser().resolve() if value else default

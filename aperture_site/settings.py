@@ -1,0 +1,163 @@
+"""Every setting, in one place; each value comes from the environment through `env`.
+
+Given no DATABASE_URL and REDIS_URL, the addresses are those of the engines that `aperture_site.engines` runs under
+APERTURE_DATA_DIR. Secrets come from the environment or are made once in that folder.
+"""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from aperture_site import addresses, env, secret_files
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DATA_DIR = env.folder("APERTURE_DATA_DIR", BASE_DIR / "var")
+
+# --- Secrets: three, and different -----------------------------------------------------------------------------------
+SECRET_KEY = secret_files.value("APERTURE_SECRET_KEY", DATA_DIR)
+# The newest first: it signs new keys, all of them recognise old ones.
+KEY_PEPPERS = secret_files.values("APERTURE_KEY_PEPPER", DATA_DIR)
+# The newest first: it encrypts, all of them decrypt.
+ENCRYPTION_KEYS = secret_files.values("APERTURE_ENCRYPTION_KEY", DATA_DIR)
+
+# --- The installation -------------------------------------------------------------------------------------------------
+DEBUG = env.flag("APERTURE_DEBUG")
+MODE = env.choice("APERTURE_MODE", "team", ["team", "resale"])
+REGION = env.text("APERTURE_REGION", "local")
+HOST = env.text("APERTURE_HOST", "127.0.0.1")
+PORT = env.integer("APERTURE_PORT", 8000, at_least=0, at_most=65_535)
+PUBLIC_URL = env.text("APERTURE_PUBLIC_URL", addresses.local_url(HOST, PORT)).rstrip("/")
+TRUSTED_PROXIES = env.words("APERTURE_TRUSTED_PROXIES")
+DRAIN_S = env.seconds("APERTURE_DRAIN_SECONDS", 30)
+KEY_REVEAL = env.flag("APERTURE_KEY_REVEAL")
+DEMO = env.flag("APERTURE_DEMO", default=True)
+# Where an operator's provider may live: anywhere (allow), on no private network (forbid), or in listed networks.
+PRIVATE_UPSTREAMS = env.words("APERTURE_PRIVATE_UPSTREAMS", ["allow"])
+
+# --- Bounds of a request ----------------------------------------------------------------------------------------------
+MAX_BODY_BYTES = env.integer("APERTURE_MAX_BODY", 32 * 1024 * 1024, at_least=1024)
+MAX_HEADER_BYTES = 32 * 1024
+RECEIVE_TIMEOUT_S = env.seconds("APERTURE_RECEIVE_TIMEOUT_SECONDS", 60, at_least=0.1)
+CONNECT_TIMEOUT_S = env.seconds("APERTURE_CONNECT_TIMEOUT_SECONDS", 10, at_least=0.1)
+FIRST_BYTE_TIMEOUT_S = env.seconds("APERTURE_FIRST_BYTE_TIMEOUT_SECONDS", 120, at_least=0.1)
+IDLE_TIMEOUT_S = env.seconds("APERTURE_IDLE_TIMEOUT_SECONDS", 120, at_least=0.1)
+KEEP_ALIVE_S = env.seconds("APERTURE_KEEP_ALIVE_SECONDS", 15, at_least=0.1)
+MAX_ANSWER_BYTES = env.integer("APERTURE_MAX_ANSWER", 64 * 1024 * 1024, at_least=1024)
+SETTLE_TIMEOUT_S = env.seconds("APERTURE_SETTLE_TIMEOUT_SECONDS", 10, at_least=0.1)
+
+# --- Engines ----------------------------------------------------------------------------------------------------------
+DATABASE_URL = env.text("DATABASE_URL") or addresses.embedded_database(DATA_DIR)
+REDIS_URL = env.text("REDIS_URL") or addresses.embedded_redis(DATA_DIR)
+EMBEDDED_DATABASE = not env.text("DATABASE_URL")
+EMBEDDED_REDIS = not env.text("REDIS_URL")
+DATABASES = {"default": addresses.django_database(DATABASE_URL)}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+CELERY_BROKER_URL = addresses.celery_broker(REDIS_URL)
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TIMEZONE = "UTC"
+
+CHANNEL_LAYERS = {
+    "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}},
+}
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+
+# --- Django -----------------------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "channels",
+    "rest_framework",
+    "accounts",
+    "catalog",
+    "billing",
+    "gateway",
+    "aperture_site",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "aperture_site.urls"
+ASGI_APPLICATION = "aperture_site.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "aperture_site" / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+AUTH_USER_MODEL = "accounts.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_I18N = True
+USE_TZ = True
+
+# Hosts and origins come from the public address alone; the local names are for the machine itself.
+ALLOWED_HOSTS = sorted({urlsplit(PUBLIC_URL).hostname or "localhost", "localhost", "127.0.0.1", "[::1]"})
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
+SESSION_COOKIE_HTTPONLY = True
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+STATIC_URL = "static/"
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = False
+
+# --- Mail -------------------------------------------------------------------------------------------------------------
+EMAIL_HOST = env.text("APERTURE_MAIL_HOST")
+EMAIL_PORT = env.integer("APERTURE_MAIL_PORT", 587, at_least=1, at_most=65_535)
+EMAIL_HOST_USER = env.text("APERTURE_MAIL_USER")
+EMAIL_HOST_PASSWORD = env.text("APERTURE_MAIL_PASSWORD")
+EMAIL_USE_TLS = env.flag("APERTURE_MAIL_TLS", default=True)
+DEFAULT_FROM_EMAIL = env.text("APERTURE_MAIL_FROM", "aperture@localhost")
+MAIL_CONFIGURED = bool(EMAIL_HOST)
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if MAIL_CONFIGURED else 'console'}.EmailBackend"
+
+# --- Logging ----------------------------------------------------------------------------------------------------------
+LOG_LEVEL = env.choice("APERTURE_LOG_LEVEL", "INFO", ["DEBUG", "INFO", "WARNING", "ERROR"])
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    "loggers": {"httpx": {"level": "WARNING"}, "asyncio": {"level": "WARNING"}},
+}
+
+UNFOLD = {
+    "SITE_TITLE": "Aperture",
+    "SITE_HEADER": "Aperture",
+    "SITE_SUBHEADER": "AI gateway and billing",
+    "SITE_SYMBOL": "hub",
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+}

@@ -1,0 +1,1 @@
+"""What: providers and their credentials, models, aliases, targets and prices."""
