@@ -34,7 +34,7 @@ def seal(secret: str, purpose: str) -> bytes:
 def unseal(ciphertext: bytes, purpose: str) -> str:
     """Return the secret, or raise UnreadableSecret."""
     try:
-        bound, _, secret = box().decrypt(bytes(ciphertext)).partition(SEPARATOR)
+        bound, _, secret = box().decrypt(ciphertext).partition(SEPARATOR)
     except InvalidToken:
         raise UnreadableSecret("The ciphertext does not open with any of the encryption keys.") from None
     if not secrets.compare_digest(bound, purpose.encode()):
@@ -74,4 +74,4 @@ def store(provider: Provider, secret: str, *, name: str = "default", source: str
 
 def open_credential(row: Credential) -> str:
     """Return a credential's secret, or raise UnreadableSecret."""
-    return unseal(row.encrypted, purpose(row.provider_id, row.name, row.host))
+    return unseal(bytes(row.encrypted), purpose(row.provider_id, row.name, row.host))
