@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -129,7 +130,7 @@ def test_a_killed_postmaster_is_replaced_only_when_its_sessions_are_gone(
 ) -> None:
     monkeypatch.setattr("aperture_site.engines.ORPHAN_PATIENCE_S", 0.5)
     with Engines(data_dir).running() as engines:
-        with psycopg.connect(addresses.embedded_database(data_dir)) as session:
+        with closing(psycopg.connect(addresses.embedded_database(data_dir))) as session:
             # A session that burns the processor does not notice by itself that its postmaster died.
             session.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 100000000000)")
             orphan = session.info.backend_pid
