@@ -67,5 +67,6 @@ def celery_broker(url: str) -> str:
 
 def local_url(host: str, port: int) -> str:
     """Return the address to print for a server on this machine; a wildcard address is reached as localhost."""
-    wildcard = host in ("0.0.0.0", "::")  # noqa: S104
-    return f"http://{'localhost' if wildcard else host}:{port}"
+    wildcard = host in ("", "0.0.0.0", "::")  # noqa: S104
+    shown = "localhost" if wildcard else f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}"

@@ -43,6 +43,7 @@ class Engines:
         self.run_dir = data_dir / "run"
         self.sockets = addresses.socket_dir(data_dir)
         self.processes = {name: Process(name, data_dir) for name in names}
+        self.reviving: dict[str, _Wait] = {}
 
     @contextmanager
     def running(self) -> Iterator["Engines"]:
@@ -73,16 +74,28 @@ class Engines:
             time.sleep(POLL_S)
 
     def check(self) -> list[str]:
-        """Return the names of the engines that do not run, and keep the logs of all within bounds."""
-        for process in self.processes.values():
-            process.trim_log()
+        """Return the names of the engines that do not run."""
         return [name for name, process in self.processes.items() if process.state() is not State.RUNNING]
 
     def revive(self) -> list[str]:
-        """Start again what died, without waiting until it is ready; return the names of what was found dead."""
-        died = self.check()
-        for name in died:
-            self._start(name)
+        """Take the next step in starting again what died, without waiting; return the names of what newly died.
+
+        To be called about once a second; it also keeps the logs within bounds.
+        """
+        died = []
+        for name, process in self.processes.items():
+            process.trim_log()
+            if process.state() is State.RUNNING:
+                self.reviving.pop(name, None)
+                continue
+            if name not in self.reviving:
+                died.append(name)
+                self.reviving[name] = _Wait(TITLES[name], process)
+            try:
+                self._advance(name, self.reviving[name])
+            except EngineError as error:
+                logger.error("%s", error)
+                self.reviving[name] = _Wait(TITLES[name], process)
         return died
 
     def stop(self) -> None:
