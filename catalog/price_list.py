@@ -32,6 +32,7 @@ PARTS = {
     "web_search": "web_searches_kcount",
 }
 CHILD_TIMEOUT_S = 60
+NANOS = 1_000_000_000
 
 
 class PriceListError(RuntimeError):
@@ -72,7 +73,7 @@ def load(name: str, ids: Iterable[str], day: date) -> PriceList:
     """Return the price list called NAME on this day, empty where the data has none; IDS are matched against it."""
     request = msgspec.json.encode(Request(name=name, ids=sorted(set(ids)), day=day))
     try:
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [sys.executable, "-m", "catalog.price_list"],
             input=request,
             capture_output=True,
@@ -88,7 +89,12 @@ def load(name: str, ids: Iterable[str], day: date) -> PriceList:
 
 def nanos(dollars: Decimal) -> int:
     """Return dollars as nano-dollars, rounded up where that is lossy."""
-    return int((dollars * 1_000_000_000).to_integral_value(rounding=ROUND_CEILING))
+    return int((dollars * NANOS).to_integral_value(rounding=ROUND_CEILING))
+
+
+def scaled(rates: Mapping[str, int], factor: Decimal) -> dict[str, int]:
+    """Return rates times a factor, rounded up."""
+    return {part: int((rate * factor).to_integral_value(rounding=ROUND_CEILING)) for part, rate in rates.items()}
 
 
 def rates_of(prices: Iterable[Mapping[str, Any]], *, embedding: bool = False) -> dict[str, int]:

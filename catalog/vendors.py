@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vendor:
-    """One vendor. `chat` and `embeddings` match whole ids of the price list; `public` makes a public id of one."""
+    """One vendor. `chat` and `embeddings` match whole ids of the price list; `preference` is what its provider gets."""
 
     slug: str
     name: str
@@ -28,6 +28,7 @@ class Vendor:
     chat: str = ""
     embeddings: str = ""
     preference: int = 0
+    context_known: bool = False
 
     def kind(self, upstream_id: str) -> str | None:
         """Return `chat` or `embedding` for an id of the price list that is offered, None for one that is not."""
@@ -113,7 +114,9 @@ VENDORS = (
             r"/(?!.*(-\d{4}|-\d\d-\d\d|audio|image|embed|guard|safety|banana|omni|codex|deep-research|realtime|search|"
             r"-exp|turbo-instruct))[a-z0-9.-]+"
         ),
+        # The vendors themselves come first, and an entry without a context size is of a model that has left.
         preference=-1,
+        context_known=True,
     ),
     Vendor(
         slug="mistral",
