@@ -16,7 +16,8 @@ from gateway.asgi import lifecycle  # noqa: E402
 __all__ = ["application", "lifecycle"]
 
 # HEAD / is the gateway's, every other request of / is Django's.
-API = r"^(?:v1|api/v1|v1beta|demo)(?:/|$)|^(?:health|targets|auth/me)$"
+# (Django matches a pattern that ends with `$` as a whole, so this one does not.)
+API = r"^(?:(?:v1|api/v1|v1beta|demo)(?:/|$)|(?:health|targets|auth/me)$)"
 
 
 async def root(scope, receive, send) -> None:  # type: ignore[no-untyped-def]

@@ -156,10 +156,11 @@ async def whole(runtime: Runtime, exchange: Exchange, call: Call, response: aioh
     exchange.settling()
     await settle(runtime, exchange, call, charged, None)
     headers = answer_headers(call, response)
+    body = openai_chat.rename(data, openai_chat.encode(call.request.model))
     headers.append((b"x-aperture-cost", settlement.cost_header(charged)))
+    headers.append((b"content-length", b"%d" % len(body)))
     exchange.answered = True
     await exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
-    body = openai_chat.rename(data, openai_chat.encode(call.request.model))
     await exchange.send({"type": "http.response.body", "body": body})
 
 
