@@ -64,7 +64,7 @@ def decoded(content: str | bytes) -> str:
         try:
             content = content.decode("utf-8")
         except UnicodeDecodeError as error:
-            line = content.count(b"\n", 0, error.start) + 1
+            line = error.object.count(b"\n", 0, error.start) + 1
             raise Unreadable(f"The document is not UTF-8 text (byte {error.start}).", line, 1) from None
     return content.removeprefix("\ufeff")
 
@@ -147,28 +147,28 @@ def located(text: str) -> tuple[dict[Path, tuple[int, int]], list[Problem]]:
     # For each open bracket: the keys read so far, or None in a list.
     open_keys: list[set[str] | None] = []
     key_comes = False
-    for token, line, column in tokens(text):
+    for word, line, column in tokens(text):
         keys = open_keys[-1] if open_keys else None
-        if token in ("}", "]"):
+        if word in ("}", "]"):
             open_keys.pop()
             stack.pop()
             key_comes = False
-        elif token == ",":
+        elif word == ",":
             key_comes = keys is not None
             if isinstance(stack[-1], int):
                 stack[-1] += 1
         elif keys is not None and key_comes:
-            stack[-1] = key = json.loads(token)
+            stack[-1] = key = json.loads(word)
             if key in keys:
                 problems.append(duplicate(tuple(stack), line, column))
             keys.add(key)
             positions[tuple(stack)] = line, column
             key_comes = False
-        elif token != ":":
+        elif word != ":":
             if keys is None:
                 positions[tuple(stack)] = line, column
-            if token in ("{", "["):
-                key_comes = token == "{"
+            if word in ("{", "["):
+                key_comes = word == "{"
                 open_keys.append(set() if key_comes else None)
                 stack.append("" if key_comes else 0)
         if len(positions) > VALUES_MAX:
@@ -179,7 +179,11 @@ def located(text: str) -> tuple[dict[Path, tuple[int, int]], list[Problem]]:
 def duplicate(path: Path, line: int, column: int) -> Problem:
     """Return the warning about a key that is written twice."""
     return Problem(
-        location(path), f'duplicate config key "{path[-1]}": the last one counts', severity=WARNING, line=line, column=column
+        location(path),
+        f'duplicate config key "{path[-1]}": the last one counts',
+        severity=WARNING,
+        line=line,
+        column=column,
     )
 
 
@@ -215,8 +219,7 @@ def bound_depth(text: str) -> None:
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-        if depth > DEPTH_MAX:
-            mark = event.start_mark
+        if depth > DEPTH_MAX and (mark := event.start_mark):
             raise Unreadable(f"Nested deeper than {DEPTH_MAX} levels.", mark.line + 1, mark.column + 1)
 
 

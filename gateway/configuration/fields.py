@@ -5,6 +5,7 @@ document's is wrong, the default, with a problem noted. `${NAME}` in a text is r
 caller gave; `$${NAME}` stands for itself.
 """
 
+import json
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -16,14 +17,24 @@ MACRO = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)\}")
 HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*:[ \t]*([^\r\n\0]*)")
 INTEGER_MAX = 2**31 - 1
 SHOWN_CHARACTERS = 80
-NAMES = {str: "text", bool: "true or false", int: "a whole number", float: "a number", list: "a list", dict: "an object"}
+NAMES = {
+    str: "text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+}
 
 
 class Fields:
     """The problems of one document, and readers that add to them."""
 
     def __init__(
-        self, positions: Mapping[Path, tuple[int, int]], environment: Mapping[str, str], problems: Iterable[Problem] = ()
+        self,
+        positions: Mapping[Path, tuple[int, int]],
+        environment: Mapping[str, str],
+        problems: Iterable[Problem] = (),
     ) -> None:
         self.positions = positions
         self.environment = environment
@@ -53,7 +64,9 @@ class Fields:
         scalar = isinstance(value, str | int | float) and not secret
         self.note(path, f"must be {NAMES[expected]}, {found}", value if scalar else "")
 
-    def unknown_keys(self, data: Mapping[str, Any], path: Path, known: Collection[str], later: Collection[str] = ()) -> None:
+    def unknown_keys(
+        self, data: Mapping[str, Any], path: Path, known: Collection[str], later: Collection[str] = ()
+    ) -> None:
         """Warn of keys that mean nothing here, and of those that a later version may read."""
         for key in data:
             if key in later:
@@ -107,7 +120,9 @@ class Fields:
 
         text = MACRO.sub(substituted, value)
         if missing:
-            self.note(path, f"unsubstituted macros: [{', '.join(missing)}]; set them in the environment, or write $${{…}}")
+            self.note(
+                path, f"unsubstituted macros: [{', '.join(missing)}]; set them in the environment, or write $${{…}}"
+            )
         elif len(text) > longest:
             self.note(path, f"has {len(text)} characters; at most {longest} are kept")
         elif "\0" in text or not encodable(text):
@@ -149,7 +164,9 @@ class Fields:
         self.mistyped((*path, key), value, bool)
         return default
 
-    def integer(self, data: Mapping[str, Any], path: Path, key: str, *, default: int | None = None, least: int = 0) -> Any:
+    def integer(
+        self, data: Mapping[str, Any], path: Path, key: str, *, default: int | None = None, least: int = 0
+    ) -> Any:
         """Return a whole number of 32 bits, at least LEAST; absent or null means the default."""
         value = data.get(key)
         if value is None:
@@ -190,6 +207,16 @@ class Fields:
             else:
                 found[match[1]] = match[2].rstrip()
         return found
+
+    def plain(self, value: dict[str, Any], path: Path) -> dict[str, Any]:
+        """Return an object that is kept as it stands, or an empty one if the database could not hold it."""
+        try:
+            if "\\u0000" not in json.dumps(value, allow_nan=False) and encodable(json.dumps(value, ensure_ascii=False)):
+                return value
+        except (TypeError, ValueError):
+            pass
+        self.note(path, "holds a value that cannot be stored as JSON")
+        return {}
 
     def each(self, data: Mapping[str, Any], path: Path, read: Callable[[str, Path, dict[str, Any]], None]) -> None:
         """Call READ with each key, its path and its object."""

@@ -110,7 +110,10 @@ def read_capability(read: Fields, path: Path, data: dict[str, Any], subjects: li
         if name and name not in quotas:
             quotas.append(name)
             read.warn(here, "spending limits are not enforced by this version; the name is kept")
-    hooks = [entry for _, entry in read.objects(read.items(data, path, "send_hooks"), (*path, "send_hooks"))]
+    hooks = [
+        read.plain(entry, place)
+        for place, entry in read.objects(read.items(data, path, "send_hooks"), (*path, "send_hooks"))
+    ]
     if hooks:
         read.warn((*path, "send_hooks"), "hooks are not called by this version; they are kept")
     return {

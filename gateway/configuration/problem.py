@@ -3,9 +3,9 @@
 Invariant: a problem never carries a secret, neither in its message nor in its value.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from collections.abc import Iterable
 
 ERROR, WARNING = "error", "warning"
 PLAIN_KEY_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")

@@ -157,7 +157,8 @@ def read_base_url(read: Fields, data: dict[str, Any], path: Path) -> str:
         usable = False
     if text and (not usable or any(character.isspace() for character in text)):
         read.note(here, "must be an address such as https://api.openai.com")
-    elif text and (parts.username is not None or parts.query or parts.fragment):
+        return ""
+    if text and (parts.username is not None or parts.query or parts.fragment):
         read.note(here, "must hold no user name, query or fragment; a key belongs in apikey")
     return text
 
@@ -226,9 +227,7 @@ def read_model(read: Fields, public_id: str, path: Path, data: dict[str, Any]) -
     if not 0 < len(public_id) <= NAME_LENGTH_MAX or "\0" in public_id or public_id != public_id.strip():
         read.note(path, f"a model's id has 1 to {NAME_LENGTH_MAX} characters and no space around it")
     longest = {"name": 150, "owner": 100, "best_for": 200, "description": 10_000}
-    columns: dict[str, Any] = {
-        key: read.text(data, path, key, longest=longest[key]) for key in longest if key in data
-    }
+    columns: dict[str, Any] = {key: read.text(data, path, key, longest=longest[key]) for key in longest if key in data}
     if "kind" in data:
         columns["kind"] = read.choice(data, path, "kind", [kind for kind, _ in Model.KINDS], Model.CHAT)
     for key in ("context_tokens", "output_tokens_max"):
@@ -284,7 +283,7 @@ def read_price(read: Fields, data: dict[str, Any], path: Path) -> dict[str, Any]
         return None
     entry, here = read.mapping(data, path, "price"), (*path, "price")
     read.unknown_keys(entry, here, (*Price.PARTS, "source"))
-    price: dict[str, Any] = {part: None for part in Price.PARTS}
+    price: dict[str, Any] = dict.fromkeys(Price.PARTS)
     for part in Price.PARTS:
         if entry.get(part) is not None:
             price[part] = read_nanos(read, entry[part], (*here, part))
@@ -306,5 +305,3 @@ def read_nanos(read: Fields, value: Any, path: Path) -> int:
             return int(nanos)
     read.note(path, 'must be dollars such as "1.25", not negative, with at most 9 decimals', value)
     return 0
-
-
