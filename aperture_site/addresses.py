@@ -70,3 +70,9 @@ def local_url(host: str, port: int) -> str:
     wildcard = host in ("", "0.0.0.0", "::")  # noqa: S104
     shown = "localhost" if wildcard else f"[{host}]" if ":" in host else host
     return f"http://{shown}:{port}"
+
+
+def loopback_url(host: str, port: int) -> str:
+    """Return the address under which a server on HOST is reached from its own machine, without a look-up of names."""
+    own = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{own}]:{port}" if ":" in own else f"http://{own}:{port}"
