@@ -43,6 +43,8 @@ PRIVATE_UPSTREAMS = env.words("APERTURE_PRIVATE_UPSTREAMS", ["allow"])
 MAX_BODY_BYTES = env.integer("APERTURE_MAX_BODY", 32 * 1024 * 1024, at_least=1024)
 MAX_HEADER_BYTES = 32 * 1024
 RECEIVE_TIMEOUT_S = env.seconds("APERTURE_RECEIVE_TIMEOUT_SECONDS", 60, at_least=0.1)
+# How long a client may leave a waiting answer unread, byte for byte, before its connection is closed.
+WRITE_TIMEOUT_S = env.seconds("APERTURE_WRITE_TIMEOUT_SECONDS", 120, at_least=0.1)
 CONNECT_TIMEOUT_S = env.seconds("APERTURE_CONNECT_TIMEOUT_SECONDS", 10, at_least=0.1)
 FIRST_BYTE_TIMEOUT_S = env.seconds("APERTURE_FIRST_BYTE_TIMEOUT_SECONDS", 120, at_least=0.1)
 IDLE_TIMEOUT_S = env.seconds("APERTURE_IDLE_TIMEOUT_SECONDS", 120, at_least=0.1)
