@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import kombu
 import psycopg
 import pytest
 import redis
@@ -82,6 +83,18 @@ def test_a_fresh_folder_becomes_a_database_and_a_second_start_finds_it_again(dat
     with Engines(data_dir).running():
         assert time.monotonic() - began < 1.5
         assert query(data_dir, "SELECT number FROM kept") == 7
+
+
+def test_a_folder_with_spaces_and_percent_signs_works_for_every_client(tmp_path: Path) -> None:
+    data_dir = tmp_path / "a b%20c"
+    with Engines(data_dir).running():
+        assert query(data_dir, "SELECT 1") == 1
+        url = addresses.embedded_redis(data_dir)
+        with closing(redis.Redis.from_url(url)) as client:
+            assert client.ping()
+        with kombu.Connection(addresses.celery_broker(url)) as broker:
+            broker.ensure_connection(max_retries=1, timeout=5)
+            assert broker.connected
 
 
 def test_the_engines_take_over_no_parent_and_show_no_password(data_dir: Path) -> None:
