@@ -237,6 +237,15 @@ def test_an_engine_that_cannot_start_says_why(data_dir: Path) -> None:
         Engines(data_dir, ["postgres"]).ensure()
 
 
+def test_a_start_that_the_system_forbids_says_what_to_do(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted", "/somewhere")
+
+    monkeypatch.setattr(account.Account, "own", forbid)
+    with pytest.raises(EngineError, match=r"not permitted: '/somewhere'; start as the user that owns .*DATABASE_URL"):
+        Engines(data_dir).ensure()
+
+
 def test_where_no_wheel_exists_one_sentence_says_what_to_set(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres, "PACKAGE", "no_such_package")
     with (
