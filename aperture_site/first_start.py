@@ -26,9 +26,9 @@ def run(stdout: TextIO, address: str, loopback: str) -> None:
         signing_in = make_admin(address)
         make_first_grant()
         demo = bring_up_demo(address, loopback)
-    write_section(stdout, "The first sign-in (shown once):", signing_in)
-    write_section(stdout, "A demo key (shown once), and a request that works when pasted:", demo)
-    write_section(stdout, "Providers from the environment:", make_environment_providers())
+    write_section(stdout, "The first sign-in (shown once)", signing_in)
+    write_section(stdout, "A demo key (shown once), and a request that works when pasted", demo)
+    write_section(stdout, "Providers from the environment", make_environment_providers())
 
 
 def make_admin(address: str) -> Lines:
@@ -163,7 +163,7 @@ def write_section(stdout: TextIO, title: str, lines: Iterable[tuple[str, str]]) 
     if not shown:
         return
     width = max(len(name) for name, _ in shown) + 2
-    stdout.write(f"\n{title}\n\n")
+    stdout.write(f"{title}\n\n")
     for name, value in shown:
         stdout.write(f"  {name.ljust(width)}{value}\n" if name else f"\n  {value}\n")
     stdout.write("\n")

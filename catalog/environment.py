@@ -25,23 +25,25 @@ def make_providers(keys: Mapping[str, Mapping[str, str]]) -> dict[str, Seeded]:
     given = {slug: named for slug, named in keys.items() if named}
     if not given:
         return {}
+    existing = {
+        provider.slug: provider for provider in Provider.objects.filter(slug__in=given).prefetch_related("credentials")
+    }
     made = {}
     for vendor in vendors.VENDORS:
-        if vendor.slug in given:
-            seeded = _make_provider(vendor, given[vendor.slug])
+        provider = existing.get(vendor.slug)
+        named = given.get(vendor.slug, {})
+        if provider is None and named:
+            seeded = _make_provider(vendor, named)
             if seeded:
                 made[vendor.slug] = seeded
+        elif provider and provider.source == Provider.ENVIRONMENT and at_home(provider, vendor):
+            _store(provider, named)
     return made
 
 
 @transaction.atomic
 def _make_provider(vendor: Vendor, named: Mapping[str, str]) -> Seeded | None:
-    """Make one vendor's provider with its models, or bring its credentials up to date; None where none was made."""
-    provider = Provider.objects.filter(slug=vendor.slug).first()
-    if provider:
-        if provider.source == Provider.ENVIRONMENT and urlsplit(provider.base_url).hostname in vendor.hosts:
-            _store(provider, named)
-        return None
+    """Make a vendor's provider with its models; None where it was made before and then deleted."""
     if not first_time(f"provider:{vendor.slug}"):
         return None
     provider = Provider.objects.create(
@@ -59,12 +61,22 @@ def _make_provider(vendor: Vendor, named: Mapping[str, str]) -> Seeded | None:
 
 
 def _store(provider: Provider, named: Mapping[str, str]) -> None:
-    existing = {row.name: row for row in Credential.objects.filter(provider=provider)}
+    """Store the keys that are new or changed, where the operator has not said otherwise."""
+    existing = {row.name: row for row in provider.credentials.all()}
     for name, secret in named.items():
         row = existing.get(name)
-        ours = row is not None and row.enabled and row.source == Credential.ENVIRONMENT
-        if ours or (row is None and first_time(f"credential:{provider.slug}:{name}")):
+        if row is None:
+            wanted = first_time(f"credential:{provider.slug}:{name}")
+        else:
+            same = row.host == provider.host and row.fingerprint == credentials.fingerprint(secret)
+            wanted = row.enabled and row.source == Credential.ENVIRONMENT and not same
+        if wanted:
             credentials.store(provider, secret, name=name, source=Credential.ENVIRONMENT)
+
+
+def at_home(provider: Provider, vendor: Vendor) -> bool:
+    """Tell whether a provider still has an address of its vendor's."""
+    return urlsplit(provider.base_url).hostname in vendor.hosts
 
 
 def first_time(name: str) -> bool:

@@ -95,10 +95,13 @@ def test_grants_that_are_there_already_are_not_widened() -> None:
 def test_a_second_start_prints_nothing_writes_nothing_and_is_quick(
     django_assert_max_num_queries: DjangoAssertNumQueries,
 ) -> None:
+    # The flush after another test may have taken the row.
+    Version.objects.get_or_create(pk=1)
     start()
     before = Version.objects.get()
+    assert before.catalog > 0
     began = time.perf_counter()
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(10):
         assert start() == ""
     assert time.perf_counter() - began < 0.1
     after = Version.objects.get()
