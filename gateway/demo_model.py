@@ -63,7 +63,7 @@ def answer(request: Mapping[str, Any]) -> Answer:
     tool = None if last["role"] in ("tool", "function") else chosen_tool(request)
     if tool:
         schema = tool.get("parameters") or {"type": "object", "properties": {}}
-        text, reason = encoded(example(schema, asked, "tools")), "tool_calls"
+        text, reason = example(schema, asked, "tools"), "tool_calls"
     else:
         text, reason = written(request, last, asked), "stop"
     tokens = TOKEN.findall(text)
@@ -96,7 +96,7 @@ def written(request: Mapping[str, Any], last: Mapping[str, Any], asked: str) -> 
         schema = described.get("schema") if isinstance(described, Mapping) else None
         if not isinstance(schema, Mapping):
             raise BadRequest("json_schema.schema must be a JSON schema.", "response_format.json_schema")
-        return encoded(example(schema, asked, "response_format.json_schema"))
+        return example(schema, asked, "response_format.json_schema")
     return text
 
 
@@ -181,11 +181,11 @@ def prompt_tokens(messages: Sequence[Mapping[str, Any]], tools: Any) -> int:
     return math.ceil((size + described) / 4) + MESSAGE_TOKENS * len(messages) + IMAGE_TOKENS * images
 
 
-def example(schema: Any, asked: str, param: str) -> Any:
-    """Return a value that is valid under a schema of the caller's; raise BadRequest."""
+def example(schema: Any, asked: str, param: str) -> str:
+    """Return, as JSON, a value that is valid under a schema of the caller's; raise BadRequest."""
     try:
-        return demo_schema.instance(schema, hint(asked))
-    except demo_schema.UnusableSchema as error:
+        return encoded(demo_schema.instance(schema, hint(asked)))
+    except (demo_schema.UnusableSchema, OverflowError) as error:
         raise BadRequest(f"No value can be made for this JSON schema: {error}", param) from error
 
 
