@@ -26,9 +26,9 @@ HEADERS = st.dictionaries(st.sampled_from(["X-Team", "X-Region"]), st.sampled_fr
 
 
 @st.composite
-def rows(draw: st.DrawFn, kind: str, **strategies: st.SearchStrategy[Any]) -> Columns:
-    columns = blank(kind) | {name: draw(strategy) for name, strategy in strategies.items()}
-    return columns if kind == "alias" else columns | {"source": "file"}
+def rows(draw: st.DrawFn, row: str, **strategies: st.SearchStrategy[Any]) -> Columns:
+    columns = blank(row) | {name: draw(strategy) for name, strategy in strategies.items()}
+    return columns | {"source": "file"}
 
 
 PROVIDERS = rows(
@@ -122,7 +122,10 @@ def test_an_export_holds_no_secret_and_no_demo_row() -> None:
     entry = json.loads(text)["providers"]["openai"]
     assert entry["apikey"] == f"REDACTED:{credentials.fingerprint('sk-one')}"
     assert entry["apikeys"] == {"second": f"REDACTED:{credentials.fingerprint('sk-two')}"}
-    assert entry["add_headers"] == [f"X-Token: REDACTED:{credentials.fingerprint('header-secret')}", "X-Team: a"]
+    assert sorted(entry["add_headers"]) == [
+        "X-Team: a",
+        f"X-Token: REDACTED:{credentials.fingerprint('header-secret')}",
+    ]
     assert entry["models"] == ["gpt-5"]
 
 
