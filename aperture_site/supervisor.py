@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from aperture_site import tether
+from aperture_site import gate, tether
 
 logger = logging.getLogger("aperture.supervisor")
 
@@ -29,7 +29,10 @@ LONGEST_DELAY_S = 30.0
 
 @dataclass(frozen=True)
 class Program:
-    """What to run, and how long it may take to stop after SIGTERM. A lower `stop_order` stops earlier."""
+    """What to run, and how long it may take to stop after SIGTERM. A lower `stop_order` stops earlier.
+
+    A gated program (`gate`) is started ahead of time and told to begin; others start `start_after_s` after that.
+    """
 
     name: str
     command: Sequence[str]
@@ -37,6 +40,8 @@ class Program:
     stop_s: float
     environment: dict[str, str]
     pass_fds: tuple[int, ...] = ()
+    gated: bool = False
+    start_after_s: float = 0.0
 
 
 def restart_delay_s(quick_deaths: int) -> float:
@@ -64,7 +69,7 @@ class Child:
         self.started_at_s = time.monotonic()
         self.process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-I", "-S", str(Path(tether.__file__).resolve()), str(os.getpid()), *self.program.command],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if self.program.gated else subprocess.DEVNULL,
             cwd=self.folder,
             pass_fds=self.program.pass_fds,
             process_group=0,
@@ -73,6 +78,14 @@ class Child:
         draft = self.pid_file.with_name(f".{self.pid_file.name}")
         draft.write_text(f"{self.process.pid}\n", encoding="ascii")
         draft.replace(self.pid_file)
+
+    def begin(self) -> None:
+        """Let a gated program begin."""
+        if self.process is not None and self.process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self.process.stdin.write(gate.BEGIN)
+                self.process.stdin.close()
+            self.process.stdin = None
 
     def look(self) -> bool:
         """Reap the process if it died, and plan its restart; say whether it lives."""
@@ -97,10 +110,11 @@ class Child:
                 self.process.send_signal(number)
 
     def kill(self) -> None:
-        """Kill the process and every process of its group."""
+        """Kill the process and every process of its group, and reap it."""
         if self.process is not None and self.process.poll() is None:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
     def gone(self) -> bool:
         """Say whether the process has ended; then its id is no longer noted."""
@@ -125,13 +139,29 @@ class Supervisor:
     """Runs the programs until a signal asks it to stop."""
 
     def __init__(self, programs: Sequence[Program], folder: Path, run_dir: Path, watch: Callable[[], object]) -> None:
-        """FOLDER is where the programs run, RUN_DIR where their process ids are noted; WATCH is called about once a second meanwhile."""
+        """FOLDER is where they run, RUN_DIR where their ids are noted; WATCH is called about once a second."""
         self.children = [Child(program, folder, run_dir) for program in programs]
         self.watch = watch
         self.signals = 0
 
+    def preload(self) -> None:
+        """Start the gated programs, which then wait for `run`."""
+        for child in self.children:
+            if child.program.gated:
+                child.start()
+
+    def kill(self) -> None:
+        """Kill what still lives; after `run` that is nothing."""
+        for child in self.children:
+            child.kill()
+            child.gone()
+
     def run(self) -> None:
         """Run until SIGINT, SIGTERM or SIGHUP, then stop everything in order; a second signal kills at once."""
+        now_s = time.monotonic()
+        for child in self.children:
+            child.begin()
+            child.due_at_s = now_s + child.program.start_after_s
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
         earlier_wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -142,8 +172,7 @@ class Supervisor:
                 self._sleep(reading, self._pause_s())
             self._stop(reading)
         finally:
-            for child in self.children:
-                child.kill()
+            self.kill()
             for number, handler in earlier.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(earlier_wakeup)
@@ -169,6 +198,7 @@ class Supervisor:
         for child in self.children:
             if not child.look() and time.monotonic() >= child.due_at_s:
                 child.start()
+                child.begin()
         self.watch()
 
     def _pause_s(self) -> float:

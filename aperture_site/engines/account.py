@@ -52,7 +52,7 @@ class Account:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (self.uid, os.geteuid()):
-            raise UnreachableError(f"{folder} belongs to another user (uid {found.st_uid}); remove it and start again")
+            raise UnreachableError(f"{folder} belongs to another user, or is no folder; remove it and start again")
         if self.dropped:
             os.chown(folder, self.uid, self.gid)
         folder.chmod(0o700)

@@ -32,6 +32,8 @@ MIGRATION_LOCK = 20_260_101
 # Beyond the drain itself: the time to answer what is left and to exit.
 EXIT_S = 5.0
 WORKER_STOP_S = 10.0
+# The web process has the processors to itself while it starts.
+BACKGROUND_AFTER_S = 1.5
 
 
 class Command(BaseCommand):
@@ -68,27 +70,33 @@ class Command(BaseCommand):
         host, port = options["host"], int(listener.getsockname()[1])
         derived = addresses.local_url(settings.HOST, settings.PORT) == settings.PUBLIC_URL
         address = addresses.local_url(host, port) if derived else settings.PUBLIC_URL
+        environment = os.environ | {"APERTURE_HOST": host, "APERTURE_PORT": str(port)}
         own_engines = engines.configured()
-        with own_engines.running():
-            prepare_database(self.stdout, address)
-            self.stdout.write(f"Aperture is serving on {addresses.local_url(host, port)} (Ctrl-C stops it)")
-            self.stdout.flush()
-            environment = os.environ | {"APERTURE_HOST": host, "APERTURE_PORT": str(port)}
-            programs = [
-                *web(options["server"], options["workers"], listener.fileno(), environment),
-                *background(run_dir, environment),
-            ]
-            Supervisor(programs, settings.BASE_DIR, run_dir, lambda: report(own_engines.revive())).run()
+        programs = [
+            *web(options["server"], options["workers"], listener.fileno(), environment),
+            *background(run_dir, environment),
+        ]
+        supervisor = Supervisor(programs, settings.BASE_DIR, run_dir, lambda: report(own_engines.revive()))
+        try:
+            supervisor.preload()
+            with own_engines.running():
+                prepare_database(self.stdout, address, addresses.loopback_url(host, port))
+                self.stdout.write(f"Aperture is serving on {addresses.local_url(host, port)} (Ctrl-C stops it)")
+                self.stdout.flush()
+                supervisor.run()
+        finally:
+            supervisor.kill()
 
 
 def web(server: str, workers: int, descriptor: int, environment: dict[str, str]) -> list[Program]:
     """Return the web processes: `web`, then `web-2` and so on, all accepting from one socket."""
     command = [
-        *(sys.executable, "-m", "aperture_site.web", "--server", server),
+        *(sys.executable, "-m", "aperture_site.gate", "aperture_site.web", "--server", server),
         *("--fd", str(descriptor), "--drain-seconds", f"{settings.DRAIN_S:g}"),
     ]
     names = ["web", *(f"web-{number}" for number in range(2, workers + 1))]
-    return [Program(name, command, 1, settings.DRAIN_S + EXIT_S, environment, (descriptor,)) for name in names]
+    stop_s = settings.DRAIN_S + EXIT_S
+    return [Program(name, command, 1, stop_s, environment, (descriptor,), gated=True) for name in names]
 
 
 def background(run_dir: Path, environment: dict[str, str]) -> list[Program]:
@@ -98,8 +106,8 @@ def background(run_dir: Path, environment: dict[str, str]) -> list[Program]:
     worker = ["worker", "--pool", "threads", "--concurrency", "4", "--without-gossip", "--without-mingle", *level]
     beat = ["beat", "--schedule", str(run_dir / "beat-schedule"), *level]
     return [
-        Program("worker", [*celery, *worker], 2, WORKER_STOP_S, environment),
-        Program("beat", [*celery, *beat], 2, WORKER_STOP_S, environment),
+        Program("worker", [*celery, *worker], 2, WORKER_STOP_S, environment, start_after_s=BACKGROUND_AFTER_S),
+        Program("beat", [*celery, *beat], 2, WORKER_STOP_S, environment, start_after_s=BACKGROUND_AFTER_S),
     ]
 
 
@@ -109,7 +117,7 @@ def report(died: list[str]) -> None:
         logger.error("%s died; starting it again", engines.TITLES[name])
 
 
-def prepare_database(stdout: Any, address: str) -> None:
+def prepare_database(stdout: Any, address: str, loopback: str) -> None:
     """Apply the migrations that are missing and make a fresh installation's first rows, one starter at a time."""
     from django.db import connection
     from django.db.migrations.executor import MigrationExecutor
@@ -122,7 +130,7 @@ def prepare_database(stdout: Any, address: str) -> None:
             executor = MigrationExecutor(connection)
             if executor.migration_plan(executor.loader.graph.leaf_nodes()):
                 call_command("migrate", interactive=False, verbosity=1, stdout=sys.stderr)
-            first_start.run(stdout, address)
+            first_start.run(stdout, address, loopback)
     finally:
         # The lock goes with the connection, and a supervisor needs none.
         connection.close()
