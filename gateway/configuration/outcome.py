@@ -22,7 +22,6 @@ from gateway.configuration.problem import Path, nearest
 from gateway.configuration.statement import ModelStatement, ProviderStatement, Statement, TargetStatement
 
 FILE = Sourced.FILE
-Known = Mapping[tuple[str, str], str]
 
 
 @dataclass(slots=True)
@@ -32,7 +31,6 @@ class Outcome:
     after: Image
     statement: Statement
     read: Fields
-    known: Known
 
     def state(self, kind: str, key: Key, columns: Columns) -> Columns:
         """Put a row that the document names in place, and return it."""
@@ -41,12 +39,9 @@ class Outcome:
         return row
 
 
-def after(before: Image, statement: Statement, read: Fields, known: Known) -> Image:
-    """Return the image that importing the statement leads to; problems are noted in READ.
-
-    KNOWN maps (provider, upstream id) to the public id of a catalogued model that has another name there.
-    """
-    outcome = Outcome(before.copy(), statement, read, known)
+def after(before: Image, statement: Statement, read: Fields) -> Image:
+    """Return the image that importing the statement leads to; problems are noted in READ."""
+    outcome = Outcome(before.copy(), statement, read)
     for slug, provider in (statement.providers or {}).items():
         state_provider(outcome, slug, provider)
     disable_left_out(outcome.after["provider"], {(slug,) for slug in statement.providers or ()}, statement.providers)
@@ -88,17 +83,18 @@ def state_provider(outcome: Outcome, slug: str, stated: ProviderStatement) -> No
         path = (*stated.path, "apikey") if name == "default" else (*stated.path, "apikeys", name)
         state_credential(outcome, (slug, name), secret, host, path)
     usable = stated.columns["auth_mode"] == Provider.NONE
-    for (owner, label), row in outcome.after["credential"].items():
-        name = str(label)
-        if owner != slug:
-            continue
-        if name not in stated.secrets and row["source"] == FILE:
-            row["enabled"] = False
-        if row["enabled"] and row["host"] != host:
+    credentials = outcome.after["credential"]
+    for key in [key for key in credentials if key[0] == slug]:
+        row, name = credentials[key], str(key[1])
+        if row["host"] != host:
+            # A secret never follows its provider to another host.
+            del credentials[key]
             outcome.read.warn(
                 (*stated.path, "baseurl"),
-                f"the stored credential {name} belongs to {row['host']} and will not be sent to {host}; give it again",
+                f"the stored credential {name} belongs to {row['host']}, not to {host}, and is removed; give it again",
             )
+        elif name not in stated.secrets and row["source"] == FILE:
+            row["enabled"] = False
         usable = usable or (row["enabled"] and row["host"] == host)
     if not usable and stated.columns["enabled"]:
         outcome.read.warn(stated.path, "has no credential; where the upstream needs none, set auth_mode to none")
@@ -198,7 +194,7 @@ def state_price(outcome: Outcome, key: Key, price: Columns) -> None:
 def attach_listed(outcome: Outcome, providers: dict[str, ProviderStatement], named: set[Key]) -> None:
     """Give each upstream id that a provider lists a target, at the model that it is; NAMED collects them."""
     rows, models = outcome.after, outcome.statement.models or {}
-    naming = Naming(rows, outcome.known)
+    naming = Naming(rows)
     for target in named:
         naming.add(target)
     satisfied = {(slug, upstream_id) for _, slug, upstream_id in named}

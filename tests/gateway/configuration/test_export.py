@@ -26,7 +26,7 @@ HEADERS = st.dictionaries(st.sampled_from(["X-Team", "X-Region"]), st.sampled_fr
 
 
 @st.composite
-def rows(draw: st.DrawFn, row: str, **strategies: st.SearchStrategy[Any]) -> Columns:
+def rows(draw: st.DrawFn, /, row: str, **strategies: st.SearchStrategy[Any]) -> Columns:
     columns = blank(row) | {name: draw(strategy) for name, strategy in strategies.items()}
     return columns | {"source": "file"}
 
@@ -85,7 +85,7 @@ def test_an_export_into_an_empty_installation_is_the_same_installation(drawn: Im
     wanted = statement.of(text, {})
     assert not [problem for problem in wanted.problems if problem.fatal]
     read = Fields(text.positions, {})
-    reborn = outcome.after(Image(), wanted, read, {})
+    reborn = outcome.after(Image(), wanted, read)
     assert not [problem for problem in read.problems if problem.fatal]
     assert reborn.rows == drawn.rows
 
@@ -93,7 +93,7 @@ def test_an_export_into_an_empty_installation_is_the_same_installation(drawn: Im
 @given(images())
 def test_importing_ones_own_export_changes_nothing(drawn: Image) -> None:
     wanted = statement.of(document.Document(export.document(drawn)), {})
-    assert outcome.after(drawn, wanted, Fields({}, {}), {}).rows == drawn.rows
+    assert outcome.after(drawn, wanted, Fields({}, {})).rows == drawn.rows
 
 
 def installation() -> None:
@@ -138,9 +138,8 @@ def test_the_same_database_takes_its_export_and_keeps_every_value(form: str) -> 
     assert report.applied, report.problems
     assert {name for change in report.changes for name in change.after or {}} == {"source"}
     assert importing.apply(export.text(image.load(), form), name=f"x.{form}", environment={}).changes == []
-    assert [credentials.open_credential(row) for row in Provider.objects.get(slug="openai").credentials.order_by("name")] == [
-        "sk-one", "sk-two",
-    ]  # fmt: skip
+    stored = Provider.objects.get(slug="openai").credentials.order_by("name")
+    assert [credentials.open_credential(row) for row in stored] == ["sk-one", "sk-two"]
 
 
 @pytest.mark.django_db

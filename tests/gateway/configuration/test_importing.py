@@ -117,7 +117,7 @@ def test_a_catalogued_model_gets_the_targets_of_its_vendors_ids() -> None:
             "anthropic": {"baseurl": "https://b.example", "models": ["claude-sonnet-4-6"]},
         }
     }
-    imported(document, known={("anthropic", "claude-sonnet-4-6"): "anthropic/claude-sonnet-4.6"})
+    imported(document)
     assert served("openai/gpt-5") == ["openai/gpt-5"]
     assert served("anthropic/claude-sonnet-4.6") == ["anthropic/claude-sonnet-4-6"]
     assert set(Model.objects.values_list("source", "context_tokens")) == {(Model.ENVIRONMENT, 7)}

@@ -16,7 +16,7 @@ def naming(
         image["target"][target] = blank("target")
     for name, public_id in aliases:
         image["alias"][(name,)] = {"model": public_id}
-    return Naming(image, {("anthropic", "claude-sonnet-4-6"): "anthropic/claude-sonnet-4.6"})
+    return Naming(image)
 
 
 def test_an_id_that_nothing_bears_is_a_model_of_its_own() -> None:
