@@ -7,6 +7,7 @@ them decrypt.
 
 import hashlib
 import secrets
+from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
@@ -47,6 +48,12 @@ def fingerprint(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()[:8]
 
 
+def host_of(base_url: str) -> str:
+    """Return scheme, host and port of a base URL: what a credential is bound to."""
+    parts = urlsplit(base_url)
+    return f"{parts.scheme}://{parts.netloc}".lower()
+
+
 def purpose(provider_id: int, name: str, host: str) -> str:
     """Return what a provider's credential is bound to."""
     return f"credential:{provider_id}:{name}:{host}"
@@ -56,14 +63,14 @@ def purpose(provider_id: int, name: str, host: str) -> str:
 def store(provider: Provider, secret: str, *, name: str = "default", source: str = Credential.ADMIN) -> Credential:
     """Set the provider's credential of this name; an equal one that still opens is left as it is."""
     existing = Credential.objects.filter(provider=provider, name=name).first()
-    if existing and existing.host == provider.host and existing.fingerprint == fingerprint(secret):
+    if existing and existing.host == host_of(provider.base_url) and existing.fingerprint == fingerprint(secret):
         return existing
     row, _ = Credential.objects.update_or_create(
         provider=provider,
         name=name,
         defaults={
-            "encrypted": seal(secret, purpose(provider.pk, name, provider.host)),
-            "host": provider.host,
+            "encrypted": seal(secret, purpose(provider.pk, name, host_of(provider.base_url))),
+            "host": host_of(provider.base_url),
             "fingerprint": fingerprint(secret),
             "source": source,
             "enabled": True,

@@ -52,12 +52,6 @@ class Provider(Sourced):
     def __str__(self) -> str:
         return self.slug
 
-    @property
-    def host(self) -> str:
-        """Scheme, host and port of the base URL: what a credential is bound to."""
-        parts = urlsplit(self.base_url)
-        return f"{parts.scheme}://{parts.netloc}".lower()
-
     def clean(self) -> None:
         parts = urlsplit(self.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
