@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from accounts.models import Grant, Sourced
-from catalog.credentials import fingerprint
+from catalog import credentials
 from catalog.models import Price, Provider
 from gateway.configuration import redaction
 from gateway.configuration.fields import Fields
@@ -65,16 +65,11 @@ def disable_left_out(rows: Mapping[Key, Columns], stated: Collection[Key], secti
 
 
 # --- Providers --------------------------------------------------------------------------------------------------------
-def host_of(base_url: str) -> str:
-    """Return what a credential is bound to."""
-    return Provider(base_url=base_url).host
-
-
 def state_provider(outcome: Outcome, slug: str, stated: ProviderStatement) -> None:
     """Put a provider and its credentials in place."""
     old = outcome.after["provider"].get((slug,))
-    host = host_of(stated.columns["base_url"])
-    same_host = old is not None and host_of(old["base_url"]) == host
+    host = credentials.host_of(stated.columns["base_url"])
+    same_host = old is not None and credentials.host_of(old["base_url"]) == host
     stored = old["add_headers"].items() if old and same_host else ()
     path: Path = (*stated.path, "add_headers")
     headers = kept_headers(outcome.read, stated.columns["add_headers"], stored, path, is_new=old is None)
@@ -83,12 +78,12 @@ def state_provider(outcome: Outcome, slug: str, stated: ProviderStatement) -> No
         path = (*stated.path, "apikey") if name == "default" else (*stated.path, "apikeys", name)
         state_credential(outcome, (slug, name), secret, host, path)
     usable = stated.columns["auth_mode"] == Provider.NONE
-    credentials = outcome.after["credential"]
-    for key in [key for key in credentials if key[0] == slug]:
-        row, name = credentials[key], str(key[1])
+    rows = outcome.after["credential"]
+    for key in [key for key in rows if key[0] == slug]:
+        row, name = rows[key], str(key[1])
         if row["host"] != host:
             # A secret never follows its provider to another host.
-            del credentials[key]
+            del rows[key]
             outcome.read.warn(
                 (*stated.path, "baseurl"),
                 f"the stored credential {name} belongs to {row['host']}, not to {host}, and is removed; give it again",
@@ -104,7 +99,9 @@ def state_credential(outcome: Outcome, key: Key, secret: str, host: str, path: P
     """Put a credential in place; a redacted secret keeps the stored one, at the same host only."""
     row = outcome.after["credential"].get(key)
     if not redaction.is_marker(secret):
-        outcome.state("credential", key, {"host": host, "fingerprint": fingerprint(secret), "enabled": True})
+        outcome.state(
+            "credential", key, {"host": host, "fingerprint": credentials.fingerprint(secret), "enabled": True}
+        )
     elif row is None:
         outcome.read.warn(path, "is redacted and none is stored; give the key", secret)
     elif row["host"] != host:
@@ -125,7 +122,7 @@ def kept_headers(
     Where the row itself IS_NEW, there is nothing to keep: the header is left out with a warning, as an export that
     comes to another installation needs.
     """
-    values = {(name, redaction.marker(fingerprint(value))): value for name, value in stored}
+    values = {(name, redaction.marker(credentials.fingerprint(value))): value for name, value in stored}
     found = {}
     for name, value in stated.items():
         if not redaction.is_marker(value):
