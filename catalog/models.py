@@ -111,6 +111,10 @@ class Model(Sourced):
     def __str__(self) -> str:
         return self.public_id
 
+    def clean(self) -> None:
+        if Alias.objects.filter(name=self.public_id).exclude(model_id=self.pk).exists():
+            raise ValidationError({"public_id": f"{self.public_id} is an alias of another model already."})
+
 
 class Alias(models.Model):
     """Another name of a model."""
