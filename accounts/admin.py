@@ -48,7 +48,7 @@ class ChangeUserForm(UserChangeForm):  # type: ignore[misc]
 
     class Meta:
         model = User
-        fields = "__all__"
+        exclude = ()
 
 
 class MembershipInline(TabularInline):  # type: ignore[misc]

@@ -115,7 +115,8 @@ class UsageAdmin(ModelAdmin):  # type: ignore[misc]
         return False
 
     @display(
-        description="Status", label={"succeeded": "success", "refused": "warning", "limited": "warning", "failed": "danger"}
+        description="Status",
+        label={"succeeded": "success", "refused": "warning", "limited": "warning", "failed": "danger"},
     )
     def outcome(self, usage: Usage) -> tuple[str, str]:
         kind = {4: "refused", 5: "failed"}.get(usage.status // 100, "succeeded")

@@ -17,31 +17,24 @@ from django.views.decorators.debug import sensitive_post_parameters
 from unfold.admin import ModelAdmin, StackedInline, TabularInline
 from unfold.decorators import display
 from unfold.forms import PaginationInlineFormSet
-from unfold.widgets import UnfoldAdminCheckboxSelectMultiple, UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultipleWidget,
+    UnfoldAdminPasswordWidget,
+    UnfoldAdminTextInputWidget,
+)
 
 from accounts.lines import HeadersField
 from catalog import credentials, flags, rates
 from catalog.models import Alias, Credential, Model, Price, Provider, Target
-
-PRICE_PARTS = {
-    "input": "Input",
-    "output": "Output",
-    "cache_read": "Cache read",
-    "cache_write_5m": "Cache write, 5 minutes",
-    "cache_write_1h": "Cache write, 1 hour",
-    "reasoning": "Reasoning",
-    "audio_input": "Audio input",
-    "audio_output": "Audio output",
-    "image_input": "Image input",
-    "web_search": "Web search (per thousand)",
-}
 
 
 class RateField(forms.CharField):
     """Dollars on the page, nano-dollars in the database; what cannot be kept exactly is refused."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "placeholder": "$"}), **kwargs)
+        super().__init__(
+            widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "placeholder": "$"}), **kwargs
+        )
 
     def prepare_value(self, value: Any) -> Any:
         return rates.to_dollars(value) if isinstance(value, int) else value
@@ -124,19 +117,22 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
     flags = forms.MultipleChoiceField(
         label="Compatibility",
         choices=[(flag, f"{flag}: {meaning}") for flag, meaning in flags.FLAGS.items()],
-        widget=UnfoldAdminCheckboxSelectMultiple,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
         help_text="The dialects this upstream speaks; never what a caller may use.",
     )
     add_headers = HeadersField(
         label="Added headers",
         required=False,
         rows=2,
-        help_text="Sent with each request. Name: value, one to a line. Shown here in clear: a key belongs in a credential.",
+        help_text="Sent with each request. Name: value, one to a line. Shown in clear: a key belongs in a credential.",
     )
 
     class Meta:
         model = Provider
-        fields = "__all__"
+        fields = (
+            "slug", "name", "enabled", "base_url", "authorization", "auth_mode", "flags", "preference", "timeout_s",
+            "add_headers", "cost_basis", "model_cost_map", "description",
+        )  # fmt: skip
 
 
 class HasTargets(admin.SimpleListFilter):
@@ -160,7 +156,16 @@ class HasTargets(admin.SimpleListFilter):
 @admin.register(Provider)
 class ProviderAdmin(ModelAdmin):  # type: ignore[misc]
     form = ProviderForm
-    list_display = ("slug", "base_url", "dialects", "credential_count", "target_count", "preference", "enabled", "source")
+    list_display = (
+        "slug",
+        "base_url",
+        "dialects",
+        "credential_count",
+        "target_count",
+        "preference",
+        "enabled",
+        "source",
+    )
     list_filter = ("enabled", "source", "authorization", HasTargets)
     search_fields = ("slug", "name", "base_url", "description")
     readonly_fields = ("source", "created_at")
@@ -227,7 +232,17 @@ class TargetInline(TabularInline):  # type: ignore[misc]
 
 @admin.register(Model)
 class ModelPageAdmin(ModelAdmin):  # type: ignore[misc]
-    list_display = ("public_id", "name", "owner", "kind", "target_count", "context_tokens", "listed", "enabled", "source")
+    list_display = (
+        "public_id",
+        "name",
+        "owner",
+        "kind",
+        "target_count",
+        "context_tokens",
+        "listed",
+        "enabled",
+        "source",
+    )
     list_filter = ("enabled", "kind", "source", "listed", HasTargets, "targets__provider")
     search_fields = ("public_id", "name", "owner", "aliases__name", "targets__upstream_id")
     readonly_fields = ("source", "created_at")
@@ -269,15 +284,20 @@ class AliasAdmin(ModelAdmin):  # type: ignore[misc]
 class PriceForm(forms.ModelForm):  # type: ignore[type-arg]
     """Rates in dollars. An empty one costs what its parent part does."""
 
+    input = RateField()
+    output = RateField()
+    cache_read = RateField(required=False)
+    cache_write_5m = RateField(label="Cache write, 5 minutes", required=False)
+    cache_write_1h = RateField(label="Cache write, 1 hour", required=False)
+    reasoning = RateField(required=False)
+    audio_input = RateField(required=False)
+    audio_output = RateField(required=False)
+    image_input = RateField(required=False)
+    web_search = RateField(label="Web search, per thousand", required=False)
+
     class Meta:
         model = Price
-        fields = ("effective_at", *PRICE_PARTS)
-        field_classes: ClassVar[dict[str, Any]] = dict.fromkeys(PRICE_PARTS, RateField)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        for part, label in PRICE_PARTS.items():
-            self.fields[part] = RateField(label=label, required=part in ("input", "output"))
+        fields = ("effective_at", *Price.PARTS)
 
 
 class PastPriceInline(TabularInline):  # type: ignore[misc]
@@ -309,8 +329,12 @@ class PastPriceInline(TabularInline):  # type: ignore[misc]
 
     @display(description="Other")
     def other_rates(self, price: Price) -> str:
-        named = [(label, getattr(price, part)) for part, label in PRICE_PARTS.items() if part not in ("input", "output")]
-        return ", ".join(f"{label} ${rates.to_dollars(nanos)}" for label, nanos in named if nanos is not None)
+        others = {part: getattr(price, part) for part in Price.PARTS if part not in ("input", "output")}
+        return ", ".join(
+            f"{part.replace('_', ' ')} ${rates.to_dollars(nanos)}"
+            for part, nanos in others.items()
+            if nanos is not None
+        )
 
 
 class NewPriceInline(StackedInline):  # type: ignore[misc]

@@ -33,7 +33,7 @@ class Provider(Sourced):
     slug = models.CharField("id", max_length=64, unique=True, validators=[SLUG])
     name = models.CharField(max_length=150, blank=True)
     description = models.TextField(blank=True)
-    base_url = models.URLField(max_length=500, help_text="With or without a trailing /v1.")
+    base_url = models.CharField("base URL", max_length=500, help_text="With or without a trailing /v1.")
     authorization = models.CharField(max_length=32, choices=AUTHORIZATIONS, default=BEARER)
     auth_mode = models.CharField(max_length=16, choices=AUTH_MODES, default=OVERRIDE)
     timeout_s = models.FloatField(null=True, blank=True, help_text="To the first byte; empty means the installation's.")
@@ -59,8 +59,12 @@ class Provider(Sourced):
         return f"{parts.scheme}://{parts.netloc}".lower()
 
     def clean(self) -> None:
-        parts = urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(self.base_url)
+            readable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            readable = False
+        if not readable or any(character.isspace() for character in self.base_url):
             raise ValidationError({"base_url": "Write an address such as https://api.openai.com."})
         if parts.username or parts.query or parts.fragment:
             raise ValidationError({"base_url": "Leave out user names, queries and fragments; a key belongs below."})

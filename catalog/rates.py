@@ -1,4 +1,4 @@
-"""Rates as people write them, dollars, and as they are kept, integer nano-dollars. Pure and exact: nothing is rounded."""
+"""Rates as people write them (dollars) and as they are kept (integer nano-dollars). Pure; nothing is ever rounded."""
 
 from decimal import Context, Decimal, Inexact, InvalidOperation
 

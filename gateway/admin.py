@@ -28,7 +28,7 @@ class TestableProviderAdmin(ProviderAdmin):
         permissions=["change"],
         dialog={
             "title": "Test this connection?",
-            "description": "Lists the upstream's models and sends it one tiny request, which may cost a fraction of a cent.",
+            "description": "Lists the upstream's models and sends it one tiny request, at a fraction of a cent.",
             "form_class": BaseDialogForm,
             "form_submit_text": "Test",
         },
@@ -51,4 +51,5 @@ class TestableProviderAdmin(ProviderAdmin):
 
 def _tell(request: HttpRequest, provider: Provider) -> None:
     result = connection.test(provider)
-    messages.add_message(request, messages.SUCCESS if result.ok else messages.ERROR, f"{provider.slug}: {result.message}")
+    tell = messages.success if result.ok else messages.error
+    tell(request, f"{provider.slug}: {result.message}")

@@ -122,7 +122,8 @@ async def probe(upstream: Upstream, *, policy: networks.Policy, timeout_s: float
     request = _request(upstream, model)
     if request is None:
         note = f"None of its dialects ({', '.join(upstream.flags)}) has a test request; {count or 0} models are listed."
-        return Result(ok=listing_error == "", message=_scrubbed(listing_error or note, upstream.secret), model_count=count)
+        message = _scrubbed(listing_error or note, upstream.secret)
+        return Result(ok=listing_error == "", message=message, model_count=count)
     started = time.monotonic()
     error = await _send(*request, headers, policy, timeout_s)
     latency_ms = round((time.monotonic() - started) * 1000)

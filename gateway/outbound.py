@@ -27,19 +27,19 @@ class OutboundError(Exception):
     """An exchange that gave no answer; the message says why and names the host, never the path, query or headers."""
 
 
-class Forbidden(OutboundError):
+class Forbidden(OutboundError):  # noqa: N818
     """The URL, or every address of its host, is not allowed."""
 
 
-class Unreachable(OutboundError):
+class Unreachable(OutboundError):  # noqa: N818
     """No connection, or one that broke."""
 
 
-class TimedOut(OutboundError):
+class TimedOut(OutboundError):  # noqa: N818
     """No whole answer within the time."""
 
 
-class BadAnswer(OutboundError):
+class BadAnswer(OutboundError):  # noqa: N818
     """An answer that is too large or compressed though nobody asked."""
 
 
