@@ -4,12 +4,35 @@
 import os
 import sys
 
+# They ask nothing of PostgreSQL or Valkey; `serve` brings the engines up itself, once it knows that it may serve.
+WITHOUT_ENGINES = {
+    "",
+    "help",
+    "version",
+    "--help",
+    "-h",
+    "--version",
+    "check",
+    "collectstatic",
+    "diffsettings",
+    "serve",
+}
+
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aperture_site.settings")
     from django.core.management import execute_from_command_line
 
-    execute_from_command_line(sys.argv)
+    from aperture_site import engines, env
+
+    try:
+        if (sys.argv[1:] or [""])[0] in WITHOUT_ENGINES or "--help" in sys.argv:
+            execute_from_command_line(sys.argv)
+            return
+        with engines.configured().running():
+            execute_from_command_line(sys.argv)
+    except (env.SettingError, engines.EngineError) as error:
+        sys.exit(f"aperture: {error}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Turn DATABASE_URL and REDIS_URL into what Django, Celery and the embedded engines need. Pure."""
 
 import hashlib
-import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -19,7 +18,8 @@ def socket_dir(data_dir: Path) -> Path:
     if len(str(folder).encode()) <= SOCKET_PATH_BYTES_MAX:
         return folder
     digest = hashlib.sha256(str(data_dir).encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"aperture-{digest}"
+    # Not the caller's TMPDIR: every command must find the same folder. The engines refuse one that is another user's.
+    return Path("/tmp") / f"aperture-{digest}"  # noqa: S108
 
 
 def embedded_database(data_dir: Path) -> str:
@@ -67,5 +67,6 @@ def celery_broker(url: str) -> str:
 
 def local_url(host: str, port: int) -> str:
     """Return the address to print for a server on this machine; a wildcard address is reached as localhost."""
-    wildcard = host in ("0.0.0.0", "::")  # noqa: S104
-    return f"http://{'localhost' if wildcard else host}:{port}"
+    wildcard = host in ("", "0.0.0.0", "::")  # noqa: S104
+    shown = "localhost" if wildcard else f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}"

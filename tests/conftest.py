@@ -1,0 +1,49 @@
+"""The suite's own PostgreSQL and Valkey, started for the first test that asks for them and stopped after the last.
+
+The data folder is a fresh temporary one, or the one that APERTURE_TEST_DATA_DIR names (kept, so the next run starts
+faster). DATABASE_URL and REDIS_URL are honoured. The settings are named here and not in pyproject.toml, for they must
+not be loaded before the data folder is chosen.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# A worker process of a parallel run uses the folder that its parent made.
+OWN_DATA_DIR = None if "APERTURE_TEST_DATA_DIR" in os.environ else tempfile.mkdtemp(prefix="aperture-test-")
+os.environ.setdefault("APERTURE_TEST_DATA_DIR", OWN_DATA_DIR or "")
+os.environ["APERTURE_DATA_DIR"] = os.environ["APERTURE_TEST_DATA_DIR"] = str(
+    Path(os.environ["APERTURE_TEST_DATA_DIR"]).resolve()
+)
+os.environ["DJANGO_SETTINGS_MODULE"] = "aperture_site.settings"
+
+
+def pytest_configure() -> None:
+    """Load the settings, so that pytest-django, which comes after, sets Django up."""
+    from django.conf import settings
+
+    assert Path(os.environ["APERTURE_TEST_DATA_DIR"]) == settings.DATA_DIR
+
+
+def pytest_unconfigure() -> None:
+    """Remove the temporary data folder."""
+    if OWN_DATA_DIR:
+        shutil.rmtree(OWN_DATA_DIR, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def engines() -> Iterator[Path]:
+    """PostgreSQL and Valkey at the settings' addresses; the value is their data folder."""
+    from aperture_site import engines as site_engines
+
+    with site_engines.configured().running() as up:
+        yield up.data_dir
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(engines: Path) -> None:
+    """Have the engines up before the test database is made, and only for tests that use one."""
