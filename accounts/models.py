@@ -127,11 +127,11 @@ class Sourced(models.Model):
     """A row that remembers what brought it.
 
     An import disables only what a file brought; rows from the environment are made once and never enabled again by a
-    restart.
+    restart. The price data brings models and targets for a provider of any source: theirs is `seed`.
     """
 
-    FILE, ENVIRONMENT, ADMIN, DEMO = "file", "environment", "admin", "demo"
-    SOURCES = (FILE, ENVIRONMENT, ADMIN, DEMO)
+    FILE, ENVIRONMENT, ADMIN, DEMO, SEED = "file", "environment", "admin", "demo", "seed"
+    SOURCES = (FILE, ENVIRONMENT, ADMIN, DEMO, SEED)
 
     source = models.CharField(max_length=16, default=ADMIN, editable=False)
     enabled = models.BooleanField(default=True)

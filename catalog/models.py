@@ -194,3 +194,16 @@ class Price(models.Model):
     def dollars(self, part: str) -> Decimal:
         """Return a part's rate in dollars per million."""
         return Decimal(getattr(self, part) or 0) / 1_000_000_000
+
+
+class Once(models.Model):
+    """What start-up made once. The row outlives what it names, so that what an operator deleted stays deleted."""
+
+    name = models.CharField(max_length=150, primary_key=True)
+    made_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name_plural = "once"
+
+    def __str__(self) -> str:
+        return self.name

@@ -13,6 +13,7 @@ from asgiref.sync import async_to_sync
 from django.conf import settings
 
 from catalog import credentials
+from catalog.addresses import endpoint
 from catalog.models import Model, Provider, Target
 from gateway import networks, outbound
 
@@ -97,15 +98,6 @@ def authorization(kind: str, secret: str) -> dict[str, str]:
     if not secret:
         return {}
     return {"authorization": f"Bearer {secret}"} if kind == Provider.BEARER else {kind: secret}
-
-
-def endpoint(base_url: str, path: str) -> str:
-    """Join a base URL and a path such as `/v1/models`; a base that names a version already keeps its own."""
-    base = base_url.rstrip("/")
-    _, version, rest = path.split("/", 2)
-    segments = urlsplit(base).path.split("/")
-    versioned = any(segment[:1] == "v" and segment[1:2].isdigit() for segment in segments)
-    return f"{base}/{rest}" if versioned else f"{base}/{version}/{rest}"
 
 
 async def probe(upstream: Upstream, *, policy: networks.Policy, timeout_s: float = TIMEOUT_S) -> Result:

@@ -1,0 +1,32 @@
+"""From a provider's base URL to the URL of one call. Pure, and free of Django: the hot path imports it.
+
+Invariant: a base URL means the same with and without a trailing slash, and with and without its version segment
+where that is /v1.
+"""
+
+import re
+from functools import lru_cache
+from urllib.parse import urlsplit, urlunsplit
+
+# What vendors end their base URLs with: /v1, /v1beta, /v4, /openai (Gemini's /v1beta/openai).
+VERSIONED = re.compile(r".*/(?:v\d+[a-z0-9]*|openai)")
+OPENAI_VERSION = "/v1"
+COMPATIBLE = re.compile(r"/openai$")
+VERSION = re.compile(r"/v\d+[a-z0-9]*$")
+
+
+@lru_cache(maxsize=4096)
+def endpoint(base_url: str, path: str) -> str:
+    """Return the URL of PATH (such as `/v1/chat/completions`) at this base URL.
+
+    A base that already ends in a version keeps it, and the path's own `/v1` is dropped. Paths of other versions
+    (`/v1beta/models/…`) are not OpenAI's: they stand beside the compatible endpoint, not below it.
+    """
+    parts = urlsplit(base_url)
+    base = parts.path.rstrip("/")
+    if path.startswith(f"{OPENAI_VERSION}/"):
+        if VERSIONED.fullmatch(base):
+            path = path.removeprefix(OPENAI_VERSION)
+    else:
+        base = VERSION.sub("", COMPATIBLE.sub("", base))
+    return urlunsplit((parts.scheme, parts.netloc, base + path, "", ""))

@@ -1,0 +1,164 @@
+"""The price data of the `genai-prices` package, as rates that `Price` can keep.
+
+Invariant: the package is imported in a child process only (it weighs 30 MB and half a second), never in one that
+serves. The child reads a request as JSON on standard input and answers on standard output.
+
+Rates are nano-dollars per million tokens (per thousand searches); what is no whole nano-dollar is rounded up, so the
+house never pays more than it counted. Of rates by context size the base tier is kept; of rates by time of day the
+dearest, so that a price does not depend on the hour at which it was read.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime
+from decimal import ROUND_CEILING, Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+# Ours → the package's.
+PARTS = {
+    "input": "input_mtok",
+    "cache_read": "cache_read_mtok",
+    "cache_write_5m": "cache_write_mtok",
+    "cache_write_1h": "cache_write_1h_mtok",
+    "audio_input": "input_audio_mtok",
+    "image_input": "input_image_mtok",
+    "output": "output_mtok",
+    "reasoning": "output_reasoning_mtok",
+    "audio_output": "output_audio_mtok",
+    "web_search": "web_searches_kcount",
+}
+CHILD_TIMEOUT_S = 60
+NANOS = 1_000_000_000
+
+
+class PriceListError(RuntimeError):
+    """The price data could not be read."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A model of a price list; `rates` is empty where the list has no price per token."""
+
+    id: str
+    name: str = ""
+    context_tokens: int | None = None
+    deprecated: bool = False
+    rates: dict[str, int] = {}
+
+
+class PriceList(msgspec.Struct, frozen=True):
+    """A list's entries by id, and which entry prices each id that was asked for."""
+
+    entries: dict[str, Entry] = {}
+    matches: dict[str, str] = {}
+
+    def rates(self, upstream_id: str) -> dict[str, int]:
+        """Return the rates of an id that was asked for; none are known for an empty result."""
+        entry = self.entries.get(self.matches.get(upstream_id, upstream_id))
+        return entry.rates if entry else {}
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What the child is asked: a list's name, ids to match against it, and the day whose prices count."""
+
+    name: str
+    ids: list[str]
+    day: date
+
+
+def load(name: str, ids: Iterable[str], day: date) -> PriceList:
+    """Return the price list called NAME on this day, empty where the data has none; IDS are matched against it."""
+    request = msgspec.json.encode(Request(name=name, ids=sorted(set(ids)), day=day))
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "catalog.price_list"],
+            input=request,
+            capture_output=True,
+            timeout=CHILD_TIMEOUT_S,
+            cwd=Path(__file__).resolve().parent.parent,
+            check=True,
+        )
+    except (subprocess.SubprocessError, OSError) as error:
+        reason = getattr(error, "stderr", None) or str(error).encode()
+        raise PriceListError(f"The price list {name!r} could not be read: {reason.decode(errors='replace')}") from error
+    return msgspec.json.decode(done.stdout, type=PriceList)
+
+
+def nanos(dollars: Decimal) -> int:
+    """Return dollars as nano-dollars, rounded up where that is lossy."""
+    return int((dollars * NANOS).to_integral_value(rounding=ROUND_CEILING))
+
+
+def scaled(rates: Mapping[str, int], factor: Decimal) -> dict[str, int]:
+    """Return rates times a factor, rounded up."""
+    return {part: int((rate * factor).to_integral_value(rounding=ROUND_CEILING)) for part, rate in rates.items()}
+
+
+def rates_of(prices: Iterable[Mapping[str, Any]], *, embedding: bool = False) -> dict[str, int]:
+    """Return the dearest rate of each part among prices that hold at different times of day.
+
+    Empty unless input and output are priced per token; embeddings have no output.
+    """
+    rates: dict[str, int] = {}
+    for price in prices:
+        for part, theirs in PARTS.items():
+            rate = price.get(theirs)
+            if rate is not None:
+                base: Decimal = getattr(rate, "base", rate)
+                rates[part] = max(rates.get(part, 0), nanos(base))
+    if embedding:
+        rates.setdefault("output", 0)
+    return rates if {"input", "output"} <= rates.keys() else {}
+
+
+def active(prices: Any, day: date) -> list[Mapping[str, Any]]:
+    """Return the prices of this day, as mappings: the newest that has begun, and those of times of day after it."""
+    if not isinstance(prices, list):
+        return [vars(prices)]
+    found: list[Mapping[str, Any]] = []
+    for conditional in prices:
+        constraint = conditional.constraint
+        starts = getattr(constraint, "start_date", None)
+        if constraint is None or (starts is not None and starts <= day):
+            found = [vars(conditional.prices)]
+        elif starts is None:
+            found.append(vars(conditional.prices))
+    return found or [vars(prices[0].prices)]
+
+
+def read(request: Request) -> PriceList:
+    """Answer a request from the package's data; run in the child only."""
+    from genai_prices.data import providers
+
+    provider = next((found for found in providers if found.id == request.name), None)
+    if provider is None:
+        return PriceList()
+    entries = {
+        model.id: Entry(
+            id=model.id,
+            name=model.name or "",
+            context_tokens=model.context_window,
+            deprecated=bool(model.deprecated),
+            rates=rates_of(active(model.prices, request.day), embedding="embed" in model.id),
+        )
+        for model in provider.models
+    }
+    matches = {wanted: wanted for wanted in request.ids if wanted in entries}
+    for wanted in request.ids:
+        model = None if wanted in entries else provider.find_model(wanted)
+        if model:
+            matches[wanted] = model.id
+    return PriceList(entries=entries, matches=matches)
+
+
+def today() -> date:
+    """Return the day in UTC."""
+    return datetime.now(UTC).date()
+
+
+if __name__ == "__main__":
+    asked = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
+    sys.stdout.buffer.write(msgspec.json.encode(read(asked)))

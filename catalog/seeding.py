@@ -1,0 +1,223 @@
+"""Give a provider its models, targets and prices from what is known of its vendor.
+
+Invariants: what exists is never changed: a model or target is made where it is missing and then belongs to the
+operator, who disables what he does not want (a deleted one comes back with the next seeding). Prices follow the
+data: changed rates begin as a new row, equal ones write nothing, and a target whose newest price is an operator's is
+left alone. No price is made where the data has none.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from fnmatch import fnmatchcase
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from catalog import price_list, vendors
+from catalog.models import Alias, Model, Price, Provider, Target
+from catalog.price_list import PriceList
+from catalog.showcase import SHOWCASE, Showpiece, capabilities
+from catalog.vendors import Vendor
+
+# What configuration calls a price list (`cost_basis`) → what the data calls it; other names are the same in both.
+PRICE_LISTS = {
+    "vertex": "google",
+    "bedrock": "aws",
+    "bedrock-us": "aws",
+    "bedrock-eu": "aws",
+    "bedrock-ap": "aws",
+    "azure-eu": "azure",
+    "gemini": "google",
+    "xai": "x-ai",
+}
+# The list of a provider that names none and is no vendor's, by the first of these flags that it has.
+PRICE_LISTS_BY_FLAG = {
+    "openai_chat": "openai",
+    "openai_responses": "openai",
+    "anthropic_messages": "anthropic",
+    "gemini_generate_content": "google",
+    "google_generate_content": "google",
+    "google_raw_predict": "google",
+    "bedrock_model_invoke": "aws",
+    "bedrock_converse": "aws",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A model that a vendor serves, and the columns it starts with."""
+
+    public_id: str
+    upstream_id: str
+    featured: bool
+    columns: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Seeded:
+    """How many rows were made."""
+
+    models: int = 0
+    targets: int = 0
+    prices: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.models} models, {self.targets} targets, {self.prices} prices"
+
+
+def attach(provider: Provider, *, now: datetime | None = None) -> Seeded:
+    """Make what is missing of the models of this provider's vendor (the twelve first), and price all its targets.
+
+    A provider of no known vendor gets prices only. Raise PriceListError where the price data cannot be read.
+    """
+    moment = now or timezone.now()
+    vendor = vendors.vendor_of(provider.slug, provider.base_url)
+    if vendor is None:
+        return Seeded(prices=price_targets(provider, now=moment))
+    featured = [piece.upstream_ids[vendor.slug] for piece in SHOWCASE if vendor.slug in piece.upstream_ids]
+    listing = _load(provider, vendor.price_list, featured, moment)
+    with transaction.atomic():
+        models, targets = _make(provider, offers(vendor, listing))
+        if price_list_of(provider) == vendor.price_list:
+            return Seeded(models, targets, _price(provider, listing, moment))
+    return Seeded(models, targets, price_targets(provider, now=moment))
+
+
+def price_targets(provider: Provider, *, now: datetime | None = None) -> int:
+    """Write the prices of this provider's targets that the data knows and that changed; return how many."""
+    moment = now or timezone.now()
+    name = price_list_of(provider)
+    if not name or not provider.targets.exists():
+        return 0
+    return _price(provider, _load(provider, name, [], moment), moment)
+
+
+def offers(vendor: Vendor, listing: PriceList) -> list[Offer]:
+    """Return what a vendor serves: its share of the twelve, then the current models of its price list."""
+    featured = [
+        _offer_of(piece, piece.upstream_ids[vendor.slug]) for piece in SHOWCASE if vendor.slug in piece.upstream_ids
+    ]
+    taken = {offer.upstream_id for offer in featured}
+    found = list(featured)
+    for entry in listing.entries.values():
+        upstream_id = entry.id.removeprefix(vendor.price_prefix)
+        kind = vendor.kind(upstream_id) if entry.id.startswith(vendor.price_prefix) else None
+        gone = entry.deprecated or (vendor.context_known and entry.context_tokens is None)
+        if kind is None or gone or not entry.rates or upstream_id in taken:
+            continue
+        public_id = vendor.public_id(upstream_id)
+        columns = {
+            "name": entry.name,
+            "owner": vendor.owner or public_id.partition("/")[0],
+            "kind": kind,
+            "context_tokens": entry.context_tokens,
+            **capabilities(public_id, kind),
+        }
+        found.append(Offer(public_id=public_id, upstream_id=upstream_id, featured=False, columns=columns))
+    return found
+
+
+def _offer_of(piece: Showpiece, upstream_id: str) -> Offer:
+    columns = {
+        "name": piece.name,
+        "owner": piece.owner,
+        "best_for": piece.best_for,
+        "context_tokens": piece.context_tokens,
+        "output_tokens_max": piece.output_tokens_max,
+        **capabilities(piece.public_id, Model.CHAT),
+    }
+    return Offer(public_id=piece.public_id, upstream_id=upstream_id, featured=True, columns=columns)
+
+
+def _make(provider: Provider, offered: Iterable[Offer]) -> tuple[int, int]:
+    """Make the models and targets that are missing; return how many of each."""
+    served = set(Target.objects.filter(provider=provider).values_list("upstream_id", flat=True))
+    pairs = set(Target.objects.filter(provider=provider).values_list("model__public_id", "upstream_id"))
+    names = set(Alias.objects.values_list("name", flat=True))
+    # What the operator serves from here under a name of his own needs no second one; the twelve keep theirs.
+    wanted = [
+        offer
+        for offer in offered
+        if (offer.public_id, offer.upstream_id) not in pairs
+        and offer.public_id not in names
+        and (offer.featured or offer.upstream_id not in served)
+    ]
+    known = set(
+        Model.objects.filter(public_id__in=[offer.public_id for offer in wanted]).values_list("public_id", flat=True)
+    )
+    fresh = {offer.public_id: offer for offer in wanted if offer.public_id not in known}
+    Model.objects.bulk_create(
+        Model(public_id=public_id, source=Model.SEED, **offer.columns) for public_id, offer in fresh.items()
+    )
+    by_name = Model.objects.in_bulk([offer.public_id for offer in wanted], field_name="public_id")
+    Target.objects.bulk_create(
+        Target(model=by_name[offer.public_id], provider=provider, upstream_id=offer.upstream_id, source=Target.SEED)
+        for offer in wanted
+    )
+    return len(fresh), len(wanted)
+
+
+def _load(provider: Provider, name: str, more: Iterable[str], moment: datetime) -> PriceList:
+    """Read a price list, with every id matched that this provider serves, and MORE."""
+    ids = {*more, *provider.targets.values_list("upstream_id", flat=True)}
+    return price_list.load(name, [priced_as(provider, upstream_id)[0] for upstream_id in ids], moment.date())
+
+
+def _price(provider: Provider, listing: PriceList, moment: datetime) -> int:
+    """Write what has changed; return how many rows."""
+    newest = {
+        price.target_id: price
+        for price in Price.objects.filter(target__provider=provider).order_by("target_id", "effective_at", "pk")
+    }
+    made = []
+    for target in provider.targets.all():
+        alias, factor = priced_as(provider, target.upstream_id)
+        rates = price_list.scaled(listing.rates(alias), factor)
+        if rates and is_news(rates, newest.get(target.pk)):
+            made.append(Price(target=target, effective_at=moment, source=Price.SEED, **rates))
+    Price.objects.bulk_create(made)
+    return len(made)
+
+
+def is_news(rates: Mapping[str, int], newest: Price | None) -> bool:
+    """Tell whether rates from the data begin a new price: not over an operator's, and not when equal."""
+    if newest is None:
+        return True
+    if newest.source == Price.OPERATOR:
+        return False
+    return any(getattr(newest, part) != rates.get(part) for part in Price.PARTS)
+
+
+def price_list_of(provider: Provider) -> str:
+    """Return the name of the list that prices a provider: the one it names, its vendor's, or one by its flags."""
+    if provider.cost_basis:
+        return PRICE_LISTS.get(provider.cost_basis, provider.cost_basis)
+    vendor = vendors.vendor_of(provider.slug, provider.base_url)
+    if vendor:
+        return vendor.price_list
+    return next((name for flag, name in PRICE_LISTS_BY_FLAG.items() if flag in provider.flags), "")
+
+
+def priced_as(provider: Provider, upstream_id: str) -> tuple[str, Decimal]:
+    """Return the id by which the price list knows a target, and the factor on its rates.
+
+    The provider's `model_cost_map` says so, by the first entry whose `match` fits; what it does not name is itself.
+    """
+    for entry in provider.model_cost_map:
+        if fnmatchcase(upstream_id, str(entry.get("match", ""))):
+            return str(entry.get("as") or upstream_id), factor_of(entry.get("adjustment", 1))
+    vendor = vendors.vendor_of(provider.slug, provider.base_url)
+    prefix = vendor.price_prefix if vendor and vendor.price_list == price_list_of(provider) else ""
+    return prefix + upstream_id, Decimal(1)
+
+
+def factor_of(adjustment: object) -> Decimal:
+    """Return an adjustment of prices as a number; what is none leaves them as they are."""
+    try:
+        factor = Decimal(str(adjustment))
+    except InvalidOperation:
+        return Decimal(1)
+    return factor if factor.is_finite() and factor >= 0 else Decimal(1)
