@@ -35,7 +35,7 @@ SUBJECTS_HELP = (
 )
 
 
-class NewUserForm(UserCreationForm):  # type: ignore[misc]
+class NewUserForm(UserCreationForm):
     """A new user: an e-mail, and a password unless it signs in otherwise."""
 
     class Meta:
@@ -43,7 +43,7 @@ class NewUserForm(UserCreationForm):  # type: ignore[misc]
         fields = ("email",)
 
 
-class ChangeUserForm(UserChangeForm):  # type: ignore[misc]
+class ChangeUserForm(UserChangeForm):
     """An existing user; the password has a page of its own."""
 
     class Meta:
@@ -51,7 +51,7 @@ class ChangeUserForm(UserChangeForm):  # type: ignore[misc]
         exclude = ()
 
 
-class MembershipInline(TabularInline):  # type: ignore[misc]
+class MembershipInline(TabularInline):
     model = Membership
     extra = 0
     autocomplete_fields = ("user", "organization")
@@ -65,7 +65,7 @@ class MembershipInline(TabularInline):  # type: ignore[misc]
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc,type-arg]
+class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
     form = ChangeUserForm
     add_form = NewUserForm
     change_password_form = AdminPasswordChangeForm
@@ -104,7 +104,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc,type-arg]
 
 
 @admin.register(Organization)
-class OrganizationAdmin(ModelAdmin):  # type: ignore[misc]
+class OrganizationAdmin(ModelAdmin):
     list_display = ("name", "is_personal", "is_active", "member_count", "created_at")
     list_filter = ("is_active", ("personal_user", admin.EmptyFieldListFilter))
     search_fields = ("name", "members__email")
@@ -114,7 +114,7 @@ class OrganizationAdmin(ModelAdmin):  # type: ignore[misc]
     ordering = ("name",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Organization]:
-        return super().get_queryset(request).annotate(members_n=Count("memberships", distinct=True))  # type: ignore[no-any-return]
+        return super().get_queryset(request).annotate(members_n=Count("memberships", distinct=True))
 
     @display(description="Personal", boolean=True)
     def is_personal(self, organization: Organization) -> bool:
@@ -129,14 +129,14 @@ class OrganizationAdmin(ModelAdmin):  # type: ignore[misc]
 
 
 @admin.register(Group)
-class GroupAdmin(ModelAdmin):  # type: ignore[misc]
+class GroupAdmin(ModelAdmin):
     list_display = ("name", "subject", "member_count")
     search_fields = ("name", "members__email")
     autocomplete_fields = ("members",)
     ordering = ("name",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Group]:
-        return super().get_queryset(request).annotate(members_n=Count("members", distinct=True))  # type: ignore[no-any-return]
+        return super().get_queryset(request).annotate(members_n=Count("members", distinct=True))
 
     @display(description="In grants")
     def subject(self, group: Group) -> str:
@@ -198,7 +198,7 @@ class KeyStateFilter(admin.SimpleListFilter):
 
 
 @admin.register(APIKey)
-class KeyAdmin(ModelAdmin):  # type: ignore[misc]
+class KeyAdmin(ModelAdmin):
     form = KeyForm
     list_display = ("display", "name", "user", "organization", "state", "expires_at", "last_used_at", "created_at")
     list_display_links = ("display", "name")
@@ -234,7 +234,7 @@ class KeyAdmin(ModelAdmin):  # type: ignore[misc]
         label={"live": "success", "expired": "warning", "revoked": "danger", "owner off": "warning"},
     )
     def state(self, key: APIKey) -> str:
-        if key.pk is None:
+        if key._state.adding:
             return "new"
         if key.revoked_at:
             return "revoked"
@@ -301,7 +301,7 @@ class GrantForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Grant)
-class GrantAdmin(ModelAdmin):  # type: ignore[misc]
+class GrantAdmin(ModelAdmin):
     form = GrantForm
     list_display = ("__str__", "who", "role", "which", "enabled", "source")
     list_filter = ("enabled", "role", "source")

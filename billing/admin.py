@@ -19,7 +19,7 @@ from billing.models import Usage
 from catalog.models import Provider
 
 
-class ModelFilter(TextFilter):  # type: ignore[misc]
+class ModelFilter(TextFilter):
     """Model names that begin with what was typed."""
 
     title = "model"
@@ -29,7 +29,7 @@ class ModelFilter(TextFilter):  # type: ignore[misc]
         return queryset.filter(model__istartswith=self.value()) if self.value() else queryset
 
 
-class KeyFilter(TextFilter):  # type: ignore[misc]
+class KeyFilter(TextFilter):
     """A key by its id, its name or what is shown of it, or by its owner's e-mail."""
 
     title = "key (id, name, sg-ab…wxyz or e-mail)"
@@ -64,7 +64,7 @@ class StatusFilter(admin.SimpleListFilter):
 
 
 @admin.register(Usage)
-class UsageAdmin(ModelAdmin):  # type: ignore[misc]
+class UsageAdmin(ModelAdmin):
     list_display = (
         "created_at", "model", "outcome", "user", "key", "provider", "tokens_in", "tokens_out", "cost", "duration",
     )  # fmt: skip
@@ -103,7 +103,7 @@ class UsageAdmin(ModelAdmin):  # type: ignore[misc]
             ),
             "provider_slug": Subquery(Provider.objects.filter(pk=OuterRef("provider_id")).values("slug")[:1]),
         }
-        return super().get_queryset(request).annotate(**names)  # type: ignore[no-any-return]
+        return super().get_queryset(request).annotate(**names)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

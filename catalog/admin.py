@@ -83,7 +83,7 @@ class SecretForm(forms.ModelForm):  # type: ignore[type-arg]
         return secret
 
 
-class SecretFormSet(PaginationInlineFormSet):  # type: ignore[misc]
+class SecretFormSet(PaginationInlineFormSet):
     """Hand what was entered to `credentials.store`; a changed base URL may have dropped the row meanwhile."""
 
     def save_new(self, form: Any, commit: bool = True) -> Credential:
@@ -102,7 +102,7 @@ class SecretFormSet(PaginationInlineFormSet):  # type: ignore[misc]
         return row
 
 
-class CredentialInline(TabularInline):  # type: ignore[misc]
+class CredentialInline(TabularInline):
     model = Credential
     form = SecretForm
     formset = SecretFormSet
@@ -154,7 +154,7 @@ class HasTargets(admin.SimpleListFilter):
 # An error page must not quote what was typed into the secret field.
 @method_decorator(sensitive_post_parameters(), name="changeform_view")
 @admin.register(Provider)
-class ProviderAdmin(ModelAdmin):  # type: ignore[misc]
+class ProviderAdmin(ModelAdmin):
     form = ProviderForm
     list_display = (
         "slug",
@@ -183,7 +183,7 @@ class ProviderAdmin(ModelAdmin):  # type: ignore[misc]
             "credentials_n": Count("credentials", filter=Q(credentials__enabled=True), distinct=True),
             "targets_n": Count("targets", filter=Q(targets__enabled=True), distinct=True),
         }
-        return super().get_queryset(request).annotate(**counts)  # type: ignore[no-any-return]
+        return super().get_queryset(request).annotate(**counts)
 
     @display(description="Dialects")
     def dialects(self, provider: Provider) -> str:
@@ -209,12 +209,12 @@ class ProviderAdmin(ModelAdmin):  # type: ignore[misc]
             )
 
 
-class AliasInline(TabularInline):  # type: ignore[misc]
+class AliasInline(TabularInline):
     model = Alias
     extra = 0
 
 
-class TargetInline(TabularInline):  # type: ignore[misc]
+class TargetInline(TabularInline):
     model = Target
     extra = 0
     autocomplete_fields = ("provider",)
@@ -231,7 +231,7 @@ class TargetInline(TabularInline):  # type: ignore[misc]
 
 
 @admin.register(Model)
-class ModelPageAdmin(ModelAdmin):  # type: ignore[misc]
+class ModelPageAdmin(ModelAdmin):
     list_display = (
         "public_id",
         "name",
@@ -265,7 +265,7 @@ class ModelPageAdmin(ModelAdmin):  # type: ignore[misc]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
         count = Count("targets", filter=Q(targets__enabled=True), distinct=True)
-        return super().get_queryset(request).annotate(targets_n=count)  # type: ignore[no-any-return]
+        return super().get_queryset(request).annotate(targets_n=count)
 
     @display(description="Targets", ordering="targets_n")
     def target_count(self, model: Any) -> int:
@@ -273,7 +273,7 @@ class ModelPageAdmin(ModelAdmin):  # type: ignore[misc]
 
 
 @admin.register(Alias)
-class AliasAdmin(ModelAdmin):  # type: ignore[misc]
+class AliasAdmin(ModelAdmin):
     list_display = ("name", "model")
     list_select_related = ("model",)
     search_fields = ("name", "model__public_id")
@@ -300,7 +300,7 @@ class PriceForm(forms.ModelForm):  # type: ignore[type-arg]
         fields = ("effective_at", *Price.PARTS)
 
 
-class PastPriceInline(TabularInline):  # type: ignore[misc]
+class PastPriceInline(TabularInline):
     """The prices that are written: usage names them, so they stay as they are."""
 
     model = Price
@@ -337,7 +337,7 @@ class PastPriceInline(TabularInline):  # type: ignore[misc]
         )
 
 
-class NewPriceInline(StackedInline):  # type: ignore[misc]
+class NewPriceInline(StackedInline):
     """A price that begins at a moment; it replaces the one before from then on."""
 
     model = Price
@@ -361,7 +361,7 @@ class NewPriceInline(StackedInline):  # type: ignore[misc]
 
 
 @admin.register(Target)
-class TargetAdmin(ModelAdmin):  # type: ignore[misc]
+class TargetAdmin(ModelAdmin):
     list_display = ("upstream_id", "provider", "model", "price", "weight", "preference", "enabled", "source")
     list_filter = ("enabled", "provider", "source")
     list_select_related = ("model", "provider")
@@ -386,7 +386,7 @@ def _with_prices(targets: QuerySet[Target]) -> QuerySet[Target]:
 
 
 def _price_in_force(target: Target) -> str:
-    if target.pk is None:
+    if target._state.adding:
         return ""
     now = timezone.now()
     price = next((price for price in target.prices.all() if price.effective_at <= now), None)

@@ -20,6 +20,7 @@ from gateway import networks
 
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
 TIMEOUT_S = 30.0
+PORT_MAX = 65_535
 Resolver = Callable[[str, int, networks.Policy], Any]
 
 
@@ -154,6 +155,8 @@ def _checked(url: str) -> httpx.URL:
         raise Forbidden("The URL cannot be read; write one such as https://example.com/path.") from None
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise Forbidden("The URL must begin with http:// or https:// and name a host.")
+    if parsed.port is not None and not 0 < parsed.port <= PORT_MAX:
+        raise Forbidden(f"The URL's port must be from 1 to {PORT_MAX}.")
     if parsed.userinfo:
         raise Forbidden("The URL holds a user name; send credentials in a header.")
     return parsed
