@@ -246,12 +246,7 @@ class KeyAdmin(ModelAdmin):
         if change:
             super().save_model(request, obj, form, change)
             return
-        names = ("user", "organization", "name", "model_globs", "labels", "ip_allowlist", "scopes", "expires_at")
-        row, clear = keys.mint(**{name: form.cleaned_data[name] for name in names})
-        # The admin goes on with its own object: it takes over the row that was made.
-        obj.__dict__.update({name: value for name, value in row.__dict__.items() if name != "_state"})
-        obj._state.adding = False
-        obj._state.db = row._state.db
+        clear = keys.issue(obj)
         messages.warning(
             request,
             format_html(

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from django.conf import settings
-from django.db import transaction
 
 from accounts import cipher
 from accounts.models import APIKey, Organization, User
@@ -61,7 +60,18 @@ def mask(key: str) -> str:
     return f"{key[:5]}…{key[-4:]}"
 
 
-@transaction.atomic
+def issue(row: APIKey) -> str:
+    """Save ROW, which is new, with a new key, and return the key's clear text, which is nowhere else."""
+    key = generate()
+    digest = digests(key)[0]
+    row.display = mask(key)
+    row.digest = digest
+    row.pepper_version = len(settings.KEY_PEPPERS)
+    row.encrypted_copy = cipher.seal(key, _purpose(digest)) if settings.KEY_REVEAL else None
+    row.save(force_insert=True)
+    return key
+
+
 def mint(
     *,
     user: User,
@@ -71,22 +81,16 @@ def mint(
     labels: Mapping[str, str] | None = None,
     expires_at: datetime | None = None,
 ) -> tuple[APIKey, str]:
-    """Make a key for USER and return its row and its clear text, which is nowhere else."""
-    key = generate()
-    digest = digests(key)[0]
-    row = APIKey.objects.create(
+    """Make a key for USER and return its row and its clear text."""
+    row = APIKey(
         organization=organization or user.personal_organization,
         user=user,
         name=name,
-        display=mask(key),
-        digest=digest,
-        pepper_version=len(settings.KEY_PEPPERS),
         model_globs=list(model_globs),
         labels=dict(labels or {}),
         expires_at=expires_at,
-        encrypted_copy=cipher.seal(key, _purpose(digest)) if settings.KEY_REVEAL else None,
     )
-    return row, key
+    return row, issue(row)
 
 
 def reveal(row: APIKey) -> str:

@@ -9,10 +9,12 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest
+from django.utils import timezone
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import RangeDateTimeFilter, TextFilter
 from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
+from unfold.utils import parse_datetime_str
 
 from accounts.models import APIKey, Organization, User
 from billing.models import Usage
@@ -63,12 +65,24 @@ class StatusFilter(admin.SimpleListFilter):
         return queryset
 
 
+class TimeFilter(RangeDateTimeFilter):
+    """A range of moments; the page's times are in the installation's time zone, the database's know theirs."""
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        for bound, lookup in (("from", "gte"), ("to", "lte")):
+            day, time = (self.used_parameters.get(f"{self.parameter_name}_{bound}_{part}") or "" for part in (0, 1))
+            moment = parse_datetime_str(f"{day} {time or '00:00:00'}") if day else None
+            if moment:
+                queryset = queryset.filter(**{f"{self.parameter_name}__{lookup}": timezone.make_aware(moment)})
+        return queryset
+
+
 @admin.register(Usage)
 class UsageAdmin(ModelAdmin):
     list_display = (
         "created_at", "model", "outcome", "user", "key", "provider", "tokens_in", "tokens_out", "cost", "duration",
     )  # fmt: skip
-    list_filter = (ModelFilter, KeyFilter, StatusFilter, "streamed", "dialect", ("created_at", RangeDateTimeFilter))
+    list_filter = (ModelFilter, KeyFilter, StatusFilter, "streamed", "dialect", ("created_at", TimeFilter))
     list_filter_submit = True
     list_per_page = 50
     search_fields = ("=request_id", "=session_id", "model__istartswith")

@@ -85,7 +85,7 @@ def test_two_at_once_for_one_new_e_mail_make_one_user_and_two_keys() -> None:
         start.wait()
         try:
             outcomes.append(create("--email", "new@example.com")[0].strip())
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             outcomes.append(error)
         finally:
             connection.close()

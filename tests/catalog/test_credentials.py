@@ -31,7 +31,12 @@ def test_storing_the_same_secret_changes_nothing(provider: Provider) -> None:
 
 @pytest.mark.parametrize(
     "base_url",
-    ["https://evil.example/v1", "http://api.example.com/v1", "https://api.example.com:8443/v1", "https://api.example.com.evil"],
+    [
+        "https://evil.example/v1",
+        "http://api.example.com/v1",
+        "https://api.example.com:8443/v1",
+        "https://api.example.com.evil",
+    ],
 )
 def test_another_host_drops_the_credentials(provider: Provider, base_url: str) -> None:
     provider.base_url = base_url
@@ -39,7 +44,9 @@ def test_another_host_drops_the_credentials(provider: Provider, base_url: str) -
     assert not Credential.objects.exists()
 
 
-@pytest.mark.parametrize("base_url", ["https://api.example.com", "https://API.example.com/v2/", "https://api.example.com/x"])
+@pytest.mark.parametrize(
+    "base_url", ["https://api.example.com", "https://API.example.com/v2/", "https://api.example.com/x"]
+)
 def test_another_path_on_the_same_host_keeps_them(provider: Provider, base_url: str) -> None:
     provider.base_url = base_url
     provider.save()

@@ -19,7 +19,18 @@ HOSTILE = [
     "2002:a9fe:a9fe::1", "3fff::1", "5f00::1", "fc00::1", "fd00:ec2::254", "fdff::1", "fe80::1", "fe80::1%eth0",
     "fec0::1", "ff02::1", "ff0e::1", "4000::1",
 ]  # fmt: skip
-NO_ADDRESS = ["", "localhost", "0x7f.1", "2130706433", "127.1", "0177.0.0.1", "127.0.0.1:80", "[::1]", "1.2.3.4.5", "١.1.1.1"]
+NO_ADDRESS = [
+    "",
+    "localhost",
+    "0x7f.1",
+    "2130706433",
+    "127.1",
+    "0177.0.0.1",
+    "127.0.0.1:80",
+    "[::1]",
+    "1.2.3.4.5",
+    "١.1.1.1",
+]
 PUBLIC = ["1.1.1.1", "8.8.8.8", "172.15.0.1", "172.32.0.1", "100.63.0.1", "100.128.0.1", "2606:4700::1111", "2a00::1"]
 
 
@@ -44,7 +55,8 @@ def test_an_operator_s_provider_may_live_on_private_networks(address: str) -> No
 
 
 @pytest.mark.parametrize(
-    "address", ["0.0.0.0", "169.254.169.254", "224.0.0.1", "255.255.255.255", "::", "fe80::1", "ff02::1", "2002:7f00:1::"]
+    "address",
+    ["0.0.0.0", "169.254.169.254", "224.0.0.1", "255.255.255.255", "::", "fe80::1", "ff02::1", "2002:7f00:1::"],
 )
 def test_metadata_multicast_and_nowhere_are_closed_to_operators_too(address: str) -> None:
     assert not networks.allowed(address, OPERATOR)
