@@ -33,7 +33,9 @@ from aperture_site.reception import Bounds, ClientDisconnectedError
 from aperture_site.transport import Connection
 
 Message = MutableMapping[str, Any]
-Application = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
+Application = Callable[
+    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
+]
 
 logger = logging.getLogger(__name__)
 

@@ -257,9 +257,7 @@ class Lingering(asyncio.Protocol):
             self._transport.abort()
 
 
-def close_after_answer(
-    loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, owner: asyncio.Protocol
-) -> None:
+def close_after_answer(loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, owner: asyncio.Protocol) -> None:
     """Close a connection whose client may still be sending, so that it can read what was written to it."""
     if transport.is_closing():
         return

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from accounts.models import Grant, Sourced
-from catalog import credentials
+from catalog import addresses, credentials
 from catalog.models import Price, Provider
 from gateway.configuration import redaction
 from gateway.configuration.fields import Fields
@@ -68,8 +68,8 @@ def disable_left_out(rows: Mapping[Key, Columns], stated: Collection[Key], secti
 def state_provider(outcome: Outcome, slug: str, stated: ProviderStatement) -> None:
     """Put a provider and its credentials in place."""
     old = outcome.after["provider"].get((slug,))
-    host = credentials.host_of(stated.columns["base_url"])
-    same_host = old is not None and credentials.host_of(old["base_url"]) == host
+    host = addresses.host_of(stated.columns["base_url"])
+    same_host = old is not None and addresses.host_of(old["base_url"]) == host
     stored = old["add_headers"].items() if old and same_host else ()
     path: Path = (*stated.path, "add_headers")
     headers = kept_headers(outcome.read, stated.columns["add_headers"], stored, path, is_new=old is None)
