@@ -16,7 +16,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from aperture_site import reception
-from aperture_site.reception import Bounds, ClientDisconnected
+from aperture_site.reception import Bounds, ClientDisconnectedError
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,6 @@ class Protocol(HttpToolsProtocol):
 
     bounds: Bounds
     _running: RequestResponseCycle | None = None
-    render_refusal = staticmethod(reception.refusal)
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -76,7 +75,7 @@ class Protocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a field of the head; a trailer, which nobody reads, must not become one."""
         if self._in_head:
-            super().on_header(name, value)
+            super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
         """Judge the head, then let uvicorn call the application."""
@@ -121,8 +120,9 @@ class Protocol(HttpToolsProtocol):
 
         async def send(message: Any) -> None:
             nonlocal ends_early
-            if cycle.disconnected:
-                raise ClientDisconnected
+            # A closing transport swallows what is written: a sender that noticed nothing would never yield to the loop.
+            if cycle.disconnected or cycle.transport.is_closing():
+                raise ClientDisconnectedError
             if cycle.more_body and message["type"] == "http.response.start":
                 # uvicorn would go on reading, unbounded, a body that nobody wants.
                 ends_early = True
@@ -137,7 +137,7 @@ class Protocol(HttpToolsProtocol):
         async def answer(scope: Any, receive: Any, _send: Any) -> None:
             try:
                 await app(scope, receive, send)
-            except ClientDisconnected:
+            except ClientDisconnectedError:
                 cycle.disconnected = True
             except Exception:
                 logger.exception("The application failed.")
@@ -173,7 +173,7 @@ class Protocol(HttpToolsProtocol):
             self._deadline.stop()
             self.transport.close()
         elif not self.transport.is_closing():
-            self.transport.write(self.render_refusal(code, self.bounds, reception.new_request_id()))
+            self.transport.write(self.bounds.refuse(code))
             self._end()
 
     def _end(self) -> None:
@@ -202,6 +202,8 @@ class Server:
             )
         )
         self._ticking: asyncio.Task[None] | None = None
+        # A warning for each malformed request would let a client fill the log.
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
 
     async def start(self, listening: socket.socket) -> None:
         """Accept connections from LISTENING, a socket that is bound and listens already."""

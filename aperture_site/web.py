@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import uvloop
 
-from aperture_site.reception import Bounds, ClientDisconnected
+from aperture_site.reception import Bounds, ClientDisconnectedError, refusal
 from gateway.draining import draining
 
 # For connections whose last bytes are still on their way when nothing runs any more.
@@ -69,7 +69,7 @@ def counted(application: Any) -> Any:
         draining.entered()
         try:
             await application(scope, receive, send)
-        except ClientDisconnected:
+        except ClientDisconnectedError:
             # The client left; that is no fault worth a line in the log.
             return
         finally:
@@ -112,6 +112,7 @@ def _server(name: str, application: Any) -> WebServer:
         receive_timeout_s=settings.RECEIVE_TIMEOUT_S,
         write_timeout_s=settings.WRITE_TIMEOUT_S,
         region=settings.REGION,
+        render=refusal,
     )
     if name == "daphne":
         from aperture_site import daphne

@@ -61,10 +61,10 @@ def start_web(server: str, app: str, data_dir: Path, **environment: str) -> Iter
     log = Path(tempfile.mkstemp(suffix=".log", dir=data_dir)[1])
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listening:
         port = listening.getsockname()[1]
+        options = ["--server", server, "--fd", str(listening.fileno()), "--app", app]
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "aperture_site.web", "--server", server, "--fd", str(listening.fileno())]
-                + ["--app", app],
+                [sys.executable, "-m", "aperture_site.web", *options],
                 cwd=ROOT,
                 env=os.environ | {"APERTURE_DATA_DIR": str(data_dir)} | environment,
                 pass_fds=[listening.fileno()],
