@@ -79,10 +79,12 @@ def bring_up_demo(address: str, loopback: str) -> Lines:
     if provider is None:
         return make_demo(base_url, address) if first_time("provider:demo") else []
     if provider.source == Provider.DEMO:
+        # Asked for before the address changes: that takes away what is bound to the old one.
+        open_to_us = provider.credentials.filter(name="default", source=Provider.DEMO, enabled=True).exists()
         if provider.base_url != base_url:
             provider.base_url = base_url
             provider.save(update_fields=["base_url"])
-        if provider.credentials.filter(name="default", source=Provider.DEMO, enabled=True).exists():
+        if open_to_us:
             credentials.store(provider, settings.DEMO_SECRET, source=Provider.DEMO)
     return []
 

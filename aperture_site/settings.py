@@ -13,7 +13,7 @@ from catalog import vendors
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = env.folder("APERTURE_DATA_DIR", BASE_DIR / "var")
 
-# --- Secrets, each different --------------------------------------------------------------------------------------
+# --- Secrets, each different -----------------------------------------------------------------------------------------
 SECRET_KEY = secret_files.value("APERTURE_SECRET_KEY", DATA_DIR)
 # The newest first: it signs new keys, all of them recognise old ones.
 KEY_PEPPERS = secret_files.values("APERTURE_KEY_PEPPER", DATA_DIR)

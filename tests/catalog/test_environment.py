@@ -69,8 +69,9 @@ def test_what_was_deleted_stays_deleted() -> None:
 def test_a_key_goes_to_no_other_host_than_its_vendors() -> None:
     environment.make_providers(KEYS)
     Provider.objects.update(base_url="https://elsewhere.example.com")
-    environment.make_providers({"deepseek": {"default": "sk-changed"}})
-    assert Credential.objects.get(name="default").host == "https://api.deepseek.com"
+    assert not Credential.objects.exists()
+    environment.make_providers({"deepseek": {"default": "sk-changed", "2": "sk-third"}})
+    assert not Credential.objects.exists()
 
 
 @pytest.mark.django_db
