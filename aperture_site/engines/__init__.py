@@ -105,8 +105,10 @@ class Engines:
                 process.send(ENGINES[name].STOP_SIGNAL)
             for name, process in self.processes.items():
                 wait = _Wait(TITLES[name], process)
-                while process.state() is not State.GONE:
+                while (state := process.state()) is not State.GONE:
                     wait.say("is still stopping")
+                    if state is State.ORPHANED:
+                        self._end_orphans(name, wait)
                     time.sleep(POLL_S)
                 process.note.unlink(missing_ok=True)
 
@@ -125,11 +127,15 @@ class Engines:
             )
         if state is State.ORPHANED:
             wait.say("was killed, and processes that it left behind still use its memory")
-            if wait.elapsed_s() > ORPHAN_PATIENCE_S:
-                process.signal_orphans(ENGINES[name].ORPHAN_SIGNAL)
+            self._end_orphans(name, wait)
             return False
         wait.starts += self._start(name)
         return False
+
+    def _end_orphans(self, name: str, wait: "_Wait") -> None:
+        """End what a killed engine left behind, after giving it the time to notice by itself."""
+        if wait.elapsed_s() > ORPHAN_PATIENCE_S:
+            self.processes[name].signal_orphans(ENGINES[name].ORPHAN_SIGNAL)
 
     def _start(self, name: str) -> bool:
         """Start one engine unless it runs by now; say whether it was started here."""

@@ -222,6 +222,19 @@ def test_a_port_in_use_is_refused_before_anything_is_started(tmp_path: Path) -> 
 
 
 @pytest.mark.server
+def test_a_database_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        closed = unused.getsockname()[1]
+    given = {"DATABASE_URL": f"postgresql://a:hidden@127.0.0.1:{closed}/a", "REDIS_URL": "redis://127.0.0.1:1"}
+    refused = manage(tmp_path, "serve", "--port", "0", **given)
+    assert refused.returncode == 1
+    assert "PostgreSQL (DATABASE_URL) cannot be used" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert "hidden" not in refused.stderr
+    assert not (tmp_path / "postgres").exists()
+
+
+@pytest.mark.server
 def test_a_setting_that_cannot_be_used_is_named_in_one_sentence(tmp_path: Path) -> None:
     refused = manage(tmp_path, "serve", APERTURE_PORT="eighty")
     assert refused.returncode == 1
