@@ -20,6 +20,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.db.utils import OperationalError
 
 from aperture_site import addresses, engines
 from aperture_site.supervisor import Program, Supervisor
@@ -59,11 +60,13 @@ class Command(BaseCommand):
         # From here on, SIGTERM unwinds the stack as SIGINT does, so that everything started is stopped.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        with claimed(run_dir), bound(options["host"], options["port"]) as listener:
-            try:
+        try:
+            with claimed(run_dir), bound(options["host"], options["port"]) as listener:
                 self.serve(listener, run_dir, options)
-            except KeyboardInterrupt:
-                logger.info("stopped")
+        except KeyboardInterrupt:
+            logger.info("stopped before everything was up")
+        except OperationalError as error:
+            raise CommandError(f"PostgreSQL (DATABASE_URL) cannot be used: {str(error).strip()}") from None
 
     def serve(self, listener: socket.socket, run_dir: Path, options: dict[str, Any]) -> None:
         """Bring everything up on the listening socket, and supervise it."""
