@@ -12,10 +12,10 @@ from http.client import HTTPResponse
 from pathlib import Path
 
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from tests.servers import WebProcess, start_web
+from tests.servers import WebProcess, start_web, start_worker, wait_until_it_answers
 
 pytestmark = pytest.mark.server
 
@@ -390,6 +390,19 @@ def test_a_websocket_speaks(web: WebProcess) -> None:
         assert client.recv(timeout=5) == "hello"
 
 
+def test_a_websocket_whose_application_does_not_read_makes_its_client_wait(web: WebProcess) -> None:
+    before_bytes, sent = web.rss_bytes, 0
+    with connect(f"ws://127.0.0.1:{web.port}/deaf", compression=None) as client:
+        client.socket.settimeout(1)
+        with suppress(TimeoutError, ConnectionError, ConnectionClosed):
+            while sent < 200_000_000:
+                client.send(b"x" * 500_000)
+                sent += 500_000
+        assert sent < 100_000_000
+        assert web.rss_bytes - before_bytes < 60_000_000
+        client.socket.close()
+
+
 def test_a_websocket_is_refused_in_the_applications_own_words(web: WebProcess) -> None:
     with pytest.raises(InvalidStatus) as refusal:
         connect(f"ws://127.0.0.1:{web.port}/refuse")
@@ -482,3 +495,25 @@ def test_with_nothing_left_the_port_is_free(fresh: WebProcess) -> None:
     assert fresh.stop() == 0
     with pytest.raises(ConnectionRefusedError):
         fresh.connect()
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_workers_share_the_socket_and_outlive_each_other(server: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        first = start_worker(server, APP, tmp_path / "first", listening)
+        second = start_worker(server, APP, tmp_path / "second", listening)
+        try:
+            wait_until_it_answers(second)
+            first.signal(signal.SIGKILL)
+            first.wait()
+            assert [ask(second, GET % b"/")[0] for _ in range(20)] == [200] * 20
+        finally:
+            first.stop()
+            second.stop()
+
+
+def test_a_process_that_cannot_start_says_why(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        process = start_worker("uvicorn", "tests.aperture_site.faulty_app:absent", tmp_path, listening)
+        assert process.wait() != 0
+        assert "absent" in process.log
