@@ -238,6 +238,7 @@ class Request(WebRequest):
         self._changed = asyncio.Event()
         self._chunked = False
         self._left_bytes = 0
+        self._bodyless = False
 
     # The head
     def accept_head(self, command: bytes, target: bytes, fields: list[tuple[bytes, bytes]]) -> bool:
