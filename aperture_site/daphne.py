@@ -15,6 +15,7 @@ import logging
 import re
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
@@ -39,7 +40,14 @@ Application = Callable[
 
 logger = logging.getLogger(__name__)
 
+# Daphne makes a loop of its own when imported, and does not use it where a reactor is installed.
+daphne.server.twisted_loop.close()
+
 QUEUED_BYTES = 256 * 1024
+# What a queued piece costs beside its bytes; else a body in tiny chunks would take many times its size.
+PIECE_BYTES = 64
+QUEUED_MESSAGES = 8
+LINES_BYTES = 8 * 1024
 FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
 ANSWER_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 ANSWER_VALUE_FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -87,7 +95,14 @@ class Channel(http.HTTPChannel):
         if self._idle:
             self._idle = False
             self.deadline.start()
-        basic.LineReceiver.dataReceived(self, data)
+        start = 0
+        # Twisted copies what is left for each line that it takes: a large read of short lines would cost a second.
+        while self.line_mode and len(data) - start > LINES_BYTES:
+            basic.LineReceiver.dataReceived(self, data[start : start + LINES_BYTES])
+            start += LINES_BYTES
+            if self._ended:
+                return
+        basic.LineReceiver.dataReceived(self, data[start:] if start else data)
 
     def lineReceived(self, line: bytes) -> None:
         """Count the head's bytes, and refuse folded lines (RFC 9112 section 5.2), which readers join differently."""
@@ -223,6 +238,7 @@ class Request(WebRequest):
         self._changed = asyncio.Event()
         self._chunked = False
         self._left_bytes = 0
+        self._bodyless = False
 
     # The head
     def accept_head(self, command: bytes, target: bytes, fields: list[tuple[bytes, bytes]]) -> bool:
@@ -293,7 +309,7 @@ class Request(WebRequest):
             self._pause()
         else:
             self._pieces.append(data)
-            self._queued_bytes += len(data)
+            self._queued_bytes += len(data) + PIECE_BYTES
             if self._queued_bytes > QUEUED_BYTES:
                 self._pause()
         self._changed.set()
@@ -431,6 +447,12 @@ class Socket(WebSocketProtocol):
 
     _denial: Message | None = None
 
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: N803
+        """Queue one message; stop reading while the application has enough."""
+        super().onMessage(payload, isBinary)
+        if self.application_queue.qsize() > QUEUED_MESSAGES:
+            self.transport.pauseProducing()
+
     def handle_reply(self, message: Message) -> None:
         """Write one message of the application."""
         if message["type"] == "websocket.http.response.start":
@@ -458,6 +480,21 @@ def _denial_head(status: int, headers: reception.Headers, date: reception.Date) 
         if name.lower() not in (b"connection", b"transfer-encoding"):
             lines.append(name + b": " + value + b"\r\n")
     return b"".join([*lines, b"connection: close\r\n\r\n"])
+
+
+class Inbox(asyncio.Queue[Message]):
+    """What a WebSocket's client sent; taking from it lets the client send again."""
+
+    def __init__(self, socket: Socket) -> None:
+        super().__init__()
+        self._socket = socket
+
+    async def get(self) -> Message:
+        """Wait for the next message."""
+        message = await super().get()
+        if self.qsize() <= QUEUED_MESSAGES and self._socket.transport is not None:
+            self._socket.transport.resumeProducing()
+        return message
 
 
 class SocketFactory(WebSocketFactory):
@@ -525,12 +562,16 @@ class Server(daphne.server.Server):
         if protocol in self.connections:
             super().protocol_disconnected(protocol)
 
-    def create_application(self, protocol: Any, scope: Message) -> Any:
-        """Start a WebSocket's application."""
+    def create_application(self, protocol: Any, scope: Message) -> Inbox:
+        """Start a WebSocket's application; return where its client's messages go."""
+        scope["asgi"] = {"version": "3.0", "spec_version": "2.4"}
         scope["scheme"] = "ws"
         scope["http_version"] = "1.1"
         scope["extensions"] = {"websocket.http.response": {}}
-        return super().create_application(protocol, scope)
+        inbox = Inbox(protocol)
+        work: Any = self.application(scope, inbox.get, partial(self.handle_reply, protocol))
+        self.connections[protocol]["application_instance"] = self.loop.create_task(work)
+        return inbox
 
     async def handle_reply(self, protocol: Any, message: Message) -> None:
         """Write one message of a WebSocket's application, once the client has read enough."""

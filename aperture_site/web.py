@@ -10,6 +10,7 @@ nothing runs any more, at the latest after the drain time. A second signal ends 
 import argparse
 import asyncio
 import importlib
+import logging
 import os
 import signal
 import socket
@@ -138,4 +139,8 @@ def _load(name: str) -> tuple[Any, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    # Everything is closed; taking the interpreter apart would take longer than all of the above.
+    os._exit(status)

@@ -130,6 +130,12 @@ async def socket_echo(receive: Any, send: Any) -> None:
     note("socket-disconnected")
 
 
+async def socket_deaf(receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    await asyncio.sleep(3)
+
+
 async def socket_flood(receive: Any, send: Any) -> None:
     await receive()
     await send({"type": "websocket.accept"})
@@ -163,4 +169,10 @@ PATHS = {
     "/fail-late": fail_late,
     "/empty": empty,
 }
-SOCKETS = {"/echo": socket_echo, "/flood": socket_flood, "/refuse": socket_refuse, "/close": socket_close}
+SOCKETS = {
+    "/echo": socket_echo,
+    "/flood": socket_flood,
+    "/deaf": socket_deaf,
+    "/refuse": socket_refuse,
+    "/close": socket_close,
+}

@@ -12,10 +12,10 @@ from http.client import HTTPResponse
 from pathlib import Path
 
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from tests.servers import WebProcess, start_web
+from tests.servers import WebProcess, start_web, start_worker, wait_until_it_answers
 
 pytestmark = pytest.mark.server
 
@@ -28,12 +28,20 @@ LIMITS = {
     "APERTURE_DRAIN_SECONDS": "1",
     "APERTURE_REGION": "test-1",
 }
+CHUNKED = b"POST %s HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
 GET = b"GET %s HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
 @pytest.fixture(scope="module", params=SERVERS)
 def web(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebProcess]:
     with start_web(request.param, APP, tmp_path_factory.mktemp(request.param), **LIMITS) as process:
+        yield process
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def wide(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebProcess]:
+    limits = LIMITS | {"APERTURE_MAX_BODY": "100000000"}
+    with start_web(request.param, APP, tmp_path_factory.mktemp("wide"), **limits) as process:
         yield process
 
 
@@ -63,6 +71,16 @@ def read_until(client: socket.socket, wanted: bytes) -> bytes:
         assert part, f"the connection ended after {raw!r}"
         raw += part
     return raw
+
+
+def send_until_refused(client: socket.socket, piece: bytes, limit_bytes: int) -> int:
+    """Send PIECE again and again until the server stops it; return how many bytes went out."""
+    sent = 0
+    with suppress(ConnectionError, TimeoutError):
+        while sent < limit_bytes:
+            client.sendall(piece)
+            sent += len(piece)
+    return sent
 
 
 def post(path: str, body: bytes) -> bytes:
@@ -336,6 +354,70 @@ def test_a_broken_chunk_ends_the_request(web: WebProcess, chunks: bytes) -> None
     assert "called:/smuggled" not in web.log
 
 
+# --- Bodies ---------------------------------------------------------------------------------------------------------
+def test_a_declared_body_over_the_cap_is_refused_before_it_is_sent(web: WebProcess) -> None:
+    began_at = time.monotonic()
+    head = b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 1000001\r\n\r\n"
+    assert refused(ask(web, head)) == (413, "request_too_large")
+    assert time.monotonic() - began_at < 0.5
+    assert event_at(web, "echo-disconnected", began_at)
+
+
+def test_a_body_of_exactly_the_cap_is_taken(web: WebProcess) -> None:
+    assert json.loads(ask(web, post("/echo", b"x" * 1_000_000))[2])["bytes"] == 1_000_000
+
+
+def test_the_applications_own_refusal_comes_before_the_bodys(web: WebProcess) -> None:
+    assert ask(web, b"POST /refuse HTTP/1.1\r\nHost: test\r\nContent-Length: 1000001\r\n\r\n")[0] == 401
+
+
+def test_a_counted_body_over_the_cap_is_refused_and_not_kept(web: WebProcess) -> None:
+    before_bytes = web.rss_bytes
+    with web.connect() as client:
+        client.sendall(CHUNKED % b"/echo")
+        send_until_refused(client, b"10000\r\n" + b"x" * 65_536 + b"\r\n", 40_000_000)
+        assert refused(answer_on(client)) == (413, "request_too_large")
+    assert web.rss_bytes - before_bytes < 10_000_000
+
+
+def test_a_body_that_stalls_is_timed_out(web: WebProcess) -> None:
+    with web.connect() as client:
+        began_at = time.monotonic()
+        client.sendall(b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\n")
+        for _ in range(6):
+            # Dripping bytes must not move the deadline.
+            time.sleep(0.15)
+            client.sendall(b"x")
+        assert refused(answer_on(client)) == (408, "request_timeout")
+        assert 0.8 < time.monotonic() - began_at < 1.6
+    assert event_at(web, "echo-disconnected", began_at)
+
+
+def test_the_deadline_begins_when_the_client_is_told_to_continue(web: WebProcess) -> None:
+    head = b"POST /echo?pause=1.3 HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+    with web.connect() as client:
+        client.sendall(head)
+        read_until(client, b"100 Continue\r\n\r\n")
+        client.sendall(b"ok")
+        assert answer_on(client)[0] == 200
+
+
+def test_a_slow_application_is_not_the_clients_slowness(web: WebProcess) -> None:
+    with web.connect() as client:
+        client.sendall(post("/echo?pause=1.2", b"x" * 900_000))
+        status, _, body = answer_on(client)
+    assert (status, json.loads(body)["bytes"]) == (200, 900_000)
+
+
+def test_a_body_that_nobody_takes_waits_at_the_client(wide: WebProcess) -> None:
+    with wide.connect(timeout_s=0.5) as client:
+        client.sendall(b"POST /echo?pause=2 HTTP/1.1\r\nHost: test\r\nContent-Length: 90000000\r\n\r\n")
+        before_bytes = wide.rss_bytes
+        sent = send_until_refused(client, b"x" * 65_536, 60_000_000)
+        assert sent < 20_000_000
+        assert wide.rss_bytes - before_bytes < 10_000_000
+
+
 # --- Back-pressure and clients that go away ---------------------------------------------------------------------------
 def test_a_client_that_never_reads_costs_no_memory_and_is_cut(web: WebProcess) -> None:
     with web.connect() as client:
@@ -358,29 +440,30 @@ def test_a_slow_reader_is_not_cut(web: WebProcess) -> None:
             time.sleep(0.01)
 
 
+def noticed_after_s(web: WebProcess, request: bytes, answer: bytes, event: str) -> float:
+    """Leave once ANSWER has come, and return how long the application took to notice: the best of three."""
+    delays = []
+    for _ in range(3):
+        with web.connect() as client:
+            client.sendall(request)
+            read_until(client, answer) if answer else time.sleep(0.05)
+        gone_at = time.monotonic()
+        delays.append(event_at(web, event, gone_at) - gone_at)
+    return min(delays)
+
+
 def test_send_fails_once_the_client_is_gone(web: WebProcess) -> None:
-    with web.connect() as client:
-        client.sendall(GET % b"/endless")
-        client.recv(1000)
-    gone_at = time.monotonic()
-    assert event_at(web, "endless-ended", gone_at) - gone_at < 0.1
+    assert noticed_after_s(web, GET % b"/endless", b"xxx", "endless-ended") < 0.1
     assert "The application failed" not in web.log.rpartition("called:/endless")[2]
 
 
 def test_a_client_that_leaves_is_noticed_at_once(web: WebProcess) -> None:
-    with web.connect() as client:
-        client.sendall(GET % b"/wait")
-        read_until(client, b"first")
-    gone_at = time.monotonic()
-    assert event_at(web, "wait-disconnected", gone_at) - gone_at < 0.1
+    assert noticed_after_s(web, GET % b"/wait", b"first", "wait-disconnected") < 0.1
 
 
 def test_a_client_that_leaves_within_its_body_is_noticed(web: WebProcess) -> None:
-    with web.connect() as client:
-        client.sendall(b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\nhalf")
-        time.sleep(0.05)
-    gone_at = time.monotonic()
-    assert event_at(web, "echo-disconnected", gone_at) - gone_at < 0.1
+    head = b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\nhalf"
+    assert noticed_after_s(web, head, b"", "echo-disconnected") < 0.1
 
 
 # --- WebSockets -------------------------------------------------------------------------------------------------------
@@ -388,6 +471,19 @@ def test_a_websocket_speaks(web: WebProcess) -> None:
     with connect(f"ws://127.0.0.1:{web.port}/echo") as client:
         client.send("hello")
         assert client.recv(timeout=5) == "hello"
+
+
+def test_a_websocket_whose_application_does_not_read_makes_its_client_wait(web: WebProcess) -> None:
+    before_bytes, sent = web.rss_bytes, 0
+    with connect(f"ws://127.0.0.1:{web.port}/deaf", compression=None) as client:
+        client.socket.settimeout(1)
+        with suppress(TimeoutError, ConnectionError, ConnectionClosed):
+            while sent < 200_000_000:
+                client.send(b"x" * 500_000)
+                sent += 500_000
+        assert sent < 100_000_000
+        assert web.rss_bytes - before_bytes < 60_000_000
+        client.socket.close()
 
 
 def test_a_websocket_is_refused_in_the_applications_own_words(web: WebProcess) -> None:
@@ -482,3 +578,25 @@ def test_with_nothing_left_the_port_is_free(fresh: WebProcess) -> None:
     assert fresh.stop() == 0
     with pytest.raises(ConnectionRefusedError):
         fresh.connect()
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_workers_share_the_socket_and_outlive_each_other(server: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        first = start_worker(server, APP, tmp_path / "first", listening)
+        second = start_worker(server, APP, tmp_path / "second", listening)
+        try:
+            wait_until_it_answers(second)
+            first.signal(signal.SIGKILL)
+            first.wait()
+            assert [ask(second, GET % b"/")[0] for _ in range(20)] == [200] * 20
+        finally:
+            first.stop()
+            second.stop()
+
+
+def test_a_process_that_cannot_start_says_why(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        process = start_worker("uvicorn", "tests.aperture_site.faulty_app:absent", tmp_path, listening)
+        assert process.wait() != 0
+        assert "absent" in process.log
