@@ -254,31 +254,30 @@ def content(columns: Columns) -> str:
 def state_grants(outcome: Outcome, grants: list[GrantStatement]) -> None:
     """Put the grants in place: by their content, or by their name where they have one; the rest are new."""
     rows = outcome.after["grant"]
-    free = dict(rows)
-    taken: set[Key] = set()
-    remaining: list[tuple[GrantStatement, Columns]] = []
     stored = [header for row in rows.values() for header in row["add_headers"].items()]
+    free: dict[str, list[Key]] = {}
+    for key, row in rows.items():
+        free.setdefault(content(row), []).append(key)
+    taken: set[Key] = set()
+    remaining: list[Columns] = []
     for stated in grants:
         columns = dict(stated.columns)
         path = (*stated.path, "add_headers")
         columns["add_headers"] = kept_headers(outcome.read, columns["add_headers"], stored, path, is_new=not stored)
         same = [
             key
-            for key, row in free.items()
-            if content(row) == content(columns) and columns["name"] in ("", row["name"])
+            for key in free.get(content(columns), ())
+            if key not in taken and columns["name"] in ("", rows[key]["name"])
         ]
-        if not same:
-            remaining.append((stated, columns))
-            continue
-        best = max(same, key=lambda key: (free[key]["enabled"] == columns["enabled"], free[key]["source"] == FILE))
-        rows[best].update(source=FILE, enabled=columns["enabled"])
-        taken.add(best)
-        del free[best]
-    for _, columns in remaining:
-        key = next((key for key, row in free.items() if columns["name"] and row["name"] == columns["name"]), None)
-        if key is None:
-            key = (min([0, *(int(key[0]) for key in rows)]) - 1,)
-        free.pop(key, None)
+        if same:
+            best = max(same, key=lambda key: (rows[key]["enabled"] == columns["enabled"], rows[key]["source"] == FILE))
+            rows[best].update(source=FILE, enabled=columns["enabled"])
+            taken.add(best)
+        else:
+            remaining.append(columns)
+    named = {row["name"]: key for key, row in rows.items() if row["name"] and key not in taken}
+    for number, columns in enumerate(remaining):
+        key = named.pop(columns["name"], (-number - 1,))
         taken.add(key)
         outcome.state("grant", key, columns)
     disable_left_out(rows, taken, grants)

@@ -18,7 +18,7 @@ from gateway.configuration.statement import COST_BASES
 SLUGS = ["openai", "azure", "own.server"]
 NAMES = ["gpt-5", "openai/gpt-5", "azure/gpt-5", "claude-4.5", "a b", "best", "${X}", "ünï"]
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12) | st.sampled_from(
-    ["${HOME}", "$${HOME}", "$$${A}${B}", "null", "1e3", "- x: y"]
+    ["${HOME}", "$${HOME}", "$$${A}${B}", "null", "1e3", "- x: y", "a\x85b\u2028c"]
 )
 COUNTS = st.none() | st.integers(0, 2**31 - 1)
 NANOS = st.integers(0, 10**15)

@@ -10,6 +10,7 @@ from accounts import keys
 from accounts.models import Grant, Group, User, Version
 from catalog import credentials
 from catalog.models import Alias, Credential, Model, Price, Provider, Target
+from gateway import catalog_rows, snapshot
 from gateway.configuration import importing
 from gateway.configuration.importing import Report
 
@@ -98,6 +99,33 @@ def test_the_pages_example_imports_as_it_stands() -> None:
         "gpt-4.1": ["openai/gpt-4.1"],
     }
     assert {problem.location for problem in report.problems} == {"providers.openai.apikey", ""}
+
+
+def seen_by_the_gateway() -> snapshot.Snapshot:
+    rows: catalog_rows.Rows = {}
+    with connection.cursor() as cursor:
+        for name, query in catalog_rows.QUERIES.items():
+            cursor.execute(query)
+            columns = [column.name for column in cursor.description]
+            rows[name] = [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+    for row in rows["providers"] + rows["grants"]:
+        row["add_headers"] = json.loads(row["add_headers"])
+    return catalog_rows.assemble(1, rows)
+
+
+def test_the_gateway_resolves_the_pages_models_bare_and_with_their_provider() -> None:
+    imported(PAGE)
+    names = seen_by_the_gateway().names
+    for model in ("gpt-5", "gpt-5-mini", "gpt-4.1"):
+        for name in (model, f"openai/{model}"):
+            assert [target.upstream_id for target in names[name].targets] == [model]
+
+
+def test_the_gateway_sends_one_model_of_two_providers_to_the_preferred_one() -> None:
+    imported(house())
+    for name in ("gpt-5", "best"):
+        targets = seen_by_the_gateway().names[name].targets
+        assert [target.provider.slug for target in targets] == ["azure", "openai"]
 
 
 def test_an_id_that_several_providers_list_is_one_model_with_several_targets() -> None:

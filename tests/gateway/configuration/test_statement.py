@@ -3,10 +3,15 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gateway.configuration import document, statement
+from gateway.configuration import document, outcome, statement
+from gateway.configuration.fields import Fields
+from gateway.configuration.grants import CAPABILITY, PLAIN_KEYS
+from gateway.configuration.image import Image
 from gateway.configuration.problem import Problem, location
-from gateway.configuration.statement import Statement
+from gateway.configuration.statement import MODEL_KEYS, PROVIDER_KEYS, SECTIONS, TARGET_KEYS, Statement
 
 PROVIDER = {"baseurl": "https://api.example.com/v1", "apikey": "sk-1", "models": ["m"]}
 
@@ -132,6 +137,34 @@ def test_a_problem_carries_line_and_column_of_the_text() -> None:
     text = '{"providers": {"p": {\n  "baseurl": "https://x",\n  "models": ["a", 4]}}}'
     (problem,) = [p for p in statement.of(document.read(text), {}).problems if p.fatal]
     assert (problem.location, problem.line, problem.column, problem.value) == ("providers.p.models[1]", 3, 19, "4")
+
+
+WORDS = st.sampled_from([*SECTIONS, *PROVIDER_KEYS, *MODEL_KEYS, *TARGET_KEYS, *PLAIN_KEYS, "app", CAPABILITY, "p", ""])
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["*", "p", "m", "https://x", "http://[", "a: b", "REDACTED:", "${X}", "1e999999999999", "p/*"])
+    | st.integers(0, 1).map(lambda odd: 2**20_000 + odd)
+)
+ANYTHING = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4),
+    max_leaves=30,
+)
+ENTRIES = st.dictionaries(WORDS, st.dictionaries(WORDS, ANYTHING, max_size=8) | ANYTHING, max_size=3)
+
+
+@given(
+    st.fixed_dictionaries({"providers": ENTRIES, "models": ENTRIES, "grants": st.lists(ENTRIES, max_size=3)}) | ANYTHING
+)
+def test_no_data_whatever_breaks_the_checks(data: Any) -> None:
+    wanted = statement.of(document.Document(data), {"X": "x"})
+    image = outcome.after(Image(), wanted, Fields({}, {}, wanted.problems))
+    assert all(isinstance(problem, Problem) for problem in wanted.problems)
+    assert wanted.problems or image.rows
 
 
 # --- Macros and secrets -----------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from django.core.management import CommandError, call_command
 
-from catalog.models import Provider
+from catalog.models import Price, Provider
 
 pytestmark = pytest.mark.django_db
 
@@ -58,6 +58,16 @@ def test_errors_are_all_printed_and_the_command_fails(file: Path, words: list[st
     assert "error: providers.own.models, line 1, column" in err.getvalue()
     assert "error: providers.two.baseurl, line 1, column" in err.getvalue()
     assert not Provider.objects.exists()
+
+
+def test_an_import_prices_what_the_price_data_knows(file: Path) -> None:
+    file.write_text('{"providers": {"openai": {"baseurl": "https://api.openai.com", "models": ["gpt-4.1"]}}}', "utf-8")
+    assert "Priced 1 target from the price data." in run("import_config", str(file))[0]
+    price = Price.objects.get()
+    assert price.target.upstream_id == "gpt-4.1"
+    assert price.input > 0
+    assert run("import_config", str(file))[0] == "Imported: no difference.\n"
+    assert Price.objects.get() == price
 
 
 def test_a_document_comes_from_standard_input_too(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
