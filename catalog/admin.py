@@ -107,6 +107,7 @@ class CredentialInline(TabularInline):
     form = SecretForm
     formset = SecretFormSet
     extra = 0
+    hide_title = True
     fields = ("name", "secret", "fingerprint", "enabled", "source", "created_at")
     readonly_fields = ("fingerprint", "source", "created_at")
 
@@ -116,9 +117,9 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
 
     flags = forms.MultipleChoiceField(
         label="Compatibility",
-        choices=[(flag, f"{flag}: {meaning}") for flag, meaning in flags.FLAGS.items()],
+        choices=[(flag, flag) for flag in flags.FLAGS],
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
-        help_text="The dialects this upstream speaks; never what a caller may use.",
+        help_text="The dialects this upstream speaks; never what a caller may use. openai_chat alone fits most.",
     )
     add_headers = HeadersField(
         label="Added headers",
@@ -157,7 +158,7 @@ class HasTargets(admin.SimpleListFilter):
 class ProviderAdmin(ModelAdmin):
     form = ProviderForm
     list_display = (
-        "slug",
+        "shown_id",
         "base_url",
         "dialects",
         "credential_count",
@@ -184,6 +185,10 @@ class ProviderAdmin(ModelAdmin):
             "targets_n": Count("targets", filter=Q(targets__enabled=True), distinct=True),
         }
         return super().get_queryset(request).annotate(**counts)
+
+    @display(description="Id", ordering="slug")
+    def shown_id(self, provider: Provider) -> str:
+        return format_html('<span class="whitespace-nowrap">{}</span>', provider.slug)
 
     @display(description="Dialects")
     def dialects(self, provider: Provider) -> str:
@@ -212,11 +217,13 @@ class ProviderAdmin(ModelAdmin):
 class AliasInline(TabularInline):
     model = Alias
     extra = 0
+    hide_title = True
 
 
 class TargetInline(TabularInline):
     model = Target
     extra = 0
+    hide_title = True
     autocomplete_fields = ("provider",)
     fields = ("provider", "upstream_id", "weight", "preference", "price", "enabled", "source")
     readonly_fields = ("price", "source")
@@ -256,7 +263,9 @@ class ModelPageAdmin(ModelAdmin):
                 "fields": (
                     ("supports_tools", "supports_vision", "supports_audio"),
                     ("supports_json_schema", "supports_reasoning"),
-                    ("context_tokens", "output_tokens_max", "timeout_s"),
+                    "context_tokens",
+                    "output_tokens_max",
+                    "timeout_s",
                 )
             },
         ),
@@ -305,6 +314,7 @@ class PastPriceInline(TabularInline):
 
     model = Price
     extra = 0
+    hide_title = True
     verbose_name_plural = "Prices, $ per million tokens"
     fields = ("effective_at", "input_rate", "output_rate", "other_rates", "source")
     readonly_fields = fields

@@ -129,7 +129,7 @@ def grow(it: Installation) -> None:
         model.aliases.create(name=f"alias{number}")
         target = Target.objects.create(model=model, provider=provider, upstream_id="x")
         target.prices.create(input=1, output=1)
-        it.usage.request_id = f"00000000-0000-0000-0000-00000000001{number}"  # type: ignore[assignment]
+        it.usage.request_id = f"00000000-0000-0000-0000-00000000001{number}"
         it.usage._state.adding = True
         it.usage.user_id = user.pk
         it.usage.save(force_insert=True)

@@ -52,9 +52,8 @@ async def test_an_answer_comes_back_whole_and_nothing_of_the_environment_goes_ou
      "0.0.0.0", "localhost.", "127.0.0.1.", "①②⑦.0.0.1"],
 )  # fmt: skip
 async def test_a_user_s_url_never_reaches_this_machine(host: str) -> None:
-    with serving(answering(Reply(body=b"inside"))) as server:
-        with pytest.raises(outbound.OutboundError):
-            await outbound.fetch("GET", f"http://{host}:{server.port}/", policy=networks.PUBLIC_ONLY, timeout_s=5)
+    with serving(answering(Reply(body=b"inside"))) as server, pytest.raises(outbound.OutboundError):
+        await outbound.fetch("GET", f"http://{host}:{server.port}/", policy=networks.PUBLIC_ONLY, timeout_s=5)
     assert server.asked == []
 
 
