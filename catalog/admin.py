@@ -10,6 +10,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.db.models import Count, Prefetch, Q, QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
@@ -227,14 +228,16 @@ class TargetInline(TabularInline):
     autocomplete_fields = ("provider",)
     fields = ("provider", "upstream_id", "weight", "preference", "price", "enabled", "source")
     readonly_fields = ("price", "source")
-    show_change_link = True
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Target]:
         return _with_prices(super().get_queryset(request))
 
     @display(description="$ per million")
     def price(self, target: Target) -> str:
-        return _price_in_force(target)
+        if target._state.adding:
+            return ""
+        page = reverse("admin:catalog_target_change", args=[target.pk])
+        return format_html('<a class="text-link" href="{}">{}</a>', page, _price_in_force(target))
 
 
 @admin.register(Model)
@@ -396,10 +399,8 @@ def _with_prices(targets: QuerySet[Target]) -> QuerySet[Target]:
 
 
 def _price_in_force(target: Target) -> str:
-    if target._state.adding:
-        return ""
     now = timezone.now()
     price = next((price for price in target.prices.all() if price.effective_at <= now), None)
     if price is None:
-        return format_html('<span class="text-base-400">{}</span>', "no price")
+        return "no price"
     return f"${rates.to_dollars(price.input)} in, ${rates.to_dollars(price.output)} out"
