@@ -12,6 +12,10 @@ DATABASE_NAME = "aperture"
 SOCKET_PATH_BYTES_MAX = 85
 
 
+DATABASE_FORM = "write postgresql://user:password@host:5432/name"
+REDIS_FORM = "write redis://:password@host:6379/0, rediss://... or unix:///path/of.sock"
+
+
 def socket_dir(data_dir: Path) -> Path:
     """Return the folder of the engines' Unix sockets: in the data folder, or in a short one where that is too deep."""
     folder = data_dir / "sockets"
@@ -32,37 +36,42 @@ def embedded_database(data_dir: Path) -> str:
 def embedded_redis(data_dir: Path) -> str:
     """Return the URL of the Valkey that `engines` runs, over a Unix socket."""
     password = secret_files.value("APERTURE_REDIS_PASSWORD", data_dir)
-    return f"unix://:{quote(password, safe='')}@{socket_dir(data_dir)}/valkey.sock"
+    return f"unix://:{quote(password, safe='')}@{quote(str(socket_dir(data_dir)))}/valkey.sock"
 
 
 def django_database(url: str) -> dict[str, Any]:
     """Return Django's DATABASES entry for a PostgreSQL URL; raise SettingError for any other."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("postgres", "postgresql"):
-        raise env.SettingError(
-            "DATABASE_URL", f"{parts.scheme}://...", "write postgresql://user:password@host:5432/name"
-        )
+    try:
+        parts, port = urlsplit(url), urlsplit(url).port
+    except ValueError:
+        raise _not_usable("DATABASE_URL", url, DATABASE_FORM) from None
+    name = unquote(parts.path.lstrip("/"))
+    if parts.scheme not in ("postgres", "postgresql") or not name:
+        raise _not_usable("DATABASE_URL", url, DATABASE_FORM)
     options: dict[str, Any] = dict(parse_qsl(parts.query))
     host = options.pop("host", None) or unquote(parts.hostname or "")
     return {
         "ENGINE": "django.db.backends.postgresql",
-        "NAME": unquote(parts.path.lstrip("/")),
+        "NAME": name,
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
         "HOST": host,
-        "PORT": str(parts.port or ""),
+        "PORT": str(port or ""),
         "CONN_HEALTH_CHECKS": True,
         "OPTIONS": options,
     }
 
 
 def celery_broker(url: str) -> str:
-    """Return Celery's broker URL for a Redis URL; it spells Unix sockets `redis+socket`."""
+    """Return Celery's broker URL for a Redis URL, which spells Unix sockets `redis+socket`; refuse any other scheme."""
     parts = urlsplit(url)
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        raise _not_usable("REDIS_URL", url, REDIS_FORM)
     if parts.scheme != "unix":
         return url
-    password = f":{parts.password}@" if parts.password else ""
-    return f"redis+socket://{password}{parts.path}"
+    credentials, at, _ = parts.netloc.rpartition("@")
+    database = dict(parse_qsl(parts.query)).get("db")
+    return f"redis+socket://{credentials}{at}{parts.path}" + (f"?virtual_host={database}" if database else "")
 
 
 def local_url(host: str, port: int) -> str:
@@ -70,3 +79,14 @@ def local_url(host: str, port: int) -> str:
     wildcard = host in ("", "0.0.0.0", "::")  # noqa: S104
     shown = "localhost" if wildcard else f"[{host}]" if ":" in host else host
     return f"http://{shown}:{port}"
+
+
+def loopback_url(host: str, port: int) -> str:
+    """Return the address under which a server on HOST is reached from its own machine, without a look-up of names."""
+    own = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{own}]:{port}" if ":" in own else f"http://{own}:{port}"
+
+
+def _not_usable(name: str, url: str, form: str) -> env.SettingError:
+    # The scheme alone: the rest may hold a password.
+    return env.SettingError(name, f"{url.partition('://')[0][:16]}://..." if "://" in url else "...", form)

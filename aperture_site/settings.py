@@ -8,16 +8,22 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from aperture_site import addresses, env, secret_files
+from catalog import vendors
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = env.folder("APERTURE_DATA_DIR", BASE_DIR / "var")
 
-# --- Secrets: three, and different -----------------------------------------------------------------------------------
+# --- Secrets, each different --------------------------------------------------------------------------------------
 SECRET_KEY = secret_files.value("APERTURE_SECRET_KEY", DATA_DIR)
 # The newest first: it signs new keys, all of them recognise old ones.
 KEY_PEPPERS = secret_files.values("APERTURE_KEY_PEPPER", DATA_DIR)
 # The newest first: it encrypts, all of them decrypt.
 ENCRYPTION_KEYS = secret_files.values("APERTURE_ENCRYPTION_KEY", DATA_DIR)
+
+# What the built-in demo upstream asks of its callers; several web nodes need the same.
+DEMO_SECRET = secret_files.value("APERTURE_DEMO_SECRET", DATA_DIR)
+# Each vendor's own keys by the name of the credential that they become; `catalog.environment` makes providers of them.
+VENDOR_KEYS = {vendor.slug: env.numbered(vendor.variable) for vendor in vendors.VENDORS}
 
 # --- The installation -------------------------------------------------------------------------------------------------
 DEBUG = env.flag("APERTURE_DEBUG")
@@ -37,6 +43,8 @@ PRIVATE_UPSTREAMS = env.words("APERTURE_PRIVATE_UPSTREAMS", ["allow"])
 MAX_BODY_BYTES = env.integer("APERTURE_MAX_BODY", 32 * 1024 * 1024, at_least=1024)
 MAX_HEADER_BYTES = 32 * 1024
 RECEIVE_TIMEOUT_S = env.seconds("APERTURE_RECEIVE_TIMEOUT_SECONDS", 60, at_least=0.1)
+# How long a client may leave a waiting answer unread, byte for byte, before its connection is closed.
+WRITE_TIMEOUT_S = env.seconds("APERTURE_WRITE_TIMEOUT_SECONDS", 120, at_least=0.1)
 CONNECT_TIMEOUT_S = env.seconds("APERTURE_CONNECT_TIMEOUT_SECONDS", 10, at_least=0.1)
 FIRST_BYTE_TIMEOUT_S = env.seconds("APERTURE_FIRST_BYTE_TIMEOUT_SECONDS", 120, at_least=0.1)
 IDLE_TIMEOUT_S = env.seconds("APERTURE_IDLE_TIMEOUT_SECONDS", 120, at_least=0.1)

@@ -139,7 +139,7 @@ class Supervisor:
     """Runs the programs until a signal asks it to stop."""
 
     def __init__(self, programs: Sequence[Program], folder: Path, run_dir: Path, watch: Callable[[], object]) -> None:
-        """FOLDER is where they run, RUN_DIR where their ids are noted; WATCH is called about once a second meanwhile."""
+        """FOLDER is where they run, RUN_DIR where their ids are noted; WATCH is called about once a second."""
         self.children = [Child(program, folder, run_dir) for program in programs]
         self.watch = watch
         self.signals = 0

@@ -16,7 +16,7 @@ from django.db import models
 from django.utils import timezone
 
 from accounts.models import Sourced
-from catalog import flags
+from catalog import addresses, flags
 
 SLUG = RegexValidator(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", "Use letters, digits, dots, dashes and underscores.")
 NAME_LENGTH_MAX = 256
@@ -57,8 +57,7 @@ class Provider(Sourced):
     @property
     def host(self) -> str:
         """Scheme, host and port of the base URL: what a credential is bound to."""
-        parts = urlsplit(self.base_url)
-        return f"{parts.scheme}://{parts.netloc}".lower()
+        return addresses.host_of(self.base_url)
 
     def clean(self) -> None:
         try:

@@ -145,6 +145,11 @@ class Engines:
                 engine.prepare(folder, self.sockets, who, self._password(name))
             except RuntimeError as error:
                 raise EngineError(f"{TITLES[name]}: {error}.") from error
+            except PermissionError as error:
+                raise EngineError(
+                    f"{TITLES[name]}: {error}; start as the user that owns {self.data_dir}, "
+                    f"or set {engine.VARIABLE} to the address of one that runs elsewhere."
+                ) from error
             logger.debug("starting %s", TITLES[name])
             return process.start(engine.command(folder, who))
 

@@ -8,8 +8,10 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
+import kombu
 import psycopg
 import pytest
 import redis
@@ -83,6 +85,18 @@ def test_a_fresh_folder_becomes_a_database_and_a_second_start_finds_it_again(dat
         assert query(data_dir, "SELECT number FROM kept") == 7
 
 
+def test_a_folder_with_spaces_and_percent_signs_works_for_every_client(tmp_path: Path) -> None:
+    data_dir = tmp_path / "a b%20c"
+    with Engines(data_dir).running():
+        assert query(data_dir, "SELECT 1") == 1
+        url = addresses.embedded_redis(data_dir)
+        with closing(redis.Redis.from_url(url)) as client:
+            assert client.ping()
+        with kombu.Connection(addresses.celery_broker(url)) as broker:
+            broker.ensure_connection(max_retries=1, timeout=5)
+            assert broker.connected
+
+
 def test_the_engines_take_over_no_parent_and_show_no_password(data_dir: Path) -> None:
     data_dir.mkdir(mode=0o750)
     before = [(parent, mode(parent), parent.stat().st_uid) for parent in (data_dir, *data_dir.parents)]
@@ -129,7 +143,7 @@ def test_a_killed_postmaster_is_replaced_only_when_its_sessions_are_gone(
 ) -> None:
     monkeypatch.setattr("aperture_site.engines.ORPHAN_PATIENCE_S", 0.5)
     with Engines(data_dir).running() as engines:
-        with psycopg.connect(addresses.embedded_database(data_dir)) as session:
+        with closing(psycopg.connect(addresses.embedded_database(data_dir))) as session:
             # A session that burns the processor does not notice by itself that its postmaster died.
             session.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 100000000000)")
             orphan = session.info.backend_pid
@@ -221,6 +235,15 @@ def test_an_engine_that_cannot_start_says_why(data_dir: Path) -> None:
     (data_dir / "postgres" / "data" / "global" / "pg_control").unlink()
     with pytest.raises(EngineError, match=r"(?s)PostgreSQL did not start; the end of .*pg_control"):
         Engines(data_dir, ["postgres"]).ensure()
+
+
+def test_a_start_that_the_system_forbids_says_what_to_do(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted", "/somewhere")
+
+    monkeypatch.setattr(account.Account, "own", forbid)
+    with pytest.raises(EngineError, match=r"not permitted: '/somewhere'; start as the user that owns .*DATABASE_URL"):
+        Engines(data_dir).ensure()
 
 
 def test_where_no_wheel_exists_one_sentence_says_what_to_set(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,7 @@ class Command(BaseCommand):
         try:
             supervisor.preload()
             with own_engines.running():
-                prepare_database(self.stdout, address)
+                prepare_database(self.stdout, address, addresses.loopback_url(host, port))
                 self.stdout.write(f"Aperture is serving on {addresses.local_url(host, port)} (Ctrl-C stops it)")
                 self.stdout.flush()
                 supervisor.run()
@@ -117,7 +117,7 @@ def report(died: list[str]) -> None:
         logger.error("%s died; starting it again", engines.TITLES[name])
 
 
-def prepare_database(stdout: Any, address: str) -> None:
+def prepare_database(stdout: Any, address: str, loopback: str) -> None:
     """Apply the migrations that are missing and make a fresh installation's first rows, one starter at a time."""
     from django.db import connection
     from django.db.migrations.executor import MigrationExecutor
@@ -130,7 +130,7 @@ def prepare_database(stdout: Any, address: str) -> None:
             executor = MigrationExecutor(connection)
             if executor.migration_plan(executor.loader.graph.leaf_nodes()):
                 call_command("migrate", interactive=False, verbosity=1, stdout=sys.stderr)
-            first_start.run(stdout, address)
+            first_start.run(stdout, address, loopback)
     finally:
         # The lock goes with the connection, and a supervisor needs none.
         connection.close()

@@ -1,0 +1,540 @@
+"""Daphne's server with its faults mended: the application is called at the head, both directions have back-pressure.
+
+What stays Daphne's and Twisted's: the parsing of heads and chunks, and the whole WebSocket protocol. What is replaced:
+the transport (`transport`, asyncio's own in place of the reactor's), the way a body reaches the application, and the
+way an answer leaves. Importing this module needs Twisted's asyncio reactor to be installed already (`web` does it).
+
+Invariants: at most QUEUED_BYTES and one read of a body wait in memory; `send` waits while the client does not read; one
+request of a connection runs at a time, in order; a body that may not come in is refused when the application asks for
+it, so a refusal that the application gives without the body comes first.
+"""
+
+import asyncio
+import io
+import logging
+import re
+import socket
+from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote
+
+import daphne.server
+from daphne.http_protocol import WebRequest
+from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
+from twisted.internet import reactor
+from twisted.logger import globalLogBeginner
+from twisted.protocols import basic
+from twisted.web import http
+from twisted.web.http_headers import Headers
+
+from aperture_site import reception
+from aperture_site.reception import Bounds, ClientDisconnectedError
+from aperture_site.transport import Connection
+
+Message = MutableMapping[str, Any]
+Application = Callable[
+    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
+]
+
+logger = logging.getLogger(__name__)
+
+QUEUED_BYTES = 256 * 1024
+FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
+ANSWER_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+ANSWER_VALUE_FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+BODYLESS = {204, 304}
+
+
+class Channel(http.HTTPChannel):
+    """Twisted's HTTP/1.1 parser, strict about framing, which calls the application as soon as a head is in."""
+
+    timeOut = None
+    # Bytes alone bound a head; Twisted's own two bounds answer 400.
+    totalHeadersSize = maxHeaders = 2**31
+    requestFactory: Any
+    requests: "list[Request]"
+    _dataBuffer: list[bytes]
+
+    def __init__(self, server: "Server") -> None:
+        super().__init__()
+        self.server = server
+        self.requestFactory = Request
+        self.MAX_LENGTH = server.bounds.header_bytes
+        self.fields: list[tuple[bytes, bytes]] = []
+        self.deadline = reception.Deadline(server.loop, server.bounds.receive_timeout_s, self._late)
+        self._head_bytes = 0
+        self._idle = True
+        self._ended = False
+        self._wants_websocket = False
+
+    def connectionMade(self) -> None:
+        """Start the clock for the first request."""
+        self._networkProducer = self.transport
+        self.deadline.start()
+
+    def connectionLost(self, reason: Any) -> None:
+        """Tell the running request that its client is gone."""
+        self._ended = True
+        self.deadline.stop()
+        for request in self.requests:
+            request.lost()
+        self.requests = []
+
+    def dataReceived(self, data: bytes) -> None:
+        """Parse; the first byte of a request starts the deadline of its head."""
+        if self._idle:
+            self._idle = False
+            self.deadline.start()
+        basic.LineReceiver.dataReceived(self, data)
+
+    def lineReceived(self, line: bytes) -> None:
+        """Count the head's bytes, and refuse folded lines (RFC 9112 section 5.2), which readers join differently."""
+        self._head_bytes += len(line) + 2
+        if self._head_bytes > self.server.bounds.header_bytes:
+            self.refuse("headers_too_large")
+        elif line.startswith((b" ", b"\t")):
+            self.refuse("invalid_request")
+        else:
+            super().lineReceived(line)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Refuse a single line that is longer than a whole head may be."""
+        self.refuse("headers_too_large")
+
+    def headerReceived(self, line: bytes) -> bool:
+        """Keep one field; return whether the head may go on."""
+        field = FIELD.fullmatch(line)
+        if field is None:
+            self.refuse("invalid_request")
+            return False
+        name, value = field[1].lower(), field[2]
+        self.fields.append((name, value))
+        if name == b"content-length":
+            return bool(self._maybeChooseTransferDecoder(b"Content-Length", value))
+        if name == b"transfer-encoding":
+            return bool(self._maybeChooseTransferDecoder(b"Transfer-Encoding", value))
+        return True
+
+    def allHeadersReceived(self) -> None:
+        """Judge the head, then call the application; the body follows while it runs."""
+        request, fields = self.requests[-1], self.fields
+        self.fields, self._head_bytes = [], 0
+        request.http_version = self._version[-3:].decode("ascii")
+        if reception.ambiguous(fields, request.http_version) or not request.accept_head(
+            self._command, self._path, fields
+        ):
+            self.refuse("invalid_request")
+            return
+        options = {
+            token.strip() for name, value in fields if name == b"connection" for token in value.lower().split(b",")
+        }
+        self.persistent = request.http_version == "1.1" and b"close" not in options
+        if b"upgrade" in options and (b"upgrade", b"websocket") in ((n, v.lower()) for n, v in fields):
+            if self.length != 0:
+                self.refuse("invalid_request")
+            self._wants_websocket = True
+            return
+        request.begin(self.length or 0)
+
+    def allContentReceived(self) -> None:
+        """End the body, or hand a WebSocket's connection over."""
+        if self._ended:
+            return
+        self.deadline.clear()
+        if self._wants_websocket:
+            self._ended = True
+            self.deadline.stop()
+            self.requests.pop().become_websocket(self.clearLineBuffer())
+        else:
+            super().allContentReceived()
+
+    def requestDone(self, request: "Request") -> None:
+        """Go on to the connection's next request, or close."""
+        self.requests.remove(request)
+        if request.more_body:
+            self._end()
+            self.transport.close_after_answer()
+        elif not self.persistent:
+            self._end()
+            self.transport.loseConnection()
+        else:
+            self._handlingRequest = False
+            self._idle = True
+            self.deadline.start()
+            self.transport.resumeProducing()
+            data = b"".join(self._dataBuffer)
+            self._dataBuffer = []
+            self.setLineMode(data)
+
+    def refuse(self, code: str) -> None:
+        """Answer by ourselves with one row of the refusals, and end the connection."""
+        if self._ended:
+            return
+        self._end()
+        started = False
+        for request in self.requests:
+            started = started or request.started
+            request.lost()
+        self.requests = []
+        if started:
+            # The answer's end never comes: its reader must see a cut, not an end.
+            self.transport.loseConnection()
+            return
+        self.transport.write(self.server.bounds.refuse(code))
+        self.transport.close_after_answer()
+
+    def _end(self) -> None:
+        self._ended = True
+        self.deadline.stop()
+
+    def _late(self) -> None:
+        if self._idle:
+            self._end()
+            self.transport.loseConnection()
+        else:
+            self.refuse("request_timeout")
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        self.refuse("invalid_request")
+
+
+class Request(WebRequest):
+    """One HTTP request: a body that arrives while the application runs, an answer that waits for the client.
+
+    Neither parent's constructor runs: they register every request with Daphne's two once-a-second loops and build
+    header objects that nobody reads. Only WebSockets, which need them, are registered.
+    """
+
+    def __init__(self, channel: Channel, queued: object = False) -> None:
+        self.channel = channel
+        self.connection: Connection = channel.transport
+        self.transport = channel.transport
+        self.server = channel.server
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.http_version = "1.1"
+        self.started = self.done = self.gone = False
+        self.more_body = True
+        self._pieces: list[bytes] = []
+        self._queued_bytes = self._arrived_bytes = 0
+        self._paused = self._too_large = self._delivered = False
+        self._expects_continue = False
+        self._changed = asyncio.Event()
+        self._chunked = False
+        self._left_bytes = 0
+
+    # The head
+    def accept_head(self, command: bytes, target: bytes, fields: list[tuple[bytes, bytes]]) -> bool:
+        """Keep a head; return False where its target is none (RFC 9112 section 3.2)."""
+        self.method, self.uri, self.headers = command, target, fields
+        path, _, self.query_string = target.partition(b"?")
+        if not path.startswith(b"/") and path != b"*":
+            scheme, found, rest = path.partition(b"://")
+            if not found or scheme.lower() not in (b"http", b"https"):
+                return False
+            path = b"/" + rest.partition(b"/")[2]
+        self.path = path
+        return target.isascii()
+
+    def begin(self, declared_bytes: int) -> None:
+        """Call the application; DECLARED_BYTES is the body's announced length, 0 where none is."""
+        self._too_large = declared_bytes > self.server.bounds.body_bytes
+        self._expects_continue = self.http_version == "1.1" and any(
+            name == b"expect" and value.lower() == b"100-continue" for name, value in self.headers
+        )
+        if self._expects_continue:
+            # The client waits for us: its time begins when the application asks for the body.
+            self.channel.deadline.clear()
+        else:
+            self.channel.deadline.start()
+        peer, host = self.connection.peer, self.connection.host
+        path = self.path.decode("ascii")
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "http_version": self.http_version,
+            "method": self.method.decode("ascii"),
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": self.path,
+            "root_path": "",
+            "scheme": "http",
+            "query_string": self.query_string,
+            "headers": self.headers,
+            "client": (peer.host, peer.port) if hasattr(peer, "port") else None,
+            "server": (host.host, host.port) if hasattr(host, "port") else None,
+        }
+        self.server.run_task(self._run(scope))
+
+    def become_websocket(self, rest: bytes) -> None:
+        """Let Daphne's own hand-over take the connection; REST is what came after the head."""
+        self.requestHeaders = Headers()
+        for name, value in self.headers:
+            # Daphne would let a client choose the application's root path.
+            if name != b"daphne-root-path":
+                self.requestHeaders.addRawHeader(name, value)
+        self.client, self.host = self.connection.peer, self.connection.host
+        self.content = io.BytesIO(rest)
+        super().process()
+
+    def basic_error(self, status: int, status_text: bytes, body: str) -> None:
+        """Answer with our own error in place of Daphne's page."""
+        self.channel.refuse("internal_error" if status >= 500 else "invalid_request")
+
+    # The body, as it arrives
+    def handleContentChunk(self, data: bytes) -> None:
+        """Queue one piece; stop reading while the application has enough."""
+        if self.gone or not data:
+            return
+        self._arrived_bytes += len(data)
+        if self._too_large or self._arrived_bytes > self.server.bounds.body_bytes:
+            # What arrived before is dropped as well: the application will never see the whole.
+            self._too_large, self._pieces, self._queued_bytes = True, [], 0
+            self._pause()
+        else:
+            self._pieces.append(data)
+            self._queued_bytes += len(data)
+            if self._queued_bytes > QUEUED_BYTES:
+                self._pause()
+        self._changed.set()
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """Note that the body is complete."""
+        self.more_body = False
+        self._resume()
+        self._changed.set()
+
+    def lost(self) -> None:
+        """Note that the client is gone, or that the connection ends without this request's answer."""
+        self.gone = True
+        self._pieces = []
+        self._changed.set()
+
+    def _pause(self) -> None:
+        if not self._paused:
+            self._paused = True
+            # Waiting for the application is no slowness of the client's.
+            self.channel.deadline.clear()
+            self.connection.pauseProducing()
+
+    def _resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            if self.more_body:
+                self.channel.deadline.start()
+            self.connection.resumeProducing()
+
+    # The application's side
+    async def receive(self) -> Message:
+        """Give the body piece by piece, then wait for the client to go (ASGI HTTP specification)."""
+        if self._expects_continue and not self.started and not self.gone and not self._too_large:
+            self._expects_continue = False
+            self.channel.deadline.start()
+            self.connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while True:
+            if self._too_large and not self.done:
+                self.channel.refuse("request_too_large")
+            if self.gone or self.done:
+                return {"type": "http.disconnect"}
+            if self._pieces or not (self.more_body or self._delivered):
+                break
+            self._changed.clear()
+            await self._changed.wait()
+        pieces, self._pieces, self._queued_bytes = self._pieces, [], 0
+        self._delivered = not self.more_body
+        self._resume()
+        return {"type": "http.request", "body": b"".join(pieces), "more_body": self.more_body}
+
+    async def send(self, message: Message) -> None:
+        """Write one message of the answer; wait while the client does not read; raise ClientDisconnectedError."""
+        # A closing transport swallows what is written: a sender that noticed nothing would never yield to the loop.
+        if self.gone or self.connection.stream.is_closing():
+            raise ClientDisconnectedError
+        if self.connection.write_paused:
+            await self.connection.writable()
+        kind = message["type"]
+        if self.done:
+            raise RuntimeError(f"The application sent {kind!r} after the end of its answer.")
+        if kind == "http.response.start" and not self.started:
+            self._write_head(message["status"], message.get("headers", ()))
+        elif kind == "http.response.body" and self.started:
+            self._write_body(message.get("body", b""), message.get("more_body", False))
+        else:
+            raise RuntimeError(f"The application sent {kind!r} out of order.")
+
+    def _write_head(self, status: int, headers: reception.Headers) -> None:
+        lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, self.server.date.line()]
+        length = None
+        closing = not self.channel.persistent or self.more_body
+        for name, value in headers:
+            if not ANSWER_NAME.fullmatch(name) or ANSWER_VALUE_FORBIDDEN.search(value):
+                raise RuntimeError(f"The application sent an invalid header named {name!r}.")
+            lowered = name.lower()
+            if lowered == b"content-length":
+                length = int(value)
+            elif lowered == b"transfer-encoding":
+                continue
+            elif lowered == b"connection":
+                closing = closing or b"close" in value.lower()
+                continue
+            lines += (lowered, b": ", value, b"\r\n")
+        if closing:
+            self.channel.persistent = False
+            lines.append(b"connection: close\r\n")
+        bodyless = self.method == b"HEAD" or status in BODYLESS
+        if length is None and not bodyless and self.http_version == "1.1":
+            self._chunked = True
+            lines.append(b"transfer-encoding: chunked\r\n")
+        self._left_bytes = 0 if bodyless else -1 if length is None else length
+        self._bodyless = bodyless
+        self.started = True
+        lines.append(b"\r\n")
+        self.connection.write(b"".join(lines))
+
+    def _write_body(self, body: bytes, more_body: bool) -> None:
+        if self._bodyless:
+            body = b""
+        elif self._left_bytes >= 0:
+            self._left_bytes -= len(body)
+            if self._left_bytes < 0:
+                raise RuntimeError("The application sent more than its content-length.")
+        if self._chunked:
+            pieces = [b"%x\r\n" % len(body), body, b"\r\n"] if body else []
+            if not more_body:
+                pieces.append(b"0\r\n\r\n")
+            body = b"".join(pieces)
+        if body:
+            self.connection.write(body)
+        if not more_body:
+            if self._left_bytes > 0:
+                raise RuntimeError("The application sent less than its content-length.")
+            self.done = True
+            self._changed.set()
+            self.channel.requestDone(self)
+
+    async def _run(self, scope: Message) -> None:
+        try:
+            await self.server.application(scope, self.receive, self.send)
+        except ClientDisconnectedError:
+            return
+        except Exception:
+            logger.exception("The application failed.")
+        if not self.done and not self.gone:
+            self.channel.refuse("internal_error")
+
+
+class Socket(WebSocketProtocol):
+    """Daphne's WebSocket, which can also refuse with an answer of the application's own.
+
+    The ASGI extension "websocket.http.response": status, headers and body in place of a bare 403.
+    """
+
+    _denial: Message | None = None
+
+    def handle_reply(self, message: Message) -> None:
+        """Write one message of the application."""
+        if message["type"] == "websocket.http.response.start":
+            if self.state != self.STATE_CONNECTING or self._denial is not None:
+                raise RuntimeError("The application refused a WebSocket that it had already answered.")
+            self._denial = message
+            self.sendData(_denial_head(message["status"], message.get("headers", ()), self.server.date))
+        elif message["type"] == "websocket.http.response.body":
+            if self._denial is None:
+                raise RuntimeError("The application sent a refusal's body before its start.")
+            self.sendData(message.get("body", b""))
+            if not message.get("more_body", False):
+                del self.handshake_deferred
+                self.dropConnection(abort=False)
+        else:
+            super().handle_reply(message)
+
+
+def _denial_head(status: int, headers: reception.Headers, date: reception.Date) -> bytes:
+    lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, date.line()]
+    for name, value in headers:
+        if not ANSWER_NAME.fullmatch(name) or ANSWER_VALUE_FORBIDDEN.search(value):
+            raise RuntimeError(f"The application sent an invalid header named {name!r}.")
+        # The answer ends with its connection.
+        if name.lower() not in (b"connection", b"transfer-encoding"):
+            lines.append(name + b": " + value + b"\r\n")
+    return b"".join([*lines, b"connection: close\r\n\r\n"])
+
+
+class SocketFactory(WebSocketFactory):
+    """Builds our WebSocket protocol."""
+
+    protocol = Socket
+
+
+class Server(daphne.server.Server):
+    """Serves one application on one listening socket, inside a running event loop."""
+
+    def __init__(self, application: Application, bounds: Bounds) -> None:
+        super().__init__(application, endpoints=["inherited socket"], signal_handlers=False, server_name="")
+        self.bounds = bounds
+        self.loop = asyncio.get_running_loop()
+        self.date = reception.Date()
+        self.open: set[Connection] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.connections: dict[Any, Any] = {}
+
+    async def start(self, listening: socket.socket) -> None:
+        """Accept connections from LISTENING, a socket that is bound and listens already."""
+        self.ws_factory = SocketFactory(self, server=self.server_name)
+        self.ws_factory.setProtocolOptions(
+            autoPingTimeout=self.ping_timeout,
+            allowNullOrigin=True,
+            openHandshakeTimeout=self.websocket_handshake_timeout,
+            maxMessagePayloadSize=self.websocket_max_message_size,
+            maxFramePayloadSize=self.websocket_max_frame_size,
+        )
+        # Twisted and Autobahn would log peers and whole heads.
+        globalLogBeginner.beginLoggingTo([lambda _: None], redirectStandardIO=False, discardBuffer=True)
+        reactor.startRunning(installSignalHandlers=False)
+        reactor.callLater(1, self.application_checker)
+        reactor.callLater(2, self.timeout_checker)
+        self.listener = await self.loop.create_server(self._connection, sock=listening)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Close the listener and every connection, at most TIMEOUT_S seconds for what is still being written."""
+        self.listener.close()
+        for connection in list(self.open):
+            connection.loseConnection()
+        await reception.until(lambda: not self.open, timeout_s)
+        for connection in list(self.open):
+            connection.abortConnection()
+        sockets = {details.get("application_instance") for details in self.connections.values()}
+        unfinished = self.tasks | (sockets - {None})
+        for task in unfinished:
+            task.cancel()
+        if unfinished:
+            await asyncio.wait(unfinished, timeout=timeout_s)
+
+    def _connection(self) -> Connection:
+        return Connection(self.loop, Channel(self), self.bounds.write_timeout_s, self.open)
+
+    def run_task(self, work: Any) -> None:
+        """Run one request's application; the task is kept alive until it ends."""
+        task = self.loop.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    # WebSockets alone are in `connections`
+    def protocol_disconnected(self, protocol: Any) -> None:
+        """Note the end of a WebSocket; the request that became one was never registered."""
+        if protocol in self.connections:
+            super().protocol_disconnected(protocol)
+
+    def create_application(self, protocol: Any, scope: Message) -> Any:
+        """Start a WebSocket's application."""
+        scope["scheme"] = "ws"
+        scope["http_version"] = "1.1"
+        scope["extensions"] = {"websocket.http.response": {}}
+        return super().create_application(protocol, scope)
+
+    async def handle_reply(self, protocol: Any, message: Message) -> None:
+        """Write one message of a WebSocket's application, once the client has read enough."""
+        if self.connections.get(protocol, {"disconnected": 0}).get("disconnected") is not None:
+            raise ClientDisconnectedError
+        await protocol.transport.writable()
+        await super().handle_reply(protocol, message)

@@ -1,0 +1,236 @@
+"""uvicorn's server with what it lacks: bounds of time and size for a request's head, and an orderly early close.
+
+uvicorn calls the application at the head and has back-pressure in both directions, so the body's size and deadline
+stay the application's. Added here: 431, 408 and 400 in our own shape, framing that cannot be read in two ways, `send`
+that fails once the client is gone, a client that stops reading is closed, and an answer given before the body's end
+closes the connection without reading on.
+"""
+
+import asyncio
+import logging
+import math
+import socket
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from aperture_site import reception
+from aperture_site.reception import Bounds, ClientDisconnectedError
+
+logger = logging.getLogger(__name__)
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 protocol for one connection."""
+
+    bounds: Bounds
+    _running: RequestResponseCycle | None = None
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.access_log = False
+        self._in_head = False
+        self._head_bytes = 0
+        self._refused_as = "invalid_request"
+        self._ended = False
+        self._deadline = reception.Deadline(self.loop, self.bounds.receive_timeout_s, self._late)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clocks."""
+        super().connection_made(transport)
+        self._watch = reception.WriteWatch(self.loop, transport, self.bounds.write_timeout_s)
+        self._deadline.start()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clocks, and tell every request of the connection, not the last one alone."""
+        self._ended = True
+        self._deadline.stop()
+        self._watch.stop()
+        for cycle, _ in self.pipeline:
+            cycle.disconnected = True
+        super().connection_lost(exc)
+        # A pipelined request hides the running one behind itself.
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and refuse a head that grows beyond its bound before it is complete."""
+        if self._ended:
+            return
+        if self._in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > self.bounds.header_bytes and not self._ended:
+            self._refuse("headers_too_large")
+
+    def on_message_begin(self) -> None:
+        """Start the deadline of a head."""
+        super().on_message_begin()
+        self._in_head = True
+        self._head_bytes = 0
+        self._deadline.start()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a field of the head; a trailer, which nobody reads, must not become one."""
+        if self._in_head:
+            super().on_header(name, value.rstrip(b" \t"))
+
+    def on_headers_complete(self) -> None:
+        """Judge the head, then let uvicorn call the application."""
+        self._in_head = False
+        size_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size_bytes > self.bounds.header_bytes:
+            self._refused_as = "headers_too_large"
+            raise ValueError(self._refused_as)
+        if reception.ambiguous(self.headers, self.parser.get_http_version()) or not self.url.isascii():
+            raise ValueError(self._refused_as)
+        self._deadline.clear()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what cannot be parsed, in our own shape."""
+        self._refuse(self._refused_as)
+
+    def on_response_complete(self) -> None:
+        """Wait for the connection's next request, for as long as a head may take."""
+        super().on_response_complete()
+        if not self._in_head and not self._answering():
+            self._deadline.start()
+
+    def pause_writing(self) -> None:
+        """Make `send` wait, and watch that the client goes on reading."""
+        super().pause_writing()
+        self._watch.start()
+
+    def resume_writing(self) -> None:
+        """Let `send` go on."""
+        super().resume_writing()
+        self._watch.clear()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Leave the connection, and its clocks, to the WebSocket protocol."""
+        self._deadline.stop()
+        super().handle_websocket_upgrade()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        ends_early = False
+
+        async def send(message: Any) -> None:
+            nonlocal ends_early
+            # A closing transport swallows what is written: a sender that noticed nothing would never yield to the loop.
+            if cycle.disconnected or cycle.transport.is_closing():
+                raise ClientDisconnectedError
+            if cycle.more_body and message["type"] == "http.response.start":
+                # uvicorn would go on reading, unbounded, a body that nobody wants.
+                ends_early = True
+                cycle.keep_alive = False
+            await cycle.send(message)
+            if ends_early:
+                # uvicorn's own close would reset the connection before the client has read the answer.
+                cycle.keep_alive = True
+                if cycle.response_complete:
+                    self._end()
+
+        async def answer(scope: Any, receive: Any, _send: Any) -> None:
+            try:
+                await app(scope, receive, send)
+            except ClientDisconnectedError:
+                cycle.disconnected = True
+            except Exception:
+                logger.exception("The application failed.")
+            if not cycle.response_complete and not cycle.disconnected:
+                cycle.disconnected = True
+                self._fail(cycle.response_started)
+
+        super()._start_asgi_task(cycle, answer)
+
+    def _answering(self) -> bool:
+        return self._running is not None and not (self._running.response_complete or self._running.disconnected)
+
+    def _late(self) -> None:
+        if self._answering():
+            # The next request's head may wait for the end of this one's answer.
+            self._deadline.start()
+        elif self._in_head:
+            self._refuse("request_timeout")
+        else:
+            self.transport.close()
+
+    def _refuse(self, code: str) -> None:
+        # Inside an answer, a second one would be read as its body.
+        self._fail(self._answering() and self._running is not None and self._running.response_started, code)
+
+    def _fail(self, started: bool, code: str = "internal_error") -> None:
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
+        if started:
+            # The answer's end never comes: its reader must see a cut, not an end.
+            self._ended = True
+            self._deadline.stop()
+            self.transport.close()
+        elif not self.transport.is_closing():
+            self.transport.write(self.bounds.refuse(code))
+            self._end()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._deadline.stop()
+        self._unset_keepalive_if_required()
+        reception.close_after_answer(self.loop, self.transport, self)
+
+
+class Server:
+    """Serves one application on one listening socket, inside a running event loop."""
+
+    def __init__(self, application: Any, bounds: Bounds) -> None:
+        protocol = type("BoundProtocol", (Protocol,), {"bounds": bounds})
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                application,
+                http=protocol,
+                lifespan="off",
+                interface="asgi3",
+                access_log=False,
+                log_config=None,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=math.ceil(bounds.receive_timeout_s),
+            )
+        )
+        self._ticking: asyncio.Task[None] | None = None
+        # A warning for each malformed request would let a client fill the log.
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+
+    async def start(self, listening: socket.socket) -> None:
+        """Accept connections from LISTENING, a socket that is bound and listens already."""
+        self._server.config.load()
+        self._server.lifespan = self._server.config.lifespan_class(self._server.config)
+        await self._server.on_tick(0)
+        await self._server.startup(sockets=[listening])
+        self._ticking = asyncio.create_task(self._tick())
+
+    async def stop(self, timeout_s: float) -> None:
+        """Close the listener and every connection, at most TIMEOUT_S seconds for what is still being written."""
+        state = self._server.server_state
+        if self._ticking is not None:
+            self._ticking.cancel()
+        for server in self._server.servers:
+            server.close()
+        for connection in list(state.connections):
+            connection.shutdown()
+        await reception.until(lambda: not state.connections and not state.tasks, timeout_s)
+        for connection in list(state.connections):
+            connection.transport.abort()
+        for task in state.tasks:
+            task.cancel()
+        await reception.until(lambda: not state.tasks, timeout_s)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            # The Date header, once a second.
+            await self._server.on_tick(0)

@@ -1,0 +1,90 @@
+"""One PostgreSQL connection of an event loop, outside the ORM, that comes back after a failure.
+
+Invariants: one statement runs at a time; a connection that failed is closed and never used again; waiting for the
+database never lasts longer than the timeout that the caller gave.
+"""
+
+import asyncio
+import contextlib
+from types import TracebackType
+from typing import Any
+
+import psycopg
+from django.conf import settings
+
+CONNECT_TIMEOUT_S = 5
+
+
+def parameters() -> dict[str, Any]:
+    """Return psycopg's connection parameters for the installation's database."""
+    database = settings.DATABASES["default"]
+    named = {
+        "dbname": database["NAME"],
+        "user": database["USER"],
+        "password": database["PASSWORD"],
+        "host": database["HOST"],
+        "port": database["PORT"],
+    }
+    return {name: value for name, value in named.items() if value} | {
+        name: value for name, value in database["OPTIONS"].items() if isinstance(value, str | int)
+    }
+
+
+class Connection:
+    """A lazily opened, autocommitting connection; use it as `async with connection.using(timeout_s) as raw`."""
+
+    def __init__(self, application_name: str) -> None:
+        self.application_name = application_name
+        self.raw: psycopg.AsyncConnection | None = None
+        self.lock = asyncio.Lock()
+
+    def using(self, timeout_s: float) -> "Use":
+        """Return a context that yields the raw connection and closes it when anything goes wrong inside."""
+        return Use(self, timeout_s)
+
+    async def opened(self) -> psycopg.AsyncConnection:
+        """Return the open connection, opening it when needed; raise psycopg.OperationalError."""
+        if self.raw is None or self.raw.closed:
+            self.raw = await psycopg.AsyncConnection.connect(
+                **parameters(),
+                autocommit=True,
+                connect_timeout=CONNECT_TIMEOUT_S,
+                application_name=self.application_name,
+            )
+        return self.raw
+
+    async def close(self) -> None:
+        """Close the connection; a later use opens a new one."""
+        raw, self.raw = self.raw, None
+        if raw is not None:
+            with contextlib.suppress(psycopg.Error, OSError):
+                await raw.close()
+
+
+class Use:
+    """One use of a connection: exclusive, bounded in time, and the connection's end when it fails."""
+
+    def __init__(self, connection: Connection, timeout_s: float) -> None:
+        self.connection = connection
+        self.timeout = asyncio.timeout(timeout_s)
+
+    async def __aenter__(self) -> psycopg.AsyncConnection:
+        await self.timeout.__aenter__()
+        try:
+            await self.connection.lock.acquire()
+            try:
+                return await self.connection.opened()
+            except BaseException:
+                self.connection.lock.release()
+                raise
+        except BaseException as error:
+            await self.timeout.__aexit__(type(error), error, error.__traceback__)
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            await self.connection.close()
+        self.connection.lock.release()
+        await self.timeout.__aexit__(kind, error, trace)

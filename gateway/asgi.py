@@ -1,0 +1,209 @@
+"""The raw ASGI application of the API: request ids, routes, methods, draining, envelopes.
+
+Django's request handler, middleware and ORM are never in it. Every answer, errors included, carries
+`x-aperture-request-id` and `x-aperture-region`; any origin may call, for keys are sent by hand and cookies ignored.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from gateway import demo, health, listing, pipeline, routes
+from gateway.body import ClientGone, Message, Receive, Scope, Send
+from gateway.draining import draining
+from gateway.errors import ANTHROPIC, GOOGLE, OPENAI, Fault, render
+from gateway.exchange import Exchange
+from gateway.runtime import Runtime, lifecycle
+
+__all__ = ["application", "lifecycle"]
+
+logger = logging.getLogger(__name__)
+
+BASES = ("/api/v1", "/v1")
+DEMO_BASE = "/demo/"
+JSON = (b"content-type", b"application/json")
+CORS = [
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-expose-headers", b"x-aperture-request-id, x-aperture-region, x-aperture-upstream, retry-after"),
+]
+PREFLIGHT = [
+    *CORS,
+    (b"access-control-allow-methods", b"GET, HEAD, POST, DELETE, OPTIONS"),
+    (b"access-control-max-age", b"86400"),
+    (b"content-length", b"0"),
+]
+
+Handler = Callable[[Runtime, Exchange, str], Awaitable[None]]
+
+
+async def chat(runtime: Runtime, exchange: Exchange, _rest: str) -> None:
+    """POST /chat/completions."""
+    await pipeline.run(runtime, exchange, "/v1/chat/completions", "openai_chat")
+
+
+async def embeddings(runtime: Runtime, exchange: Exchange, _rest: str) -> None:
+    """POST /embeddings."""
+    await pipeline.run(runtime, exchange, "/v1/embeddings", "openai_embeddings")
+
+
+async def models(runtime: Runtime, exchange: Exchange, name: str) -> None:
+    """GET /models and /models/{id}; an id may hold slashes."""
+    await pipeline.admit(runtime, exchange)
+    anthropic = b"anthropic-version" in exchange.headers
+    if name:
+        model = routes.plan(exchange.snapshot, exchange.access, name).model
+        shape = listing.anthropic_model if anthropic else listing.openai_model
+        await answer(exchange, 200, shape(model, name))
+    else:
+        seen = routes.visible(exchange.snapshot, exchange.access)
+        await answer(exchange, 200, listing.anthropic_list(seen) if anthropic else listing.openai_list(seen))
+
+
+async def health_check(runtime: Runtime, exchange: Exchange, _rest: str) -> None:
+    """GET /health: alive; with ?verbose=1, the state of each engine."""
+    status, content = await health.report(runtime, verbose=b"verbose=1" in exchange.scope.get("query_string", b""))
+    await answer(exchange, status, content)
+
+
+async def targets(_runtime: Runtime, exchange: Exchange, _rest: str) -> None:
+    """GET /targets: what this installation offers, without a key."""
+    await answer(exchange, 200, health.targets())
+
+
+async def me(runtime: Runtime, exchange: Exchange, _rest: str) -> None:
+    """GET /auth/me: validate the key and say what it is."""
+    await pipeline.admit(runtime, exchange)
+    await answer(exchange, 200, health.caller(exchange.caller, exchange.access))
+
+
+async def root(_runtime: Runtime, exchange: Exchange, _rest: str) -> None:
+    """HEAD /: what clients probe to see whether anybody is there."""
+    await answer(exchange, 200, {})
+
+
+class Route(msgspec.Struct, frozen=True):
+    """A path's method and handler; a nested route also answers below its path."""
+
+    method: str
+    handler: Handler
+    nested: bool = False
+
+
+ROUTES = {
+    "/chat/completions": Route("POST", chat),
+    "/embeddings": Route("POST", embeddings),
+    "/models": Route("GET", models, nested=True),
+    "/health": Route("GET", health_check),
+    "/targets": Route("GET", targets),
+    "/auth/me": Route("GET", me),
+}
+ROOT_ROUTES = {path: ROUTES[path] for path in ("/health", "/targets", "/auth/me")} | {"/": Route("HEAD", root)}
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer one HTTP request of the API."""
+    path: str = scope["path"]
+    if path.startswith(DEMO_BASE):
+        await demo.app(scope, receive, send)
+        return
+    runtime = lifecycle.current()
+    exchange = Exchange(scope, receive, send, dict(scope["headers"]))
+    exchange.send = dressed(send, exchange.request_id, runtime.region, head=scope["method"] == "HEAD")
+    try:
+        await dispatch(runtime, exchange, path, scope["method"])
+    except Fault as fault:
+        await refuse(exchange, fault)
+    except ClientGone:
+        pass
+    except Exception:
+        logger.exception("request %s failed", exchange.request_id)
+        await refuse(exchange, Fault("internal_error", "The gateway failed; the request id tells the operator where."))
+
+
+async def dispatch(runtime: Runtime, exchange: Exchange, path: str, method: str) -> None:
+    """Find the route and run it; raise Fault 404, 405 or 503, in this order."""
+    route, rest = find_route(path)
+    if route is None:
+        raise Fault("not_found", f"There is no {path[:200]!r} here; the API's paths are below /v1 and /api/v1.")
+    if method == "OPTIONS":
+        wanted = exchange.headers.get(b"access-control-request-headers", b"*")
+        headers = [*PREFLIGHT, (b"access-control-allow-headers", wanted)]
+        await exchange.send({"type": "http.response.start", "status": 204, "headers": headers})
+        await exchange.send({"type": "http.response.body", "body": b""})
+        return
+    if method != route.method and (method, route.method) != ("HEAD", "GET"):
+        raise NotAllowed(method, route.method)
+    if draining.active and route.handler is not health_check:
+        raise Fault("draining", "The server is restarting; try again.", retry_after_s=1)
+    await route.handler(runtime, exchange, rest)
+
+
+class NotAllowed(Fault):
+    """405, with the methods that are allowed."""
+
+    def __init__(self, method: str, allowed: str) -> None:
+        super().__init__("method_not_allowed", f"{method[:16]} is not allowed here; use {allowed}.")
+        self.allowed = "GET, HEAD, OPTIONS" if allowed == "GET" else f"{allowed}, OPTIONS"
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Return the Allow header (RFC 9110, section 10.2.1)."""
+        return [(b"allow", self.allowed.encode())]
+
+
+def find_route(path: str) -> tuple[Route | None, str]:
+    """Return the route of a path and what follows it, as in `/v1/models/openai/gpt-5`."""
+    for base in BASES:
+        if path.startswith(base):
+            inner = path[len(base) :]
+            route = ROUTES.get(inner)
+            if route is not None:
+                return route, ""
+            for prefix, nested in NESTED.items():
+                if inner.startswith(prefix) and len(inner) > len(prefix):
+                    return nested, inner[len(prefix) :]
+    return ROOT_ROUTES.get(path), ""
+
+
+NESTED = {f"{path}/": route for path, route in ROUTES.items() if route.nested}
+
+
+def dressed(send: Send, request_id: str, region: bytes, *, head: bool) -> Send:
+    """Return a `send` that adds what every answer carries and, for HEAD, leaves the body out."""
+    common = [(b"x-aperture-request-id", request_id.encode()), (b"x-aperture-region", region), *CORS]
+
+    async def dress(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], *common]
+        elif head:
+            message["body"] = b""
+        await send(message)
+
+    return dress
+
+
+async def answer(exchange: Exchange, status: int, content: Any) -> None:
+    """Send a JSON answer."""
+    body = msgspec.json.encode(content)
+    headers = [JSON, (b"content-length", b"%d" % len(body))]
+    exchange.answered = True
+    await exchange.send({"type": "http.response.start", "status": status, "headers": headers})
+    await exchange.send({"type": "http.response.body", "body": body})
+
+
+async def refuse(exchange: Exchange, fault: Fault) -> None:
+    """Send a fault in the envelope of the route; nothing can be said any more once an answer has begun."""
+    if exchange.answered or exchange.client_gone:
+        return
+    body = render(fault, envelope(exchange.scope["path"], exchange.headers), exchange.request_id)
+    headers = [JSON, (b"content-length", b"%d" % len(body)), *fault.headers()]
+    await exchange.send({"type": "http.response.start", "status": fault.status, "headers": headers})
+    await exchange.send({"type": "http.response.body", "body": body})
+
+
+def envelope(path: str, headers: Mapping[bytes, bytes]) -> str:
+    """Return whose error envelope a request expects."""
+    if path.startswith("/v1beta"):
+        return GOOGLE
+    return ANTHROPIC if b"anthropic-version" in headers else OPENAI

@@ -1,0 +1,56 @@
+"""Who is calling: the key's place in the request, and the refusals that come before a body is read."""
+
+import time
+from collections.abc import Mapping
+from urllib.parse import parse_qs
+
+import psycopg
+
+from gateway.body import Scope
+from gateway.client_address import Network, find, within
+from gateway.errors import Fault
+from gateway.runtime import Runtime
+from gateway.snapshot import Caller
+
+INVALID_KEY = "The API key is missing or not valid; send it as `Authorization: Bearer sg-...`."
+UNAVAILABLE = "The database does not answer, so keys cannot be checked; try again shortly."
+
+
+def key_of(headers: Mapping[bytes, bytes], query: bytes) -> str:
+    """Return the key that a request carries, or an empty text.
+
+    Looked for in Authorization (Bearer), x-api-key, x-goog-api-key and the query's `key`, in this order.
+    """
+    authorization = headers.get(b"authorization", b"")
+    if authorization[:7].lower() == b"bearer ":
+        return authorization[7:].strip().decode("latin-1")
+    for header in (b"x-api-key", b"x-goog-api-key"):
+        if header in headers:
+            return headers[header].strip().decode("latin-1")
+    return parse_qs(query.decode("latin-1")).get("key", [""])[0] if b"key=" in query else ""
+
+
+async def authenticate(runtime: Runtime, scope: Scope, headers: Mapping[bytes, bytes]) -> Caller:
+    """Return the caller; raise Fault: 401, 403 for the address, 503 where keys cannot be checked."""
+    if runtime.freshness.stale() and not await runtime.freshness.wait():
+        raise Fault("storage_unavailable", UNAVAILABLE, retry_after_s=1)
+    try:
+        caller = await runtime.callers.find(key_of(headers, scope.get("query_string", b"")))
+    except (psycopg.Error, OSError, TimeoutError):
+        raise Fault("storage_unavailable", UNAVAILABLE, retry_after_s=1) from None
+    if caller is None or caller.revoked:
+        raise Fault("invalid_api_key", INVALID_KEY)
+    if caller.expires_at is not None and caller.expires_at <= time.time():
+        raise Fault("api_key_expired", "The API key has expired; make a new one or have its expiry moved.")
+    if caller.networks:
+        check_address(caller, scope, headers, runtime.trusted_proxies)
+    runtime.used_keys.add(caller.key_id)
+    return caller
+
+
+def check_address(caller: Caller, scope: Scope, headers: Mapping[bytes, bytes], trusted: list[Network]) -> None:
+    """Raise Fault unless the client's address is one that the key may be used from."""
+    peer = scope.get("client") or ("", 0)
+    address = find(str(peer[0]), headers.get(b"x-forwarded-for", b"").decode("latin-1"), trusted)
+    if address is None or not within(address, caller.networks):
+        raise Fault("ip_restricted", "This key may not be used from this address; its owner lists those that may.")

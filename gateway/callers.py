@@ -1,0 +1,132 @@
+"""Who calls: keys looked up once, then answered from memory.
+
+Invariants: no query for a key that is known or cannot be one; look-ups that come together make one query; what was
+read before a change of keys is never remembered after it, so a dead key is refused in under a second.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from ipaddress import ip_network
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from accounts import keys, subjects
+from billing.connection import Connection
+from gateway.snapshot import Caller
+
+KNOWN_MAX = 100_000
+UNKNOWN_MAX = 10_000
+LOOKUP_TIMEOUT_S = 2.0
+BATCH_MAX = 500
+
+QUERY = """
+SELECT k.id, k.digest, k.display, k.name, k.organization_id, o.name AS organization, k.user_id, u.email,
+       k.labels, k.model_globs, k.ip_allowlist, extract(epoch FROM k.expires_at)::float8 AS expires_at,
+       k.revoked_at IS NOT NULL OR NOT u.is_active OR NOT o.is_active AS revoked,
+       ARRAY(SELECT g.name FROM accounts_group g JOIN accounts_group_members m ON m.group_id = g.id
+             WHERE m.user_id = k.user_id) AS groups
+FROM accounts_apikey k JOIN accounts_user u ON u.id = k.user_id JOIN accounts_organization o ON o.id = k.organization_id
+WHERE k.digest = ANY(%s)
+"""
+
+
+class Callers:
+    """The keys this process has seen since the last change of keys."""
+
+    def __init__(self) -> None:
+        self.connection = Connection("aperture-keys")
+        self.known: dict[bytes, Caller | None] = {}
+        self.unknown_count = 0
+        self.generation = 0
+        self.pending: dict[bytes, asyncio.Future[Caller | None]] = {}
+        self.task: asyncio.Task[None] | None = None
+
+    def forget(self) -> None:
+        """Drop everything: some key, user, organization or group has changed."""
+        self.generation += 1
+        self.known.clear()
+        self.unknown_count = 0
+
+    async def close(self) -> None:
+        """Stop a running look-up and close the connection."""
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.wait([self.task])
+        await self.connection.close()
+
+    async def find(self, key: str) -> Caller | None:
+        """Return whom a key stands for, or None; raise psycopg.OperationalError or TimeoutError without a database."""
+        if not keys.well_formed(key):
+            return None
+        for digest in keys.digests(key):
+            try:
+                caller = self.known[digest]
+            except KeyError:
+                caller = await self._look_up(digest)
+            if caller is not None:
+                return caller
+        return None
+
+    async def _look_up(self, digest: bytes) -> Caller | None:
+        future = self.pending.get(digest)
+        if future is None:
+            future = self.pending[digest] = asyncio.get_running_loop().create_future()
+            if self.task is None or self.task.done():
+                self.task = asyncio.create_task(self._run(), name="key look-ups")
+        return await asyncio.shield(future)
+
+    async def _run(self) -> None:
+        while self.pending:
+            wanted = dict(list(self.pending.items())[:BATCH_MAX])
+            generation = self.generation
+            try:
+                found = await self._query(list(wanted))
+            except (psycopg.Error, OSError, TimeoutError) as error:
+                for digest, future in wanted.items():
+                    del self.pending[digest]
+                    if not future.done():
+                        future.set_exception(error)
+                        future.exception()
+                continue
+            if generation != self.generation:
+                continue  # keys changed while the query ran: ask again, for what it read may be dead
+            for digest, future in wanted.items():
+                del self.pending[digest]
+                self._remember(digest, found.get(digest))
+                if not future.done():
+                    future.set_result(found.get(digest))
+
+    async def _query(self, wanted: list[bytes]) -> dict[bytes, Caller]:
+        async with self.connection.using(LOOKUP_TIMEOUT_S) as raw, raw.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(QUERY, (wanted,), prepare=True)
+            return {bytes(row["digest"]): caller_of(row) for row in await cursor.fetchall()}
+
+    def _remember(self, digest: bytes, caller: Caller | None) -> None:
+        if caller is None:
+            # A key that is minted later is random, so nobody has asked for it before; the bound is against guessers.
+            self.unknown_count += 1
+        if len(self.known) >= KNOWN_MAX or self.unknown_count > UNKNOWN_MAX:
+            self.known.clear()
+            self.unknown_count = 0
+        self.known[digest] = caller
+
+
+def caller_of(row: Mapping[str, Any]) -> Caller:
+    """Return the caller that a row of QUERY describes."""
+    return Caller(
+        key_id=row["id"],
+        display=row["display"],
+        key_name=row["name"],
+        user_id=row["user_id"],
+        email=row["email"],
+        organization_id=row["organization_id"],
+        organization=row["organization"],
+        subjects=subjects.of_caller(email=row["email"], groups=row["groups"], labels=row["labels"], key_id=row["id"]),
+        labels=row["labels"],
+        model_globs=tuple(row["model_globs"]),
+        networks=tuple(ip_network(network, strict=False) for network in row["ip_allowlist"]),
+        expires_at=row["expires_at"],
+        revoked=row["revoked"],
+    )

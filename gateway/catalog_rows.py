@@ -1,0 +1,182 @@
+"""Read the catalog's rows with one connection and turn them into a snapshot, outside the ORM.
+
+A provider whose credential does not open is left out with an error in the log: the rest keeps working.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from psycopg.rows import dict_row
+
+from accounts import cipher
+from billing.pricing import Rates
+from catalog import addresses, credentials, flags
+from gateway import snapshot
+
+logger = logging.getLogger(__name__)
+
+QUERIES = {
+    "providers": "SELECT * FROM catalog_provider WHERE enabled",
+    "credentials": "SELECT * FROM catalog_credential WHERE enabled ORDER BY name",
+    "models": "SELECT * FROM catalog_model WHERE enabled",
+    "aliases": "SELECT name, model_id FROM catalog_alias",
+    "targets": "SELECT * FROM catalog_target WHERE enabled",
+    "prices": "SELECT *, extract(epoch FROM effective_at)::float8 AS effective FROM catalog_price "
+    "ORDER BY effective_at DESC, id DESC",
+    "grants": "SELECT subjects, role, model_globs, add_headers FROM accounts_grant WHERE enabled ORDER BY id",
+}
+Rows = dict[str, list[dict[str, Any]]]
+
+
+async def read(raw: psycopg.AsyncConnection) -> tuple[int, int, Rows]:
+    """Return (catalog version, keys version, rows), all of one moment."""
+    async with raw.transaction(), raw.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        await cursor.execute("SELECT catalog, keys FROM accounts_version")
+        version = await cursor.fetchone()
+        rows = {}
+        for name, query in QUERIES.items():
+            await cursor.execute(query)
+            rows[name] = await cursor.fetchall()
+    if version is None:
+        raise psycopg.OperationalError("accounts_version holds no row; run the migrations")
+    return version["catalog"], version["keys"], rows
+
+
+def assemble(version: int, rows: Rows) -> snapshot.Snapshot:
+    """Return the snapshot that these rows make."""
+    providers = _providers(rows)
+    prices = _grouped(rows["prices"], "target_id")
+    targets: dict[int, list[tuple[dict[str, Any], snapshot.Provider]]] = defaultdict(list)
+    for row in rows["targets"]:
+        if row["provider_id"] in providers:
+            targets[row["model_id"]].append((row, providers[row["provider_id"]]))
+    preferences = {row["id"]: row["preference"] for row in rows["providers"]}
+    aliases = _grouped(rows["aliases"], "model_id")
+    models = []
+    for row in rows["models"]:
+        built = [
+            _target(row, target, provider, preferences[provider.id], prices.get(target["id"], []))
+            for target, provider in targets[row["id"]]
+            if flags.OPENAI_CHAT in provider.flags and _sellable(target["id"], prices)
+        ]
+        if built:
+            models.append((_model(row, built), [alias["name"] for alias in aliases.get(row["id"], [])]))
+    return snapshot.build(version, models, [_grant(row) for row in rows["grants"]])
+
+
+def _sellable(target_id: int, prices: Mapping[int, Any]) -> bool:
+    return settings.MODE != "resale" or target_id in prices
+
+
+def _grouped(rows: list[dict[str, Any]], column: str) -> dict[int, list[dict[str, Any]]]:
+    groups: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row[column]].append(row)
+    return groups
+
+
+def _providers(rows: Rows) -> dict[int, snapshot.Provider]:
+    secrets = _grouped(rows["credentials"], "provider_id")
+    built = {}
+    for row in rows["providers"]:
+        try:
+            built[row["id"]] = _provider(row, secrets.get(row["id"], []))
+        except cipher.UnreadableSecret as error:
+            logger.error("provider %s is left out: %s", row["slug"], error)
+    return built
+
+
+def _provider(row: dict[str, Any], secret_rows: list[dict[str, Any]]) -> snapshot.Provider:
+    opened = [
+        cipher.unseal(bytes(each["encrypted"]), credentials.purpose(row["id"], each["name"], each["host"]))
+        for each in secret_rows
+        if each["host"] == addresses.host_of(row["base_url"])
+    ]
+    headers = {str(name): str(value) for name, value in row["add_headers"].items()}
+    if opened and row["auth_mode"] != "none":
+        name, prefix = AUTHORIZATIONS[row["authorization"]]
+        headers[name] = prefix + opened[0]
+    return snapshot.Provider(
+        id=row["id"],
+        slug=row["slug"],
+        base_url=row["base_url"],
+        flags=frozenset(row["flags"]),
+        headers=headers,
+        secrets=tuple(opened),
+        timeout_s=row["timeout_s"],
+    )
+
+
+AUTHORIZATIONS = {
+    "bearer": ("Authorization", "Bearer "),
+    "x-api-key": ("x-api-key", ""),
+    "x-goog-api-key": ("x-goog-api-key", ""),
+}
+
+
+def _target(
+    model: dict[str, Any],
+    row: dict[str, Any],
+    provider: snapshot.Provider,
+    preference: int,
+    prices: list[dict[str, Any]],
+) -> snapshot.Target:
+    return snapshot.Target(
+        id=row["id"],
+        provider=provider,
+        upstream_id=row["upstream_id"],
+        weight=row["weight"],
+        preference=preference if row["preference"] is None else row["preference"],
+        timeout_s=model["timeout_s"] or provider.timeout_s,
+        prices=tuple(_rates(price) for price in prices),
+        names=(f"{provider.slug}/{row['upstream_id']}", f"{provider.slug}/{model['public_id']}"),
+    )
+
+
+def _rates(row: dict[str, Any]) -> Rates:
+    def rate(part: str, instead: int) -> int:
+        value = row[part]
+        return instead if value is None else int(value)
+
+    return Rates(
+        price_id=row["id"],
+        effective_at=row["effective"],
+        input=row["input"],
+        cache_read=rate("cache_read", row["input"]),
+        cache_write=rate("cache_write_5m", row["input"]),
+        audio_input=rate("audio_input", row["input"]),
+        output=row["output"],
+        reasoning=rate("reasoning", row["output"]),
+        audio_output=rate("audio_output", row["output"]),
+    )
+
+
+def _model(row: dict[str, Any], targets: list[snapshot.Target]) -> snapshot.Model:
+    listed = row["listed"]
+    if listed is None:
+        listed = snapshot.is_one_model(target.upstream_id for target in targets)
+    return snapshot.Model(
+        public_id=row["public_id"],
+        name=row["name"],
+        owner=row["owner"],
+        kind=row["kind"],
+        created_at=int(row["created_at"].timestamp()),
+        listed=listed,
+        context_tokens=row["context_tokens"],
+        output_tokens_max=row["output_tokens_max"],
+        targets=snapshot.order(targets),
+    )
+
+
+def _grant(row: dict[str, Any]) -> snapshot.Grant:
+    return snapshot.Grant(
+        subjects=frozenset(row["subjects"]),
+        role=row["role"],
+        model_globs=tuple(row["model_globs"]),
+        add_headers={str(name): str(value) for name, value in row["add_headers"].items()},
+    )

@@ -1,0 +1,33 @@
+"""The address of the client behind the proxies that the installation trusts. Pure."""
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+
+def parse(text: str) -> Address | None:
+    """Return the address that TEXT holds (IPv4-mapped IPv6 as IPv4), or None."""
+    try:
+        address = ip_address(text.strip().strip("[]"))
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def within(address: Address, networks: Sequence[Network]) -> bool:
+    """Tell whether an address lies in one of the networks."""
+    return any(address.version == network.version and address in network for network in networks)
+
+
+def find(peer: str, forwarded_for: str, trusted: Sequence[Network]) -> Address | None:
+    """Return the client's address: the last one in X-Forwarded-For that no trusted proxy wrote itself.
+
+    PEER is the other end of the connection. Nothing that an untrusted peer says is believed.
+    """
+    address = parse(peer)
+    hops = [hop for hop in forwarded_for.split(",") if hop.strip()]
+    while address is not None and hops and within(address, trusted):
+        address = parse(hops.pop())
+    return address

@@ -1,0 +1,119 @@
+"""Every error that a caller can get: one closed table, and its rendering in each envelope.
+
+`Fault` carries a code of the table; status, type and the vendors' words follow from it. A fault that hands on what
+the upstream said about the caller's request keeps the upstream's status.
+"""
+
+from typing import Any
+
+import msgspec
+
+OPENAI, ANTHROPIC, GOOGLE = "openai", "anthropic", "google"
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One line of the table: status, type in OpenAI's envelope, type in Anthropic's, status in Google's."""
+
+    status: int
+    type: str
+    anthropic: str
+    google: str
+
+
+INVALID = "invalid_request_error"
+
+TABLE: dict[str, Row] = {
+    "not_found": Row(404, INVALID, "not_found_error", "NOT_FOUND"),
+    "method_not_allowed": Row(405, INVALID, INVALID, "INVALID_ARGUMENT"),
+    "invalid_api_key": Row(401, "invalid_api_key", "authentication_error", "UNAUTHENTICATED"),
+    "api_key_expired": Row(401, "invalid_api_key", "authentication_error", "UNAUTHENTICATED"),
+    "ip_restricted": Row(403, "permission_denied", "permission_error", "PERMISSION_DENIED"),
+    "no_role_granted": Row(403, "permission_denied", "permission_error", "PERMISSION_DENIED"),
+    "model_not_allowed": Row(403, "permission_denied", "permission_error", "PERMISSION_DENIED"),
+    "model_not_found": Row(404, "model_not_found", "not_found_error", "NOT_FOUND"),
+    "request_too_large": Row(413, INVALID, "request_too_large", "INVALID_ARGUMENT"),
+    "headers_too_large": Row(431, INVALID, INVALID, "INVALID_ARGUMENT"),
+    "request_timeout": Row(408, INVALID, INVALID, "INVALID_ARGUMENT"),
+    "unsupported_media_type": Row(415, INVALID, INVALID, "INVALID_ARGUMENT"),
+    "invalid_json": Row(400, INVALID, INVALID, "INVALID_ARGUMENT"),
+    "invalid_parameter": Row(400, INVALID, INVALID, "INVALID_ARGUMENT"),
+    "draining": Row(503, "service_unavailable", "overloaded_error", "UNAVAILABLE"),
+    "storage_unavailable": Row(503, "service_unavailable", "overloaded_error", "UNAVAILABLE"),
+    "upstream_rejected": Row(400, "upstream_error", INVALID, "INVALID_ARGUMENT"),
+    "upstream_credential": Row(502, "upstream_error", "api_error", "INTERNAL"),
+    "upstream_failed": Row(502, "upstream_error", "api_error", "INTERNAL"),
+    "upstream_unreachable": Row(502, "upstream_error", "api_error", "UNAVAILABLE"),
+    "upstream_timeout": Row(504, "timeout", "timeout_error", "DEADLINE_EXCEEDED"),
+    "stream_aborted": Row(502, "upstream_error", "api_error", "INTERNAL"),
+    "internal_error": Row(500, "server_error", "api_error", "INTERNAL"),
+}
+
+# What the vendors call a status that the upstream chose.
+ANTHROPIC_BY_STATUS = {400: INVALID, 404: "not_found_error", 413: "request_too_large", 429: "rate_limit_error"}
+GOOGLE_BY_STATUS = {404: "NOT_FOUND", 409: "ABORTED", 429: "RESOURCE_EXHAUSTED"}
+
+
+class Fault(Exception):  # noqa: N818
+    """A refusal or a failure, with a code of the table and a message that says what was wrong and what to do."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_s: int | None = None,
+        upstream: dict[str, Any] | None = None,
+        rejection: tuple[int, str] | None = None,
+    ) -> None:
+        """Take the code, the message, and what else the envelope shows.
+
+        `rejection` is the upstream's own (status, code) of a mistake that is the caller's.
+        """
+        super().__init__(message)
+        self.row = TABLE[code]
+        self.status, self.code = rejection or (self.row.status, code)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+        self.upstream = upstream
+        self.rejected = rejection is not None
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers that this fault adds."""
+        if self.retry_after_s is None:
+            return []
+        return [(b"retry-after", b"%d" % self.retry_after_s)]
+
+
+def render(fault: Fault, envelope: str, request_id: str) -> bytes:
+    """Return the JSON body of a fault in an envelope."""
+    return msgspec.json.encode(ENVELOPES[envelope](fault, request_id))
+
+
+def _openai(fault: Fault, request_id: str) -> dict[str, Any]:
+    error: dict[str, Any] = {"message": fault.message, "type": fault.row.type, "code": fault.code}
+    if fault.param is not None:
+        error["param"] = fault.param
+    if fault.upstream is not None:
+        error["upstream"] = fault.upstream
+    return {"error": error, "request_id": request_id}
+
+
+def _anthropic(fault: Fault, request_id: str) -> dict[str, Any]:
+    kind = ANTHROPIC_BY_STATUS.get(fault.status, INVALID) if fault.rejected else fault.row.anthropic
+    error: dict[str, Any] = {"type": kind, "message": fault.message, "code": fault.code}
+    if fault.upstream is not None:
+        error["upstream"] = fault.upstream
+    return {"type": "error", "error": error, "request_id": request_id}
+
+
+def _google(fault: Fault, request_id: str) -> dict[str, Any]:
+    status = GOOGLE_BY_STATUS.get(fault.status, "INVALID_ARGUMENT") if fault.rejected else fault.row.google
+    error: dict[str, Any] = {"code": fault.status, "message": fault.message, "status": status, "reason": fault.code}
+    if fault.upstream is not None:
+        error["upstream"] = fault.upstream
+    return {"error": error, "request_id": request_id}
+
+
+ENVELOPES = {OPENAI: _openai, ANTHROPIC: _anthropic, GOOGLE: _google}

@@ -1,0 +1,122 @@
+"""Relay a stream: bytes from the upstream, whole events to the client, with back-pressure and a watch on silence.
+
+Invariants: events are sent as they arrive and never wait for one another; `send` is awaited, so a slow client slows
+the upstream; a silence is filled with comments and, when it lasts too long, ends the stream with a fault.
+"""
+
+import asyncio
+import contextlib
+import time
+import zlib
+
+import aiohttp
+from django.conf import settings
+
+from gateway import rejection, upstream
+from gateway.body import Send
+from gateway.errors import Fault
+from gateway.snapshot import Target
+from gateway.wire.openai_chat import StreamFailed, StreamRelay
+from gateway.wire.sse import EventTooLarge, Framer
+
+EVENT_BYTES_MAX = 8 * 1024 * 1024
+COMMENT = b": keep-alive\n\n"
+
+
+class Watch:
+    """Looks at a stream's silence with one timer: keep-alive comments first, then the upstream is given up.
+
+    A comment is sent only while the relay waits for the upstream, so two sends never meet.
+    """
+
+    def __init__(self, answer: aiohttp.ClientResponse, send: Send) -> None:
+        self.answer = answer
+        self.send = send
+        self.loop = asyncio.get_running_loop()
+        self.heard_at = self.spoke_at = time.monotonic()
+        self.sending = False
+        self.timed_out = False
+        self.comment: asyncio.Task[None] | None = None
+        self.timer = self.loop.call_later(min(settings.KEEP_ALIVE_S, settings.IDLE_TIMEOUT_S), self._look)
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        idle_in = self.heard_at + settings.IDLE_TIMEOUT_S - now
+        if idle_in <= 0 and not self.sending:
+            self.timed_out = True
+            self.answer.close()
+            return
+        comment_in = max(self.spoke_at, self.heard_at) + settings.KEEP_ALIVE_S - now
+        if comment_in <= 0:
+            comment_in = settings.KEEP_ALIVE_S
+            self.spoke_at = now
+            if not self.sending and (self.comment is None or self.comment.done()):
+                self.comment = self.loop.create_task(self._comment())
+        self.timer = self.loop.call_later(max(0.01, min(idle_in, comment_in)), self._look)
+
+    async def _comment(self) -> None:
+        # A client that has gone is noticed by the relay itself.
+        with contextlib.suppress(OSError):
+            await self.send(_body(COMMENT))
+
+    async def forward(self, piece: bytes, data: bytes) -> None:
+        """Send DATA, what the client gets for an upstream's PIECE, after a comment that is on its way.
+
+        A piece without data (an upstream's own comments) is no sign of life.
+        """
+        if b"data" in piece:
+            self.heard_at = time.monotonic()
+        if not data:
+            return
+        self.sending = True
+        if self.comment is not None and not self.comment.done():
+            await self.comment
+        await self.send(_body(data))
+        self.sending = False
+        self.spoke_at = self.heard_at = time.monotonic()
+
+    async def close(self) -> None:
+        """Stop looking."""
+        self.timer.cancel()
+        if self.comment is not None and not self.comment.done():
+            self.comment.cancel()
+            await asyncio.wait([self.comment])
+
+
+def _body(data: bytes) -> dict[str, object]:
+    return {"type": "http.response.body", "body": data, "more_body": True}
+
+
+async def relay(answer: aiohttp.ClientResponse, stream: StreamRelay, target: Target, send: Send) -> Fault | None:
+    """Pass the stream on until it ends; return None if it came to its proper end, else the fault that ended it."""
+    framer = Framer(EVENT_BYTES_MAX)
+    watch = Watch(answer, send)
+    try:
+        async for piece in upstream.pieces(answer, settings.MAX_ANSWER_BYTES):
+            await watch.forward(piece, stream.feed(framer.feed(piece)))
+            if stream.done:
+                return None
+        await watch.forward(b"", stream.feed(framer.flush()))
+    except StreamFailed as error:
+        return aborted(target, "reported an error", error.detail)
+    except EventTooLarge:
+        return aborted(target, "sent an event that is too large")
+    except upstream.AnswerTooLarge:
+        return aborted(target, "sent more than is relayed of an answer")
+    except (upstream.UnknownEncoding, zlib.error):
+        return aborted(target, "compressed its answer in a way that was not asked for")
+    except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError):
+        if watch.timed_out:
+            return Fault("upstream_timeout", f"{target.provider.slug} fell silent for {settings.IDLE_TIMEOUT_S:g} s.")
+        return None if stream.complete else aborted(target, "broke off its stream")
+    finally:
+        await watch.close()
+    return None if stream.complete else aborted(target, "ended its stream before its answer was complete")
+
+
+def aborted(target: Target, why: str, detail: bytes = b"") -> Fault:
+    """Return the fault of a stream that broke after its first byte; DETAIL is the upstream's own error event."""
+    if not detail:
+        return Fault("stream_aborted", f"{target.provider.slug} {why}.")
+    fault = rejection.of_rubbish(target, 200, detail, why)
+    return Fault("stream_aborted", fault.message, upstream=fault.upstream)

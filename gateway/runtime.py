@@ -1,0 +1,97 @@
+"""What one process holds for its API traffic: the snapshot, the callers, the journal, the way upstream.
+
+Made lazily in the event loop that serves, for an ASGI server need not speak lifespan; `start` and `stop` are called
+by the web process where it is ours.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from ipaddress import ip_network
+
+import psycopg
+from django.conf import settings
+
+from billing.connection import Connection
+from billing.journal import Journal
+from gateway.callers import Callers
+from gateway.client_address import Network
+from gateway.freshness import Freshness
+from gateway.upstream import Upstream
+
+logger = logging.getLogger(__name__)
+
+LAST_USED_EVERY_S = 30.0
+LAST_USED = "UPDATE accounts_apikey SET last_used_at = now() WHERE id = ANY(%s)"
+
+
+class Runtime:
+    """One process's state; everything in it belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self.callers = Callers()
+        self.freshness = Freshness(self.callers)
+        self.journal = Journal()
+        self.upstream = Upstream()
+        self.trusted_proxies: list[Network] = [ip_network(text) for text in settings.TRUSTED_PROXIES]
+        self.region = settings.REGION.encode("latin-1")
+        self.used_keys: set[int] = set()
+        self.connection = Connection("aperture-last-used")
+        self.task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start what runs beside the requests."""
+        self.freshness.start()
+        self.journal.start()
+        self.task = asyncio.get_running_loop().create_task(self._note_used_keys(), name="last used")
+
+    async def stop(self) -> None:
+        """Write what is queued and close everything."""
+        await self.journal.stop(settings.SETTLE_TIMEOUT_S)
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.wait([self.task])
+        await self.freshness.stop()
+        await self.callers.close()
+        await self.connection.close()
+        await self.upstream.close()
+
+    async def _note_used_keys(self) -> None:
+        """Note each key's last use now and then: a convenience for people, which never waits on a request."""
+        while True:
+            await asyncio.sleep(LAST_USED_EVERY_S)
+            used, self.used_keys = self.used_keys, set()
+            if used:
+                with contextlib.suppress(psycopg.Error, OSError, TimeoutError):
+                    async with self.connection.using(5.0) as raw:
+                        await raw.execute(LAST_USED, (sorted(used),))
+
+
+class Lifecycle:
+    """The process's one runtime."""
+
+    def __init__(self) -> None:
+        self.runtime: Runtime | None = None
+
+    def current(self) -> Runtime:
+        """Return the runtime, made and started on the first call in the serving event loop."""
+        if self.runtime is None:
+            self.runtime = Runtime()
+            self.runtime.start()
+        return self.runtime
+
+    async def start(self) -> None:
+        """Make the runtime and wait until the catalog is in memory, or for two seconds."""
+        began_at = time.monotonic()
+        confirmed = await self.current().freshness.wait(2.0)
+        logger.debug("catalog read: %s after %.3f s", confirmed, time.monotonic() - began_at)
+
+    async def stop(self) -> None:
+        """End the runtime."""
+        runtime, self.runtime = self.runtime, None
+        if runtime is not None:
+            await runtime.stop()
+
+
+lifecycle = Lifecycle()

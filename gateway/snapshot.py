@@ -1,0 +1,191 @@
+"""What can be called, by whom, at what price: an immutable view in memory, built from plain rows. Pure.
+
+A snapshot is replaced as a whole when the catalog's version changes; a request keeps the one it began with. What is
+worked out from it for a caller lives in it too, and so ends with it.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from billing.pricing import Rates
+from gateway import globs
+from gateway.client_address import Network
+
+
+class Provider(msgspec.Struct, frozen=True):
+    """An upstream, ready to be called. `headers` hold its credential: never log a provider."""
+
+    id: int
+    slug: str
+    base_url: str
+    flags: frozenset[str]
+    headers: Mapping[str, str]
+    secrets: tuple[str, ...]
+    timeout_s: float | None
+
+
+class Target(msgspec.Struct, frozen=True):
+    """A model at a provider. `names` are what grants may call it: provider/upstream-id and provider/public-id."""
+
+    id: int
+    provider: Provider
+    upstream_id: str
+    weight: int
+    preference: int
+    timeout_s: float | None
+    prices: tuple[Rates, ...]
+    names: tuple[str, ...]
+
+
+class Model(msgspec.Struct, frozen=True):
+    """What a name means: its targets, best first."""
+
+    public_id: str
+    name: str
+    owner: str
+    kind: str
+    created_at: int
+    listed: bool
+    context_tokens: int | None
+    output_tokens_max: int | None
+    targets: tuple[Target, ...]
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """Who may call what."""
+
+    subjects: frozenset[str]
+    role: str
+    model_globs: tuple[str, ...]
+    add_headers: Mapping[str, str]
+
+
+class Caller(msgspec.Struct, frozen=True, eq=False, weakref=True):
+    """Whom a key stands for."""
+
+    key_id: int
+    display: str
+    key_name: str
+    user_id: int
+    email: str
+    organization_id: int
+    organization: str
+    subjects: frozenset[str]
+    labels: Mapping[str, str]
+    model_globs: tuple[str, ...]
+    networks: tuple[Network, ...]
+    expires_at: float | None
+    revoked: bool
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The targets that a request for one model name may go to, best first."""
+
+    model: Model
+    targets: tuple[Target, ...]
+
+
+class Access(msgspec.Struct, frozen=True):
+    """What one caller may do under one snapshot."""
+
+    role: str
+    granted: globs.Matcher
+    own: globs.Matcher
+    headers: Mapping[str, str]
+    plans: dict[str, Plan]
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The whole view. `names` maps every accepted model name to its model."""
+
+    version: int
+    models: tuple[Model, ...]
+    names: Mapping[str, Model]
+    grants: tuple[Grant, ...]
+    accesses: dict[Caller, Access]
+
+    def access(self, caller: Caller) -> Access:
+        """Return what the caller may do; worked out once for each caller and snapshot."""
+        found = self.accesses.get(caller)
+        if found is None:
+            if len(self.accesses) >= ACCESSES_MAX:
+                self.accesses.clear()
+            found = self.accesses[caller] = resolve(self.grants, caller)
+        return found
+
+
+ACCESSES_MAX = 20_000
+
+
+def resolve(grants: Iterable[Grant], caller: Caller) -> Access:
+    """Add up the grants that name this caller: the highest role, all globs, all headers."""
+    matching = [grant for grant in grants if grant.subjects & caller.subjects]
+    roles = {grant.role for grant in matching}
+    role = "admin" if "admin" in roles else "user" if "user" in roles else ""
+    headers: dict[str, str] = {}
+    for grant in matching:
+        headers |= grant.add_headers
+    return Access(
+        role=role,
+        granted=globs.compile_any(glob for grant in matching for glob in grant.model_globs),
+        own=globs.compile_any(caller.model_globs or ["**"]),
+        headers=headers,
+        plans={},
+    )
+
+
+def build(version: int, models: Iterable[tuple[Model, Iterable[str]]], grants: Iterable[Grant]) -> Snapshot:
+    """Return a snapshot of MODELS (each with its aliases) and GRANTS.
+
+    A name means, in this order: a public id or alias; `provider/upstream-id` or `provider/public-id`; a bare upstream
+    id. Where several models answer to one of the latter, their targets are put together.
+    """
+    pairs = [(model, tuple(aliases)) for model, aliases in models]
+    names: dict[str, Model] = {}
+    for model, aliases in pairs:
+        for alias in aliases:
+            names[alias] = model
+    names |= {model.public_id: model for model, _ in pairs}
+    for spelling in (_qualified, _bare):
+        found: dict[str, Model] = {}
+        for model, _ in pairs:
+            for target in model.targets:
+                for name in spelling(target):
+                    if name not in names:
+                        found[name] = _joined(found.get(name), model, target)
+        names |= found
+    return Snapshot(
+        version=version,
+        models=tuple(model for model, _ in sorted(pairs, key=lambda pair: pair[0].public_id)),
+        names=names,
+        grants=tuple(grants),
+        accesses={},
+    )
+
+
+def _qualified(target: Target) -> tuple[str, ...]:
+    return target.names
+
+
+def _bare(target: Target) -> tuple[str, ...]:
+    return (target.upstream_id,)
+
+
+def _joined(before: Model | None, model: Model, target: Target) -> Model:
+    targets = (*(before.targets if before else ()), target)
+    unique = {each.id: each for each in targets}
+    return msgspec.structs.replace(before or model, targets=order(unique.values()))
+
+
+def order(targets: Iterable[Target]) -> tuple[Target, ...]:
+    """Return targets best first: highest preference, then weight, then the provider's name."""
+    return tuple(
+        sorted(targets, key=lambda each: (-each.preference, -each.weight, each.provider.slug, each.upstream_id))
+    )
+
+
+def is_one_model(upstream_ids: Iterable[str]) -> bool:
+    """Tell whether upstream ids are one model's spellings, such as `a/claude-4.6` and `claude-4-6`."""
+    return len({re.sub(r"[._:]", "-", each.rsplit("/", 1)[-1].lower()) for each in upstream_ids}) <= 1

@@ -1,0 +1,72 @@
+"""Frame server-sent events on bytes. Pure.
+
+Lines end with `\\n`, `\\r\\n` or `\\r` and nothing else, an event ends with an empty line
+(https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream). Bytes are never decoded to
+find a border, so U+2028 and its like inside a text stay where they are.
+"""
+
+import re
+
+LINE_END = rb"(?:\r\n|\n|\r)"
+BORDER = re.compile(LINE_END + LINE_END)
+LINE = re.compile(rb"\r\n|\n|\r")
+BOM = b"\xef\xbb\xbf"
+
+
+class EventTooLarge(ValueError):  # noqa: N818
+    """An event did not end within the bound."""
+
+
+class Framer:
+    """Cut a byte stream into blocks of whole events; keep the unfinished rest, at most `bytes_max` of it."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        self.rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the whole events that are complete now, byte for byte; raise EventTooLarge."""
+        if self.rest:
+            data = self.rest + data
+        end = data.rfind(b"\n\n") + 2 if b"\r" not in data else _last_border(data)
+        if end < 2:
+            end = 0
+        self.rest = data[end:]
+        if len(self.rest) > self.bytes_max:
+            raise EventTooLarge(f"An event is larger than {self.bytes_max} bytes.")
+        return data[:end]
+
+    def flush(self) -> bytes:
+        """Return what is left once the stream has ended."""
+        rest, self.rest = self.rest, b""
+        return rest
+
+
+def _last_border(data: bytes) -> int:
+    end = 0
+    for match in BORDER.finditer(data):
+        end = match.end()
+    return end
+
+
+def split(block: bytes) -> list[bytes]:
+    """Return the block's events, each with the empty line that ends it."""
+    if b"\r" not in block and block.endswith(b"\n\n"):
+        return [event + b"\n\n" for event in block.split(b"\n\n")[:-1]]
+    events = []
+    start = 0
+    for match in BORDER.finditer(block):
+        events.append(block[start : match.end()])
+        start = match.end()
+    if start < len(block):
+        events.append(block[start:])
+    return events
+
+
+def data_of(event: bytes) -> bytes:
+    """Return the event's data: its `data` lines, with or without the space, joined by newlines."""
+    pieces = []
+    for line in LINE.split(event.removeprefix(BOM)):
+        if line.startswith(b"data:"):
+            pieces.append(line[6:] if line[5:6] == b" " else line[5:])
+    return b"\n".join(pieces)
