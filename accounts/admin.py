@@ -54,6 +54,7 @@ class ChangeUserForm(UserChangeForm):
 class MembershipInline(TabularInline):
     model = Membership
     extra = 0
+    hide_title = True
     autocomplete_fields = ("user", "organization")
     fields = ("organization", "user", "role")
 
@@ -200,10 +201,11 @@ class KeyStateFilter(admin.SimpleListFilter):
 @admin.register(APIKey)
 class KeyAdmin(ModelAdmin):
     form = KeyForm
-    list_display = ("display", "name", "user", "organization", "state", "expires_at", "last_used_at", "created_at")
-    list_display_links = ("display", "name")
+    list_display = ("masked", "name", "user", "organization", "state", "expires_at", "last_used_at", "created_at")
+    list_display_links = ("masked", "name")
     list_filter = (KeyStateFilter, "created_at", "last_used_at")
     list_select_related = ("user", "organization")
+    list_fullwidth = True
     search_fields = ("name", "display", "user__email", "organization__name")
     autocomplete_fields = ("user", "organization")
     ordering = ("-created_at",)
@@ -228,6 +230,10 @@ class KeyAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: APIKey | None = None) -> bool:
         return False
+
+    @display(description="Key", ordering="display")
+    def masked(self, key: APIKey) -> str:
+        return format_html('<span class="whitespace-nowrap font-mono">{}</span>', key.display)
 
     @display(
         description="State",

@@ -10,6 +10,7 @@ from django.contrib import admin
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.html import format_html
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import RangeDateTimeFilter, TextFilter
 from unfold.decorators import display
@@ -79,12 +80,11 @@ class TimeFilter(RangeDateTimeFilter):
 
 @admin.register(Usage)
 class UsageAdmin(ModelAdmin):
-    list_display = (
-        "created_at", "model", "outcome", "user", "key", "provider", "tokens_in", "tokens_out", "cost", "duration",
-    )  # fmt: skip
+    list_display = ("created_at", "model", "outcome", "who", "provider", "tokens", "cost", "duration")
     list_filter = (ModelFilter, KeyFilter, StatusFilter, "streamed", "dialect", ("created_at", TimeFilter))
     list_filter_submit = True
     list_per_page = 50
+    list_fullwidth = True
     search_fields = ("=request_id", "=session_id", "model__istartswith")
     search_help_text = "A request id, a session id or the beginning of a model's name"
     ordering = ("-created_at",)
@@ -150,15 +150,20 @@ class UsageAdmin(ModelAdmin):
 
     @display(description="Provider")
     def provider(self, usage: Any) -> str:
-        return usage.provider_slug or ""
+        return format_html('<span class="whitespace-nowrap">{}</span>', usage.provider_slug or "")
 
-    @display(description="In")
-    def tokens_in(self, usage: Usage) -> str:
-        return f"{usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens:,}"
+    @display(description="Tokens in, out")
+    def tokens(self, usage: Usage) -> str:
+        asked = usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens
+        return format_html(
+            '<span class="whitespace-nowrap">{}, {}</span>',
+            f"{asked:,}",
+            f"{usage.output_tokens + usage.reasoning_tokens:,}",
+        )
 
-    @display(description="Out")
-    def tokens_out(self, usage: Usage) -> str:
-        return f"{usage.output_tokens + usage.reasoning_tokens:,}"
+    @display(description="Who", header=True)
+    def who(self, usage: Usage) -> list[str]:
+        return [self.user(usage), self.key(usage)]
 
     @display(description="Cost")
     def cost(self, usage: Usage) -> str:
@@ -166,4 +171,4 @@ class UsageAdmin(ModelAdmin):
 
     @display(description="Duration")
     def duration(self, usage: Usage) -> str:
-        return f"{usage.duration_ms / 1000:.2f} s"
+        return f"{usage.duration_ms / 1000:.2f}\N{NO-BREAK SPACE}s"

@@ -10,6 +10,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.db.models import Count, Prefetch, Q, QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
@@ -107,6 +108,7 @@ class CredentialInline(TabularInline):
     form = SecretForm
     formset = SecretFormSet
     extra = 0
+    hide_title = True
     fields = ("name", "secret", "fingerprint", "enabled", "source", "created_at")
     readonly_fields = ("fingerprint", "source", "created_at")
 
@@ -116,9 +118,9 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
 
     flags = forms.MultipleChoiceField(
         label="Compatibility",
-        choices=[(flag, f"{flag}: {meaning}") for flag, meaning in flags.FLAGS.items()],
+        choices=[(flag, flag) for flag in flags.FLAGS],
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
-        help_text="The dialects this upstream speaks; never what a caller may use.",
+        help_text="The dialects this upstream speaks; never what a caller may use. openai_chat alone fits most.",
     )
     add_headers = HeadersField(
         label="Added headers",
@@ -157,7 +159,7 @@ class HasTargets(admin.SimpleListFilter):
 class ProviderAdmin(ModelAdmin):
     form = ProviderForm
     list_display = (
-        "slug",
+        "shown_id",
         "base_url",
         "dialects",
         "credential_count",
@@ -184,6 +186,10 @@ class ProviderAdmin(ModelAdmin):
             "targets_n": Count("targets", filter=Q(targets__enabled=True), distinct=True),
         }
         return super().get_queryset(request).annotate(**counts)
+
+    @display(description="Id", ordering="slug")
+    def shown_id(self, provider: Provider) -> str:
+        return format_html('<span class="whitespace-nowrap">{}</span>', provider.slug)
 
     @display(description="Dialects")
     def dialects(self, provider: Provider) -> str:
@@ -212,22 +218,26 @@ class ProviderAdmin(ModelAdmin):
 class AliasInline(TabularInline):
     model = Alias
     extra = 0
+    hide_title = True
 
 
 class TargetInline(TabularInline):
     model = Target
     extra = 0
+    hide_title = True
     autocomplete_fields = ("provider",)
     fields = ("provider", "upstream_id", "weight", "preference", "price", "enabled", "source")
     readonly_fields = ("price", "source")
-    show_change_link = True
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Target]:
         return _with_prices(super().get_queryset(request))
 
     @display(description="$ per million")
     def price(self, target: Target) -> str:
-        return _price_in_force(target)
+        if target._state.adding:
+            return ""
+        page = reverse("admin:catalog_target_change", args=[target.pk])
+        return format_html('<a class="text-link" href="{}">{}</a>', page, _price_in_force(target))
 
 
 @admin.register(Model)
@@ -256,7 +266,9 @@ class ModelPageAdmin(ModelAdmin):
                 "fields": (
                     ("supports_tools", "supports_vision", "supports_audio"),
                     ("supports_json_schema", "supports_reasoning"),
-                    ("context_tokens", "output_tokens_max", "timeout_s"),
+                    "context_tokens",
+                    "output_tokens_max",
+                    "timeout_s",
                 )
             },
         ),
@@ -305,6 +317,7 @@ class PastPriceInline(TabularInline):
 
     model = Price
     extra = 0
+    hide_title = True
     verbose_name_plural = "Prices, $ per million tokens"
     fields = ("effective_at", "input_rate", "output_rate", "other_rates", "source")
     readonly_fields = fields
@@ -386,10 +399,8 @@ def _with_prices(targets: QuerySet[Target]) -> QuerySet[Target]:
 
 
 def _price_in_force(target: Target) -> str:
-    if target._state.adding:
-        return ""
     now = timezone.now()
     price = next((price for price in target.prices.all() if price.effective_at <= now), None)
     if price is None:
-        return format_html('<span class="text-base-400">{}</span>', "no price")
+        return "no price"
     return f"${rates.to_dollars(price.input)} in, ${rates.to_dollars(price.output)} out"

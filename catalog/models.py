@@ -36,7 +36,9 @@ class Provider(Sourced):
     base_url = models.CharField("base URL", max_length=500, help_text="With or without a trailing /v1.")
     authorization = models.CharField(max_length=32, choices=AUTHORIZATIONS, default=BEARER)
     auth_mode = models.CharField(max_length=16, choices=AUTH_MODES, default=OVERRIDE)
-    timeout_s = models.FloatField(null=True, blank=True, help_text="To the first byte; empty means the installation's.")
+    timeout_s = models.FloatField(
+        "timeout in seconds", null=True, blank=True, help_text="To the first byte; empty means the installation's."
+    )
     flags = ArrayField(
         models.CharField(max_length=64, validators=[flags.validate]),
         default=flags.default,
@@ -105,7 +107,9 @@ class Model(Sourced):
     supports_reasoning = models.BooleanField(default=False)
     context_tokens = models.PositiveIntegerField(null=True, blank=True)
     output_tokens_max = models.PositiveIntegerField(null=True, blank=True)
-    timeout_s = models.FloatField(null=True, blank=True, help_text="To the first byte; wins over the provider's.")
+    timeout_s = models.FloatField(
+        "timeout in seconds", null=True, blank=True, help_text="To the first byte; wins over the provider's."
+    )
     listed = models.BooleanField(
         null=True, blank=True, help_text="Unknown means: listed if its targets are one model at several providers."
     )

@@ -74,7 +74,7 @@ def test_a_row_shows_names_dollars_and_seconds(client: Client, installation: Ins
         "bob@example.com",
         installation.key.display,
         "$0.002700",
-        "0.84 s",
+        "0.84\N{NO-BREAK SPACE}s",
         "429 rate_limit_exceeded",
         "key 999",
     ):
