@@ -2,7 +2,7 @@
 
 A look-up costs no query for a string that cannot be a key: the checksum tells. What is stored is an HMAC-SHA256 under
 a pepper that is not in the database; keys have 178 random bits, so no slow hash is needed. The newest pepper signs
-new keys, and all of them recognise old ones.
+new keys, and all of them recognise old ones. With APERTURE_KEY_REVEAL an encrypted copy is kept, bound to its digest.
 """
 
 import hashlib
@@ -14,13 +14,17 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from django.conf import settings
-from django.db import transaction
 
+from accounts import cipher
 from accounts.models import APIKey, Organization, User
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 PREFIX = "sg-"
 FORM = re.compile(r"sg-([0-9A-Za-z]{30})([0-9A-Za-z]{6})")
+
+
+class NoCopy(LookupError):  # noqa: N818
+    """This key cannot be shown again."""
 
 
 def checksum(body: str) -> str:
@@ -56,7 +60,18 @@ def mask(key: str) -> str:
     return f"{key[:5]}…{key[-4:]}"
 
 
-@transaction.atomic
+def issue(row: APIKey) -> str:
+    """Save ROW, which is new, with a new key, and return the key's clear text, which is nowhere else."""
+    key = generate()
+    digest = digests(key)[0]
+    row.display = mask(key)
+    row.digest = digest
+    row.pepper_version = len(settings.KEY_PEPPERS)
+    row.encrypted_copy = cipher.seal(key, _purpose(digest)) if settings.KEY_REVEAL else None
+    row.save(force_insert=True)
+    return key
+
+
 def mint(
     *,
     user: User,
@@ -66,17 +81,30 @@ def mint(
     labels: Mapping[str, str] | None = None,
     expires_at: datetime | None = None,
 ) -> tuple[APIKey, str]:
-    """Make a key for USER and return its row and its clear text, which is nowhere else."""
-    key = generate()
-    row = APIKey.objects.create(
+    """Make a key for USER and return its row and its clear text."""
+    row = APIKey(
         organization=organization or user.personal_organization,
         user=user,
         name=name,
-        display=mask(key),
-        digest=digests(key)[0],
-        pepper_version=len(settings.KEY_PEPPERS),
         model_globs=list(model_globs),
         labels=dict(labels or {}),
         expires_at=expires_at,
     )
-    return row, key
+    return row, issue(row)
+
+
+def reveal(row: APIKey) -> str:
+    """Return a key in clear text, or raise NoCopy; who may ask, and the audit line, are the caller's business."""
+    if row.encrypted_copy is None:
+        raise NoCopy(
+            f"No copy of key {row.display} was kept. Copies are kept of keys made while APERTURE_KEY_REVEAL=1; "
+            "make a new key instead."
+        )
+    try:
+        return cipher.unseal(bytes(row.encrypted_copy), _purpose(bytes(row.digest)))
+    except cipher.UnreadableSecret as error:
+        raise NoCopy(f"The copy of key {row.display} does not open: {error}") from None
+
+
+def _purpose(digest: bytes) -> str:
+    return f"key:{digest.hex()}"

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
 from django.contrib.postgres.fields import ArrayField
-from django.db import models
+from django.db import IntegrityError, models, transaction
 from django.db.models.functions import Lower, Now
 from django.utils import timezone
 
@@ -25,9 +25,18 @@ class UserManager(BaseUserManager["User"]):
         user = self.model(email=email.strip().lower(), **fields)
         user.set_password(password)
         user.save(using=self._db)
-        organization = Organization.objects.create(name=user.email, personal_user=user)
-        Membership.objects.create(organization=organization, user=user, role=Membership.OWNER)
         return user
+
+    def ensure(self, email: str) -> "User":
+        """Return the user of this e-mail, made now if there is none; two callers at once get the same one."""
+        existing = self.filter(email__iexact=email.strip()).first()
+        if existing:
+            return existing
+        try:
+            with transaction.atomic():
+                return self.create_user(email)
+        except IntegrityError:
+            return self.get(email__iexact=email.strip())
 
     def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> "User":
         """Make an operator with every permission."""
@@ -62,6 +71,15 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     def clean(self) -> None:
         self.email = self.email.strip().lower()
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save, and give a new user its personal organization in the same transaction."""
+        is_new = self._state.adding
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            if is_new:
+                organization = Organization.objects.create(name=self.email, personal_user=self)
+                Membership.objects.create(organization=organization, user=self, role=Membership.OWNER)
 
 
 class Organization(models.Model):

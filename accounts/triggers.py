@@ -1,7 +1,8 @@
 """The SQL of the triggers that bump `Version`: deferred to the commit, and once for each transaction.
 
 Deferred, so that the version row is locked for an instant only and nobody reads a new version before the change it
-speaks of; once, so that an import of thousands of rows writes it a single time.
+speaks of; once, so that an import of thousands of rows writes it a single time. A version row that was lost (all
+tables truncated) is made again.
 """
 
 FUNCTION = """
@@ -13,9 +14,11 @@ BEGIN
     IF current_setting(mark, true) IS DISTINCT FROM this THEN
         PERFORM set_config(mark, this, true);
         IF TG_ARGV[0] = 'catalog' THEN
-            UPDATE accounts_version SET catalog = catalog + 1, changed_at = clock_timestamp();
+            INSERT INTO accounts_version AS version (id, catalog, keys) VALUES (1, 1, 0)
+                ON CONFLICT (id) DO UPDATE SET catalog = version.catalog + 1, changed_at = clock_timestamp();
         ELSE
-            UPDATE accounts_version SET keys = keys + 1, changed_at = clock_timestamp();
+            INSERT INTO accounts_version AS version (id, catalog, keys) VALUES (1, 0, 1)
+                ON CONFLICT (id) DO UPDATE SET keys = version.keys + 1, changed_at = clock_timestamp();
         END IF;
         PERFORM pg_notify('aperture_version', TG_ARGV[0]);
     END IF;
@@ -24,7 +27,9 @@ END $$;
 
 CREATE OR REPLACE FUNCTION aperture_bump_truncated() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE accounts_version SET catalog = catalog + 1, keys = keys + 1, changed_at = clock_timestamp();
+    INSERT INTO accounts_version AS version (id, catalog, keys) VALUES (1, 1, 1)
+        ON CONFLICT (id) DO UPDATE
+            SET catalog = version.catalog + 1, keys = version.keys + 1, changed_at = clock_timestamp();
     PERFORM pg_notify('aperture_version', 'truncate');
     RETURN NULL;
 END $$;

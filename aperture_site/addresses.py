@@ -81,6 +81,12 @@ def local_url(host: str, port: int) -> str:
     return f"http://{shown}:{port}"
 
 
+def loopback_url(host: str, port: int) -> str:
+    """Return the address under which a server on HOST is reached from its own machine, without a look-up of names."""
+    own = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{own}]:{port}" if ":" in own else f"http://{own}:{port}"
+
+
 def _not_usable(name: str, url: str, form: str) -> env.SettingError:
     # The scheme alone: the rest may hold a password.
     return env.SettingError(name, f"{url.partition('://')[0][:16]}://..." if "://" in url else "...", form)

@@ -26,10 +26,15 @@ async def root(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
     await chosen(scope, receive, send)
 
 
-application = ProtocolTypeRouter(
-    {
-        "http": URLRouter(
-            [re_path(API, gateway_application), re_path(r"^$", root), re_path(r"", django_application)]  # type: ignore[arg-type]
-        ),
-    }
-)
+# Channels' URLRouter copies the scope and matches a pattern for each request: too much for the busiest paths.
+BUSY = ("/v1/", "/api/v1/")
+pages = URLRouter([re_path(API, gateway_application), re_path(r"^$", root), re_path(r"", django_application)])  # type: ignore[arg-type]
+
+
+async def http(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+    """Hand the API's inference paths to the gateway, and the rest to the router."""
+    chosen = gateway_application if scope["path"].startswith(BUSY) else pages
+    await chosen(scope, receive, send)
+
+
+application = ProtocolTypeRouter({"http": http})

@@ -1,8 +1,8 @@
 """Daphne's server with its faults mended: the application is called at the head, both directions have back-pressure.
 
 What stays Daphne's and Twisted's: the parsing of heads and chunks, and the whole WebSocket protocol. What is replaced:
-the transport (asyncio's own in place of the reactor's), the way a body reaches the application, and the way an answer
-leaves. Importing this module needs Twisted's asyncio reactor to be installed already (`web` does it).
+the transport (`transport`, asyncio's own in place of the reactor's), the way a body reaches the application, and the
+way an answer leaves. Importing this module needs Twisted's asyncio reactor to be installed already (`web` does it).
 
 Invariants: at most QUEUED_BYTES and one read of a body wait in memory; `send` waits while the client does not read; one
 request of a connection runs at a time, in order; a body that may not come in is refused when the application asks for
@@ -15,31 +15,39 @@ import logging
 import re
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 from urllib.parse import unquote
 
 import daphne.server
 from daphne.http_protocol import WebRequest
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 from twisted.internet import reactor
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.logger import globalLogBeginner
 from twisted.protocols import basic
-from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.http_headers import Headers
 
 from aperture_site import reception
-from aperture_site.reception import Bounds, ClientDisconnected
+from aperture_site.reception import Bounds, ClientDisconnectedError
+from aperture_site.transport import Connection
 
 Message = MutableMapping[str, Any]
-Application = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
+Application = Callable[
+    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
+]
 
 logger = logging.getLogger(__name__)
 
+# Daphne makes a loop of its own when imported, and does not use it where a reactor is installed.
+daphne.server.twisted_loop.close()
+
 QUEUED_BYTES = 256 * 1024
+# What a queued piece costs beside its bytes; else a body in tiny chunks would take many times its size.
+PIECE_BYTES = 64
+QUEUED_MESSAGES = 8
+LINES_BYTES = 8 * 1024
 FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
 ANSWER_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 ANSWER_VALUE_FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -47,113 +55,15 @@ STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".enc
 BODYLESS = {204, 304}
 
 
-class Connection(asyncio.Protocol):
-    """One asyncio connection, offered as the Twisted transport that the channel and the WebSocket protocol expect."""
-
-    disconnecting = False
-    write_paused = False
-
-    def __init__(self, server: "Server") -> None:
-        self.server = server
-        self.loop = server.loop
-        self.lost = False
-        self._writable = asyncio.Event()
-
-    # asyncio's side
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Hand a new connection to a fresh channel."""
-        self.stream = cast(asyncio.Transport, transport)
-        self.peer = _address(self.stream.get_extra_info("peername"))
-        self.host = _address(self.stream.get_extra_info("sockname"))
-        self.watch = reception.WriteWatch(self.loop, self.stream, self.server.bounds.write_timeout_s)
-        self.server.open.add(self)
-        self.protocol: Any = Channel(self.server)
-        self.protocol.makeConnection(self)
-
-    def data_received(self, data: bytes) -> None:
-        """Pass on what the client sent."""
-        self.protocol.dataReceived(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Wake who waits to write, and tell the channel or the WebSocket."""
-        self.lost = True
-        self.server.open.discard(self)
-        self.watch.stop()
-        self._writable.set()
-        self.protocol.connectionLost(Failure(ConnectionLost() if exc else ConnectionDone()))
-
-    def pause_writing(self) -> None:
-        """Make `send` wait, and watch that the client goes on reading."""
-        self.write_paused = True
-        self._writable.clear()
-        self.watch.start()
-
-    def resume_writing(self) -> None:
-        """Let `send` go on."""
-        self.write_paused = False
-        self._writable.set()
-        self.watch.clear()
-
-    async def writable(self) -> None:
-        """Wait until the client has read enough; raise ClientDisconnected when it is gone."""
-        if self.write_paused and not self.lost:
-            await self._writable.wait()
-        if self.lost:
-            raise ClientDisconnected
-
-    def close_after_answer(self) -> None:
-        """Close, but let the client read its answer while it may still be sending."""
-        self.disconnecting = True
-        reception.close_after_answer(self.loop, self.stream, self)
-
-    # Twisted's side
-    def write(self, data: bytes) -> None:
-        """Write, unless the connection is closing."""
-        if not self.stream.is_closing():
-            self.stream.write(data)
-
-    def writeSequence(self, pieces: list[bytes]) -> None:  # noqa: N802
-        """Write several pieces at once."""
-        self.write(b"".join(pieces))
-
-    def loseConnection(self) -> None:  # noqa: N802
-        """Close once everything is written."""
-        self.disconnecting = True
-        if self.stream.get_write_buffer_size():
-            self.watch.start()
-        self.stream.close()
-
-    def abortConnection(self) -> None:  # noqa: N802
-        """Close now."""
-        self.disconnecting = True
-        self.stream.abort()
-
-    def pauseProducing(self) -> None:  # noqa: N802
-        """Stop reading from the client."""
-        if not self.stream.is_closing() and self.stream.is_reading():
-            self.stream.pause_reading()
-
-    def resumeProducing(self) -> None:  # noqa: N802
-        """Read from the client again."""
-        if not self.stream.is_closing() and not self.stream.is_reading():
-            self.stream.resume_reading()
-
-    def getPeer(self) -> Any:  # noqa: N802
-        """Return the client's address."""
-        return self.peer
-
-    def getHost(self) -> Any:  # noqa: N802
-        """Return our own address."""
-        return self.host
-
-
 class Channel(http.HTTPChannel):
     """Twisted's HTTP/1.1 parser, strict about framing, which calls the application as soon as a head is in."""
 
-    timeOut = None  # noqa: N815
+    timeOut = None
     # Bytes alone bound a head; Twisted's own two bounds answer 400.
-    totalHeadersSize = maxHeaders = 2**31  # noqa: N815
-    requestFactory: Any  # noqa: N815
+    totalHeadersSize = maxHeaders = 2**31
+    requestFactory: Any
+    requests: "list[Request]"
+    _dataBuffer: list[bytes]
 
     def __init__(self, server: "Server") -> None:
         super().__init__()
@@ -167,12 +77,12 @@ class Channel(http.HTTPChannel):
         self._ended = False
         self._wants_websocket = False
 
-    def connectionMade(self) -> None:  # noqa: N802
+    def connectionMade(self) -> None:
         """Start the clock for the first request."""
         self._networkProducer = self.transport
         self.deadline.start()
 
-    def connectionLost(self, reason: Any) -> None:  # noqa: N802
+    def connectionLost(self, reason: Any) -> None:
         """Tell the running request that its client is gone."""
         self._ended = True
         self.deadline.stop()
@@ -180,14 +90,21 @@ class Channel(http.HTTPChannel):
             request.lost()
         self.requests = []
 
-    def dataReceived(self, data: bytes) -> None:  # noqa: N802
+    def dataReceived(self, data: bytes) -> None:
         """Parse; the first byte of a request starts the deadline of its head."""
         if self._idle:
             self._idle = False
             self.deadline.start()
-        basic.LineReceiver.dataReceived(self, data)
+        start = 0
+        # Twisted copies what is left for each line that it takes: a large read of short lines would cost a second.
+        while self.line_mode and len(data) - start > LINES_BYTES:
+            basic.LineReceiver.dataReceived(self, data[start : start + LINES_BYTES])
+            start += LINES_BYTES
+            if self._ended:
+                return
+        basic.LineReceiver.dataReceived(self, data[start:] if start else data)
 
-    def lineReceived(self, line: bytes) -> None:  # noqa: N802
+    def lineReceived(self, line: bytes) -> None:
         """Count the head's bytes, and refuse folded lines (RFC 9112 section 5.2), which readers join differently."""
         self._head_bytes += len(line) + 2
         if self._head_bytes > self.server.bounds.header_bytes:
@@ -197,11 +114,11 @@ class Channel(http.HTTPChannel):
         else:
             super().lineReceived(line)
 
-    def lineLengthExceeded(self, line: bytes) -> None:  # noqa: N802
+    def lineLengthExceeded(self, line: bytes) -> None:
         """Refuse a single line that is longer than a whole head may be."""
         self.refuse("headers_too_large")
 
-    def headerReceived(self, line: bytes) -> bool:  # noqa: N802
+    def headerReceived(self, line: bytes) -> bool:
         """Keep one field; return whether the head may go on."""
         field = FIELD.fullmatch(line)
         if field is None:
@@ -215,7 +132,7 @@ class Channel(http.HTTPChannel):
             return bool(self._maybeChooseTransferDecoder(b"Transfer-Encoding", value))
         return True
 
-    def allHeadersReceived(self) -> None:  # noqa: N802
+    def allHeadersReceived(self) -> None:
         """Judge the head, then call the application; the body follows while it runs."""
         request, fields = self.requests[-1], self.fields
         self.fields, self._head_bytes = [], 0
@@ -234,10 +151,9 @@ class Channel(http.HTTPChannel):
                 self.refuse("invalid_request")
             self._wants_websocket = True
             return
-        self.deadline.start()
         request.begin(self.length or 0)
 
-    def allContentReceived(self) -> None:  # noqa: N802
+    def allContentReceived(self) -> None:
         """End the body, or hand a WebSocket's connection over."""
         if self._ended:
             return
@@ -249,7 +165,7 @@ class Channel(http.HTTPChannel):
         else:
             super().allContentReceived()
 
-    def requestDone(self, request: "Request") -> None:  # noqa: N802
+    def requestDone(self, request: "Request") -> None:
         """Go on to the connection's next request, or close."""
         self.requests.remove(request)
         if request.more_body:
@@ -281,7 +197,7 @@ class Channel(http.HTTPChannel):
             # The answer's end never comes: its reader must see a cut, not an end.
             self.transport.loseConnection()
             return
-        self.transport.write(self.server.render_refusal(code, self.server.bounds, reception.new_request_id()))
+        self.transport.write(self.server.bounds.refuse(code))
         self.transport.close_after_answer()
 
     def _end(self) -> None:
@@ -295,7 +211,7 @@ class Channel(http.HTTPChannel):
         else:
             self.refuse("request_timeout")
 
-    def _respondToBadRequestAndDisconnect(self) -> None:  # noqa: N802
+    def _respondToBadRequestAndDisconnect(self) -> None:
         self.refuse("invalid_request")
 
 
@@ -322,6 +238,7 @@ class Request(WebRequest):
         self._changed = asyncio.Event()
         self._chunked = False
         self._left_bytes = 0
+        self._bodyless = False
 
     # The head
     def accept_head(self, command: bytes, target: bytes, fields: list[tuple[bytes, bytes]]) -> bool:
@@ -342,6 +259,11 @@ class Request(WebRequest):
         self._expects_continue = self.http_version == "1.1" and any(
             name == b"expect" and value.lower() == b"100-continue" for name, value in self.headers
         )
+        if self._expects_continue:
+            # The client waits for us: its time begins when the application asks for the body.
+            self.channel.deadline.clear()
+        else:
+            self.channel.deadline.start()
         peer, host = self.connection.peer, self.connection.host
         path = self.path.decode("ascii")
         scope = {
@@ -376,7 +298,7 @@ class Request(WebRequest):
         self.channel.refuse("internal_error" if status >= 500 else "invalid_request")
 
     # The body, as it arrives
-    def handleContentChunk(self, data: bytes) -> None:  # noqa: N802
+    def handleContentChunk(self, data: bytes) -> None:
         """Queue one piece; stop reading while the application has enough."""
         if self.gone or not data:
             return
@@ -387,12 +309,12 @@ class Request(WebRequest):
             self._pause()
         else:
             self._pieces.append(data)
-            self._queued_bytes += len(data)
+            self._queued_bytes += len(data) + PIECE_BYTES
             if self._queued_bytes > QUEUED_BYTES:
                 self._pause()
         self._changed.set()
 
-    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:  # noqa: N802
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Note that the body is complete."""
         self.more_body = False
         self._resume()
@@ -440,9 +362,10 @@ class Request(WebRequest):
         return {"type": "http.request", "body": b"".join(pieces), "more_body": self.more_body}
 
     async def send(self, message: Message) -> None:
-        """Write one message of the answer; wait while the client does not read; raise ClientDisconnected."""
-        if self.gone:
-            raise ClientDisconnected
+        """Write one message of the answer; wait while the client does not read; raise ClientDisconnectedError."""
+        # A closing transport swallows what is written: a sender that noticed nothing would never yield to the loop.
+        if self.gone or self.connection.stream.is_closing():
+            raise ClientDisconnectedError
         if self.connection.write_paused:
             await self.connection.writable()
         kind = message["type"]
@@ -472,7 +395,7 @@ class Request(WebRequest):
                 continue
             lines += (lowered, b": ", value, b"\r\n")
         if closing:
-            self.channel.persistent = 0
+            self.channel.persistent = False
             lines.append(b"connection: close\r\n")
         bodyless = self.method == b"HEAD" or status in BODYLESS
         if length is None and not bodyless and self.http_version == "1.1":
@@ -508,7 +431,7 @@ class Request(WebRequest):
     async def _run(self, scope: Message) -> None:
         try:
             await self.server.application(scope, self.receive, self.send)
-        except ClientDisconnected:
+        except ClientDisconnectedError:
             return
         except Exception:
             logger.exception("The application failed.")
@@ -523,6 +446,12 @@ class Socket(WebSocketProtocol):
     """
 
     _denial: Message | None = None
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: N803
+        """Queue one message; stop reading while the application has enough."""
+        super().onMessage(payload, isBinary)
+        if self.application_queue.qsize() > QUEUED_MESSAGES:
+            self.transport.pauseProducing()
 
     def handle_reply(self, message: Message) -> None:
         """Write one message of the application."""
@@ -553,6 +482,21 @@ def _denial_head(status: int, headers: reception.Headers, date: reception.Date) 
     return b"".join([*lines, b"connection: close\r\n\r\n"])
 
 
+class Inbox(asyncio.Queue[Message]):
+    """What a WebSocket's client sent; taking from it lets the client send again."""
+
+    def __init__(self, socket: Socket) -> None:
+        super().__init__()
+        self._socket = socket
+
+    async def get(self) -> Message:
+        """Wait for the next message."""
+        message = await super().get()
+        if self.qsize() <= QUEUED_MESSAGES and self._socket.transport is not None:
+            self._socket.transport.resumeProducing()
+        return message
+
+
 class SocketFactory(WebSocketFactory):
     """Builds our WebSocket protocol."""
 
@@ -565,7 +509,6 @@ class Server(daphne.server.Server):
     def __init__(self, application: Application, bounds: Bounds) -> None:
         super().__init__(application, endpoints=["inherited socket"], signal_handlers=False, server_name="")
         self.bounds = bounds
-        self.render_refusal = reception.refusal
         self.loop = asyncio.get_running_loop()
         self.date = reception.Date()
         self.open: set[Connection] = set()
@@ -587,7 +530,7 @@ class Server(daphne.server.Server):
         reactor.startRunning(installSignalHandlers=False)
         reactor.callLater(1, self.application_checker)
         reactor.callLater(2, self.timeout_checker)
-        self.listener = await self.loop.create_server(lambda: Connection(self), sock=listening)
+        self.listener = await self.loop.create_server(self._connection, sock=listening)
 
     async def stop(self, timeout_s: float) -> None:
         """Close the listener and every connection, at most TIMEOUT_S seconds for what is still being written."""
@@ -604,6 +547,9 @@ class Server(daphne.server.Server):
         if unfinished:
             await asyncio.wait(unfinished, timeout=timeout_s)
 
+    def _connection(self) -> Connection:
+        return Connection(self.loop, Channel(self), self.bounds.write_timeout_s, self.open)
+
     def run_task(self, work: Any) -> None:
         """Run one request's application; the task is kept alive until it ends."""
         task = self.loop.create_task(work)
@@ -616,22 +562,20 @@ class Server(daphne.server.Server):
         if protocol in self.connections:
             super().protocol_disconnected(protocol)
 
-    def create_application(self, protocol: Any, scope: Message) -> Any:
-        """Start a WebSocket's application."""
+    def create_application(self, protocol: Any, scope: Message) -> Inbox:
+        """Start a WebSocket's application; return where its client's messages go."""
+        scope["asgi"] = {"version": "3.0", "spec_version": "2.4"}
         scope["scheme"] = "ws"
         scope["http_version"] = "1.1"
         scope["extensions"] = {"websocket.http.response": {}}
-        return super().create_application(protocol, scope)
+        inbox = Inbox(protocol)
+        work: Any = self.application(scope, inbox.get, partial(self.handle_reply, protocol))
+        self.connections[protocol]["application_instance"] = self.loop.create_task(work)
+        return inbox
 
     async def handle_reply(self, protocol: Any, message: Message) -> None:
         """Write one message of a WebSocket's application, once the client has read enough."""
         if self.connections.get(protocol, {"disconnected": 0}).get("disconnected") is not None:
-            raise ClientDisconnected
+            raise ClientDisconnectedError
         await protocol.transport.writable()
         await super().handle_reply(protocol, message)
-
-
-def _address(name: Any) -> Any:
-    if not isinstance(name, tuple):
-        return UNIXAddress(None)
-    return (IPv6Address if ":" in name[0] else IPv4Address)("TCP", name[0], name[1])

@@ -83,3 +83,12 @@ def folder(name: str, default: Path) -> Path:
     """Return an absolute path; it need not exist."""
     value = text(name)
     return Path(value).expanduser().resolve() if value else default
+
+
+def numbered(name: str) -> dict[str, str]:
+    """Return a variable that may come several times: NAME as `default`, NAME_1, NAME_2 and so on as `1`, `2`."""
+    found = {"default": text(name)}
+    numbers = (variable.removeprefix(f"{name}_") for variable in os.environ if variable.startswith(f"{name}_"))
+    for number in sorted((number for number in numbers if number.isascii() and number.isdigit()), key=int):
+        found[number] = os.environ[f"{name}_{number}"].strip()
+    return {number: value for number, value in found.items() if value}

@@ -19,19 +19,27 @@ Headers = Iterable[tuple[bytes, bytes]]
 LINGER_S = 2.0
 
 
-class ClientDisconnected(OSError):
+class ClientDisconnectedError(OSError):
     """Raised by `send` once the client is gone (ASGI HTTP specification 2.4: an OSError)."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a connection may use; sizes in bytes, times in seconds."""
+    """What a connection may use, in bytes and seconds, and who renders the answer when it uses more.
+
+    `render` takes a code of REFUSALS, these bounds and a request id, and returns a whole HTTP/1.1 answer.
+    """
 
     body_bytes: int
     header_bytes: int
     receive_timeout_s: float
     write_timeout_s: float
     region: str
+    render: "Callable[[str, Bounds, str], bytes]"
+
+    def refuse(self, code: str) -> bytes:
+        """Return the answer to a request that never reached the application."""
+        return self.render(code, self, new_request_id())
 
 
 class Refusal(NamedTuple):
@@ -99,8 +107,11 @@ def ambiguous(headers: Headers, http_version: str) -> bool:
     """Say whether two readers could disagree on where this request ends or whom it is for (RFC 9112 sections 3.2, 6).
 
     HEADERS holds lower-case names. Refused: several Content-Length fields or one that is no plain number, any
-    Transfer-Encoding but a lone `chunked`, both together, chunked in HTTP/1.0, and a Host that is missing or repeated.
+    Transfer-Encoding but a lone `chunked`, both together, chunked in HTTP/1.0, a Host that is missing or repeated, and
+    a version other than 1.0 and 1.1.
     """
+    if http_version not in ("1.0", "1.1"):
+        return True
     lengths = codings = hosts = 0
     for name, value in headers:
         if name == b"content-length":
@@ -246,9 +257,7 @@ class Lingering(asyncio.Protocol):
             self._transport.abort()
 
 
-def close_after_answer(
-    loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, owner: asyncio.Protocol
-) -> None:
+def close_after_answer(loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, owner: asyncio.Protocol) -> None:
     """Close a connection whose client may still be sending, so that it can read what was written to it."""
     if transport.is_closing():
         return

@@ -23,9 +23,14 @@ def values(name: str, data_dir: Path) -> list[str]:
     if given:
         return given
     path = data_dir / "secrets" / name.removeprefix("APERTURE_").lower()
-    if not path.exists():
-        _create(path)
-    lines = path.read_text(encoding="ascii").split()
+    try:
+        if not path.exists():
+            _create(path)
+        lines = path.read_text(encoding="ascii").split()
+    except PermissionError:
+        raise env.SettingError(
+            name, "", f"{path} is another user's; start as the one that owns {data_dir}, or set APERTURE_DATA_DIR"
+        ) from None
     if not lines:
         raise env.SettingError(
             name, "", f"{path} is empty; restore it from a backup, or delete it to lose what it protects"

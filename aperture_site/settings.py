@@ -8,16 +8,22 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from aperture_site import addresses, env, secret_files
+from catalog import vendors
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = env.folder("APERTURE_DATA_DIR", BASE_DIR / "var")
 
-# --- Secrets: three, and different -----------------------------------------------------------------------------------
+# --- Secrets, each different -----------------------------------------------------------------------------------------
 SECRET_KEY = secret_files.value("APERTURE_SECRET_KEY", DATA_DIR)
 # The newest first: it signs new keys, all of them recognise old ones.
 KEY_PEPPERS = secret_files.values("APERTURE_KEY_PEPPER", DATA_DIR)
 # The newest first: it encrypts, all of them decrypt.
 ENCRYPTION_KEYS = secret_files.values("APERTURE_ENCRYPTION_KEY", DATA_DIR)
+
+# What the built-in demo upstream asks of its callers; several web nodes need the same.
+DEMO_SECRET = secret_files.value("APERTURE_DEMO_SECRET", DATA_DIR)
+# Each vendor's own keys by the name of the credential that they become; `catalog.environment` makes providers of them.
+VENDOR_KEYS = {vendor.slug: env.numbered(vendor.variable) for vendor in vendors.VENDORS}
 
 # --- The installation -------------------------------------------------------------------------------------------------
 DEBUG = env.flag("APERTURE_DEBUG")
@@ -69,6 +75,7 @@ CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", 
 # --- Django -----------------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
     "unfold",
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -86,7 +93,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "aperture_site.static_files.StaticFiles",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -120,6 +127,9 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_I18N = True
 USE_TZ = True
+FORMAT_MODULE_PATH = "aperture_site.formats"
+LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
 
 # Hosts and origins come from the public address alone; the local names are for the machine itself.
 ALLOWED_HOSTS = sorted({urlsplit(PUBLIC_URL).hostname or "localhost", "localhost", "127.0.0.1", "[::1]"})
@@ -129,6 +139,9 @@ SESSION_COOKIE_HTTPONLY = True
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+
+# A cookie of the reader's browser, never a row: a message holds the clear text of the key that was just made.
+MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
 
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True
@@ -162,4 +175,5 @@ UNFOLD = {
     "SITE_SYMBOL": "hub",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
+    "SIDEBAR": {"show_search": False, "navigation": "aperture_site.sidebar.navigation"},
 }

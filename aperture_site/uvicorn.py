@@ -1,9 +1,9 @@
-"""uvicorn's server with what it lacks: bounds of time and size for a request's head, and an orderly early close.
+"""uvicorn's server with what it lacks: bounds of time and size for a request, and an orderly early close.
 
-uvicorn calls the application at the head and has back-pressure in both directions, so the body's size and deadline
-stay the application's. Added here: 431, 408 and 400 in our own shape, framing that cannot be read in two ways, `send`
-that fails once the client is gone, a client that stops reading is closed, and an answer given before the body's end
-closes the connection without reading on.
+uvicorn calls the application at the head and has back-pressure in both directions. Added here: 431, 413, 408 and 400
+in our own shape, no framing that could be read in two ways, `send` that fails once the client is gone, an end for a
+client that stops reading, and for a body that is still coming when the answer is complete. As in `daphne`, a body that
+may not come in is refused when the application asks for it.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from aperture_site import reception
-from aperture_site.reception import Bounds, ClientDisconnected
+from aperture_site.reception import Bounds, ClientDisconnectedError
 
 logger = logging.getLogger(__name__)
 
@@ -26,13 +26,12 @@ class Protocol(HttpToolsProtocol):
 
     bounds: Bounds
     _running: RequestResponseCycle | None = None
-    render_refusal = staticmethod(reception.refusal)
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.access_log = False
-        self._in_head = False
-        self._head_bytes = 0
+        self._in_head = self._in_body = False
+        self._head_bytes = self._body_bytes = 0
         self._refused_as = "invalid_request"
         self._ended = False
         self._deadline = reception.Deadline(self.loop, self.bounds.receive_timeout_s, self._late)
@@ -76,7 +75,7 @@ class Protocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a field of the head; a trailer, which nobody reads, must not become one."""
         if self._in_head:
-            super().on_header(name, value)
+            super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
         """Judge the head, then let uvicorn call the application."""
@@ -87,8 +86,24 @@ class Protocol(HttpToolsProtocol):
             raise ValueError(self._refused_as)
         if reception.ambiguous(self.headers, self.parser.get_http_version()) or not self.url.isascii():
             raise ValueError(self._refused_as)
-        self._deadline.clear()
+        self._in_body = True
+        self._body_bytes = 0
+        self._deadline.start()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Count, and refuse a body that outgrows its bound."""
+        self._body_bytes += len(body)
+        if self._body_bytes > self.bounds.body_bytes:
+            self._refused_as = "request_too_large"
+            raise ValueError(self._refused_as)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End the request's deadline."""
+        self._in_body = False
+        self._deadline.clear()
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what cannot be parsed, in our own shape."""
@@ -121,8 +136,9 @@ class Protocol(HttpToolsProtocol):
 
         async def send(message: Any) -> None:
             nonlocal ends_early
-            if cycle.disconnected:
-                raise ClientDisconnected
+            # A closing transport swallows what is written: a sender that noticed nothing would never yield to the loop.
+            if cycle.disconnected or cycle.transport.is_closing():
+                raise ClientDisconnectedError
             if cycle.more_body and message["type"] == "http.response.start":
                 # uvicorn would go on reading, unbounded, a body that nobody wants.
                 ends_early = True
@@ -134,10 +150,14 @@ class Protocol(HttpToolsProtocol):
                 if cycle.response_complete:
                     self._end()
 
-        async def answer(scope: Any, receive: Any, _send: Any) -> None:
+        async def receive() -> Any:
+            self._refuse("request_too_large")
+            return {"type": "http.disconnect"}
+
+        async def answer(scope: Any, uvicorns_receive: Any, _send: Any) -> None:
             try:
-                await app(scope, receive, send)
-            except ClientDisconnected:
+                await app(scope, receive if self._declares_too_much(scope) else uvicorns_receive, send)
+            except ClientDisconnectedError:
                 cycle.disconnected = True
             except Exception:
                 logger.exception("The application failed.")
@@ -147,12 +167,20 @@ class Protocol(HttpToolsProtocol):
 
         super()._start_asgi_task(cycle, answer)
 
+    def _declares_too_much(self, scope: Any) -> bool:
+        return any(
+            name == b"content-length" and int(value) > self.bounds.body_bytes for name, value in scope["headers"]
+        )
+
     def _answering(self) -> bool:
         return self._running is not None and not (self._running.response_complete or self._running.disconnected)
 
     def _late(self) -> None:
-        if self._answering():
-            # The next request's head may wait for the end of this one's answer.
+        waits_for_us = self.flow.read_paused or (self.cycle is not None and self.cycle.waiting_for_100_continue)
+        if self._in_body and self._running is self.cycle and not waits_for_us:
+            self._refuse("request_timeout")
+        elif self._answering():
+            # What comes next waits for the end of this answer, or the client waits for the application.
             self._deadline.start()
         elif self._in_head:
             self._refuse("request_timeout")
@@ -173,7 +201,7 @@ class Protocol(HttpToolsProtocol):
             self._deadline.stop()
             self.transport.close()
         elif not self.transport.is_closing():
-            self.transport.write(self.render_refusal(code, self.bounds, reception.new_request_id()))
+            self.transport.write(self.bounds.refuse(code))
             self._end()
 
     def _end(self) -> None:
@@ -202,6 +230,8 @@ class Server:
             )
         )
         self._ticking: asyncio.Task[None] | None = None
+        # A warning for each malformed request would let a client fill the log.
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
 
     async def start(self, listening: socket.socket) -> None:
         """Accept connections from LISTENING, a socket that is bound and listens already."""

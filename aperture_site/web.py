@@ -10,6 +10,7 @@ nothing runs any more, at the latest after the drain time. A second signal ends 
 import argparse
 import asyncio
 import importlib
+import logging
 import os
 import signal
 import socket
@@ -19,7 +20,7 @@ from typing import Any, Protocol
 
 import uvloop
 
-from aperture_site.reception import Bounds, ClientDisconnected
+from aperture_site.reception import Bounds, ClientDisconnectedError, refusal
 from gateway.draining import draining
 
 # For connections whose last bytes are still on their way when nothing runs any more.
@@ -69,7 +70,7 @@ def counted(application: Any) -> Any:
         draining.entered()
         try:
             await application(scope, receive, send)
-        except ClientDisconnected:
+        except ClientDisconnectedError:
             # The client left; that is no fault worth a line in the log.
             return
         finally:
@@ -112,6 +113,7 @@ def _server(name: str, application: Any) -> WebServer:
         receive_timeout_s=settings.RECEIVE_TIMEOUT_S,
         write_timeout_s=settings.WRITE_TIMEOUT_S,
         region=settings.REGION,
+        render=refusal,
     )
     if name == "daphne":
         from aperture_site import daphne
@@ -137,4 +139,8 @@ def _load(name: str) -> tuple[Any, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    # Everything is closed; taking the interpreter apart would take longer than all of the above.
+    os._exit(status)

@@ -19,7 +19,7 @@ from billing.connection import Connection
 logger = logging.getLogger(__name__)
 
 BATCH_ROWS_MAX = 500
-WRITE_TIMEOUT_S = 10.0
+WRITE_TIMEOUT_S = 3.0
 RETRY_DELAY_S = 0.25
 
 
@@ -66,12 +66,32 @@ INSERT = (
 PASSING = (psycopg.OperationalError, psycopg.InterfaceError, OSError, TimeoutError)
 
 
+class Entry:
+    """A queued row and who waits for it, until `give_up_at` (the event loop's clock)."""
+
+    __slots__ = ("future", "give_up_at", "row")
+
+    def __init__(self, row: UsageRow, future: "asyncio.Future[None]", give_up_at: float) -> None:
+        self.row = row
+        self.future = future
+        self.give_up_at = give_up_at
+
+    def finish(self, refusal: NotDurable | None) -> None:
+        """Wake who waits, if anybody still does."""
+        if self.future.done():
+            return
+        if refusal is None:
+            self.future.set_result(None)
+        else:
+            self.future.set_exception(refusal)
+
+
 class Journal:
     """Queue rows and write them in groups."""
 
     def __init__(self) -> None:
         self.connection = Connection("aperture-journal")
-        self.queue: list[tuple[UsageRow, asyncio.Future[None]]] = []
+        self.queue: list[Entry] = []
         self.wake = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
         self.encoder = msgspec.json.Encoder()
@@ -83,7 +103,7 @@ class Journal:
     async def stop(self, timeout_s: float) -> None:
         """Write what is queued, at most this long, and stop."""
         if self.queue:
-            await asyncio.wait([future for _, future in self.queue], timeout=timeout_s)
+            await asyncio.wait([entry.future for entry in self.queue], timeout=timeout_s)
         if self.queue:
             logger.error("%d usage rows were not written: the database did not return in time", len(self.queue))
         if self.task is not None:
@@ -92,15 +112,12 @@ class Journal:
         await self.connection.close()
 
     async def record(self, row: UsageRow, timeout_s: float) -> None:
-        """Return when the row is durable; raise NotDurable after TIMEOUT_S (the row stays queued)."""
-        future = asyncio.get_running_loop().create_future()
-        self.queue.append((row, future))
+        """Return when the row is durable; raise NotDurable after about TIMEOUT_S (the row stays queued)."""
+        loop = asyncio.get_running_loop()
+        entry = Entry(row, loop.create_future(), loop.time() + timeout_s)
+        self.queue.append(entry)
         self.wake.set()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await asyncio.shield(future)
-        except TimeoutError:
-            raise NotDurable(f"The database took no usage row for {timeout_s:g} s.") from None
+        await entry.future
 
     async def _run(self) -> None:
         while True:
@@ -109,19 +126,22 @@ class Journal:
             while self.queue:
                 batch = self.queue[:BATCH_ROWS_MAX]
                 try:
-                    refused = await self._write([row for row, _ in batch])
+                    refused = await self._write([entry.row for entry in batch])
                 except PASSING as error:
                     logger.warning("usage rows wait for the database: %s", type(error).__name__)
                     await asyncio.sleep(RETRY_DELAY_S)
+                    self._give_up_waiting()
                     continue
                 del self.queue[: len(batch)]
-                for row, future in batch:
-                    if future.done():
-                        continue
-                    if row.request_id in refused:
-                        future.set_exception(refused[row.request_id])
-                    else:
-                        future.set_result(None)
+                for entry in batch:
+                    entry.finish(refused.get(entry.row.request_id))
+
+    def _give_up_waiting(self) -> None:
+        """Tell those whose time is over; their rows stay queued."""
+        now = asyncio.get_running_loop().time()
+        for entry in self.queue:
+            if entry.give_up_at <= now:
+                entry.finish(NotDurable("The database does not answer."))
 
     async def _write(self, rows: list[UsageRow]) -> dict[str, NotDurable]:
         """Write the rows in one transaction; when one of them is at fault, each alone. Return the refused ones."""

@@ -30,3 +30,9 @@ def endpoint(base_url: str, path: str) -> str:
     else:
         base = VERSION.sub("", COMPATIBLE.sub("", base))
     return urlunsplit((parts.scheme, parts.netloc, base + path, "", ""))
+
+
+def host_of(base_url: str) -> str:
+    """Return scheme, host and port of a base URL: what a credential is bound to."""
+    parts = urlsplit(base_url)
+    return f"{parts.scheme}://{parts.netloc}".lower()

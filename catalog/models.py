@@ -16,7 +16,7 @@ from django.db import models
 from django.utils import timezone
 
 from accounts.models import Sourced
-from catalog import flags
+from catalog import addresses, flags
 
 SLUG = RegexValidator(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", "Use letters, digits, dots, dashes and underscores.")
 NAME_LENGTH_MAX = 256
@@ -33,10 +33,12 @@ class Provider(Sourced):
     slug = models.CharField("id", max_length=64, unique=True, validators=[SLUG])
     name = models.CharField(max_length=150, blank=True)
     description = models.TextField(blank=True)
-    base_url = models.URLField(max_length=500, help_text="With or without a trailing /v1.")
+    base_url = models.CharField("base URL", max_length=500, help_text="With or without a trailing /v1.")
     authorization = models.CharField(max_length=32, choices=AUTHORIZATIONS, default=BEARER)
     auth_mode = models.CharField(max_length=16, choices=AUTH_MODES, default=OVERRIDE)
-    timeout_s = models.FloatField(null=True, blank=True, help_text="To the first byte; empty means the installation's.")
+    timeout_s = models.FloatField(
+        "timeout in seconds", null=True, blank=True, help_text="To the first byte; empty means the installation's."
+    )
     flags = ArrayField(
         models.CharField(max_length=64, validators=[flags.validate]),
         default=flags.default,
@@ -52,9 +54,18 @@ class Provider(Sourced):
     def __str__(self) -> str:
         return self.slug
 
+    @property
+    def host(self) -> str:
+        """Scheme, host and port of the base URL: what a credential is bound to."""
+        return addresses.host_of(self.base_url)
+
     def clean(self) -> None:
-        parts = urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(self.base_url)
+            readable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            readable = False
+        if not readable or any(character.isspace() for character in self.base_url):
             raise ValidationError({"base_url": "Write an address such as https://api.openai.com."})
         if parts.username or parts.query or parts.fragment:
             raise ValidationError({"base_url": "Leave out user names, queries and fragments; a key belongs below."})
@@ -96,7 +107,9 @@ class Model(Sourced):
     supports_reasoning = models.BooleanField(default=False)
     context_tokens = models.PositiveIntegerField(null=True, blank=True)
     output_tokens_max = models.PositiveIntegerField(null=True, blank=True)
-    timeout_s = models.FloatField(null=True, blank=True, help_text="To the first byte; wins over the provider's.")
+    timeout_s = models.FloatField(
+        "timeout in seconds", null=True, blank=True, help_text="To the first byte; wins over the provider's."
+    )
     listed = models.BooleanField(
         null=True, blank=True, help_text="Unknown means: listed if its targets are one model at several providers."
     )
@@ -104,6 +117,10 @@ class Model(Sourced):
 
     def __str__(self) -> str:
         return self.public_id
+
+    def clean(self) -> None:
+        if Alias.objects.filter(name=self.public_id).exclude(model_id=self.pk).exists():
+            raise ValidationError({"public_id": f"{self.public_id} is an alias of another model already."})
 
 
 class Alias(models.Model):

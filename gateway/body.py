@@ -1,9 +1,9 @@
 """Receive a request's body: bounded in bytes and in time."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from gateway.deadline import Deadline
 from gateway.errors import Fault
 
 Message = MutableMapping[str, Any]
@@ -16,7 +16,9 @@ class ClientGone(Exception):  # noqa: N818
     """The client closed its connection; there is nobody to answer."""
 
 
-async def read(receive: Receive, declared: bytes | None, *, bytes_max: int, timeout_s: float) -> bytes:
+async def read(
+    receive: Receive, declared: bytes | None, deadline: Deadline, *, bytes_max: int, timeout_s: float
+) -> bytes:
     """Return the body.
 
     DECLARED is the Content-Length header. Raises Fault (413 past the cap, 408 past the deadline) or ClientGone.
@@ -24,7 +26,7 @@ async def read(receive: Receive, declared: bytes | None, *, bytes_max: int, time
     if declared is not None and declared.isdigit() and int(declared) > bytes_max:
         raise too_large(bytes_max)
     try:
-        async with asyncio.timeout(timeout_s):
+        with deadline.within(timeout_s):
             message = await receive()
             body: bytes = message.get("body", b"")
             if message["type"] == "http.request" and not message.get("more_body", False):

@@ -12,8 +12,9 @@ import psycopg
 from django.conf import settings
 from psycopg.rows import dict_row
 
+from accounts import cipher
 from billing.pricing import Rates
-from catalog import credentials, flags
+from catalog import addresses, credentials, flags
 from gateway import snapshot
 
 logger = logging.getLogger(__name__)
@@ -85,16 +86,16 @@ def _providers(rows: Rows) -> dict[int, snapshot.Provider]:
     for row in rows["providers"]:
         try:
             built[row["id"]] = _provider(row, secrets.get(row["id"], []))
-        except credentials.UnreadableSecret as error:
+        except cipher.UnreadableSecret as error:
             logger.error("provider %s is left out: %s", row["slug"], error)
     return built
 
 
 def _provider(row: dict[str, Any], secret_rows: list[dict[str, Any]]) -> snapshot.Provider:
     opened = [
-        credentials.unseal(each["encrypted"], credentials.purpose(row["id"], each["name"], each["host"]))
+        cipher.unseal(bytes(each["encrypted"]), credentials.purpose(row["id"], each["name"], each["host"]))
         for each in secret_rows
-        if each["host"] == credentials.host_of(row["base_url"])
+        if each["host"] == addresses.host_of(row["base_url"])
     ]
     headers = {str(name): str(value) for name, value in row["add_headers"].items()}
     if opened and row["auth_mode"] != "none":

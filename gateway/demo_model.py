@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from gateway import demo_schema
+
 CHAT, EMBEDDING = "demo-chat", "demo-embed"
 MODELS = (CHAT, EMBEDDING)
 ROLES = {"system", "developer", "user", "assistant", "tool", "function"}
@@ -21,7 +23,6 @@ DIMENSIONS, DIMENSIONS_MAX = 256, 3072
 INPUTS_MAX = 2048
 INPUT_WORDS_MAX = 8192
 EMBEDDING_WORDS_MAX = 300_000
-SCHEMA_DEPTH_MAX = 12
 TOKEN = re.compile(r"\s*\S{1,6}|\s+")
 WORD = re.compile(r"\w+")
 NAME = re.compile(r"(?<=\w )[A-Z][\w-]+")
@@ -62,7 +63,7 @@ def answer(request: Mapping[str, Any]) -> Answer:
     tool = None if last["role"] in ("tool", "function") else chosen_tool(request)
     if tool:
         schema = tool.get("parameters") or {"type": "object", "properties": {}}
-        text, reason = encoded(instance(schema, schema, hint(asked))), "tool_calls"
+        text, reason = example(schema, asked, "tools"), "tool_calls"
     else:
         text, reason = written(request, last, asked), "stop"
     tokens = TOKEN.findall(text)
@@ -70,7 +71,7 @@ def answer(request: Mapping[str, Any]) -> Answer:
         tokens, reason = tokens[:limit], "length"
     return Answer(
         tokens=tuple(tokens),
-        tool=str(tool["name"]) if tool else "",
+        tool=tool["name"] if tool else "",
         finish_reason=reason,
         prompt_tokens=prompt_tokens(messages, request.get("tools")),
     )
@@ -95,7 +96,7 @@ def written(request: Mapping[str, Any], last: Mapping[str, Any], asked: str) -> 
         schema = described.get("schema") if isinstance(described, Mapping) else None
         if not isinstance(schema, Mapping):
             raise BadRequest("json_schema.schema must be a JSON schema.", "response_format.json_schema")
-        return encoded(instance(schema, schema, hint(asked)))
+        return example(schema, asked, "response_format.json_schema")
     return text
 
 
@@ -151,13 +152,17 @@ def chosen_tool(request: Mapping[str, Any]) -> Mapping[str, Any] | None:
     choice = request.get("tool_choice", "auto")
     if not isinstance(tools, list):
         raise BadRequest("tools must be a list.", "tools")
-    functions = [tool.get("function") for tool in tools if isinstance(tool, Mapping) and tool.get("type") == "function"]
-    if any(not isinstance(function, Mapping) or not function.get("name") for function in functions):
-        raise BadRequest("Every tool of type function needs function.name.", "tools")
+    functions: list[Mapping[str, Any]] = []
+    for tool in tools:
+        function = tool.get("function") if isinstance(tool, Mapping) else None
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            raise BadRequest("Every tool must have type function and function.name.", "tools")
+        functions.append(function)
     if choice == "none":
         return None
     if isinstance(choice, Mapping):
-        wanted = (choice.get("function") or {}).get("name")
+        named = choice.get("function")
+        wanted = named.get("name") if isinstance(named, Mapping) else None
         functions = [function for function in functions if function["name"] == wanted]
         if not functions:
             raise BadRequest(f"tool_choice names {wanted!r}, which is not among the tools.", "tool_choice")
@@ -167,105 +172,26 @@ def chosen_tool(request: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def prompt_tokens(messages: Sequence[Mapping[str, Any]], tools: Any) -> int:
     """Return a plausible count: a quarter of the bytes, some for each message and image."""
     size = sum(len(text_of(message).encode()) for message in messages)
-    images = sum(
+    images: int = sum(
         isinstance(part, Mapping) and part.get("type") == "image_url"
         for message in messages
-        for part in (message.get("content") if isinstance(message.get("content"), list) else [])
+        for part in message.get("content") or []
     )
     described = len(msgspec.json.encode(tools)) if tools else 0
     return math.ceil((size + described) / 4) + MESSAGE_TOKENS * len(messages) + IMAGE_TOKENS * images
 
 
+def example(schema: Any, asked: str, param: str) -> str:
+    """Return, as JSON, a value that is valid under a schema of the caller's; raise BadRequest."""
+    try:
+        return encoded(demo_schema.instance(schema, hint(asked)))
+    except (demo_schema.UnusableSchema, OverflowError) as error:
+        raise BadRequest(f"No value can be made for this JSON schema: {error}", param) from error
+
+
 def encoded(value: Any) -> str:
     """Return a value as JSON text."""
     return msgspec.json.encode(value).decode()
-
-
-def instance(schema: Any, root: Mapping[str, Any], word: str, depth: int = 0) -> Any:
-    """Return a small value that is valid under a JSON schema; WORD stands for text. A `pattern` is not followed."""
-    if not isinstance(schema, Mapping) or depth > SCHEMA_DEPTH_MAX:
-        return None
-    if "$ref" in schema:
-        return instance(referred(str(schema["$ref"]), root), root, word, depth + 1)
-    for key in ("const", "default"):
-        if key in schema:
-            return schema[key]
-    if schema.get("enum"):
-        return schema["enum"][0]
-    for key in ("anyOf", "oneOf"):
-        if schema.get(key):
-            return instance(schema[key][0], root, word, depth + 1)
-    if schema.get("allOf"):
-        return instance(merged(schema, root), root, word, depth + 1)
-    kind = schema.get("type", "object" if "properties" in schema else "string")
-    if isinstance(kind, list):
-        kind = next((name for name in kind if name != "null"), "null")
-    return of_kind(kind, schema, root, word, depth)
-
-
-def of_kind(kind: str, schema: Mapping[str, Any], root: Mapping[str, Any], word: str, depth: int) -> Any:
-    """Return a value of one JSON type."""
-    if kind == "object":
-        properties = schema.get("properties") or {}
-        names = schema.get("required") or list(properties)
-        return {name: instance(properties.get(name, {}), root, word, depth + 1) for name in names}
-    if kind == "array":
-        return [instance(schema.get("items", {}), root, word, depth + 1)] * max(1, int(schema.get("minItems", 1)))
-    if kind in ("integer", "number"):
-        return number(schema)
-    return {"boolean": True, "null": None}.get(kind, string(schema, word))
-
-
-def referred(reference: str, root: Mapping[str, Any]) -> Any:
-    """Return what a reference within the schema (`#/$defs/Name`) means; None where it leads nowhere."""
-    found: Any = root
-    for step in reference.removeprefix("#").strip("/").split("/"):
-        if step:
-            found = found.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
-    return found
-
-
-def merged(schema: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one object schema for `allOf`: properties and required names together."""
-    parts = [referred(part["$ref"], root) if "$ref" in part else part for part in schema["allOf"]]
-    whole: dict[str, Any] = {key: value for key, value in schema.items() if key != "allOf"}
-    for part in parts:
-        if isinstance(part, Mapping):
-            properties = {**whole.get("properties", {}), **part.get("properties", {})}
-            required = [*whole.get("required", []), *part.get("required", [])]
-            whole = {**whole, **part}
-            whole.update(
-                {"properties": properties} if properties else {}, **({"required": required} if required else {})
-            )
-    return whole
-
-
-def number(schema: Mapping[str, Any]) -> int | float:
-    """Return the least number from 1 up, or the greatest below it, that the schema allows."""
-    step = schema.get("multipleOf", 1)
-    low = schema.get("minimum", schema["exclusiveMinimum"] + step if "exclusiveMinimum" in schema else 1)
-    high = schema.get("maximum", schema["exclusiveMaximum"] - step if "exclusiveMaximum" in schema else max(low, 1))
-    value: int | float = min(max(low, 1), high)
-    return value if step == 1 else math.ceil(value / step) * step if value >= low else value
-
-
-def string(schema: Mapping[str, Any], word: str) -> str:
-    """Return text of a form that is asked for, else the word, within the bounds of length."""
-    forms = {
-        "date": "2026-01-31",
-        "date-time": "2026-01-31T12:00:00Z",
-        "time": "12:00:00Z",
-        "email": "demo@example.com",
-        "uri": "https://example.com/",
-        "uuid": "00000000-0000-4000-8000-000000000000",
-        "ipv4": "192.0.2.1",
-        "hostname": "example.com",
-    }
-    form = forms.get(str(schema.get("format")))
-    if form:
-        return form
-    text = word.ljust(int(schema.get("minLength", 0)), ".")
-    return text[: int(schema["maxLength"])] if "maxLength" in schema else text
 
 
 def check_inputs(request: Mapping[str, Any]) -> list[list[str]]:

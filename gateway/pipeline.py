@@ -46,11 +46,11 @@ class Call(msgspec.Struct, frozen=True):
 
 async def run(runtime: Runtime, exchange: Exchange, path: str, dialect: str) -> None:
     """Answer one inference request; raise Fault for what is refused before the upstream is called."""
-    await admit(runtime, exchange)
-    body = await receive(exchange)
-    call = prepare(exchange, body, path, dialect)
-    exchange.watch_client()
     try:
+        await admit(runtime, exchange)
+        body = await receive(exchange)
+        call = prepare(exchange, body, path, dialect)
+        exchange.watch_client()
         await answer(runtime, exchange, call)
     finally:
         exchange.close()
@@ -76,6 +76,7 @@ async def receive(exchange: Exchange) -> bytes:
     return await read(
         exchange.receive,
         headers.get(b"content-length"),
+        exchange.deadline,
         bytes_max=settings.MAX_BODY_BYTES,
         timeout_s=settings.RECEIVE_TIMEOUT_S,
     )
@@ -102,16 +103,10 @@ async def answer(runtime: Runtime, exchange: Exchange, call: Call) -> None:
     """Call the upstream, relay what it says and settle; whatever happens, exactly one usage row is left."""
     response: aiohttp.ClientResponse | None = None
     try:
-        response = await runtime.upstream.post(
-            call.target,
-            call.path,
-            call.body,
-            upstream.request_headers(call.target, exchange.headers, exchange.access.headers),
-            call.target.timeout_s or settings.FIRST_BYTE_TIMEOUT_S,
-        )
+        response = await send(runtime, exchange, call)
         exchange.first_byte()
         if response.status != 200:
-            raise await failed(call.target, response)
+            raise await failed(exchange, call.target, response)
         if call.request.stream and response.content_type == "text/event-stream":
             await stream(runtime, exchange, call, response)
         else:
@@ -133,13 +128,29 @@ async def answer(runtime: Runtime, exchange: Exchange, call: Call) -> None:
             response.release()
 
 
+async def send(runtime: Runtime, exchange: Exchange, call: Call) -> aiohttp.ClientResponse:
+    """Send the request to its target and return the answer once it begins; raise Fault."""
+    headers = upstream.request_headers(call.target, exchange.headers, exchange.access.headers)
+    timeout_s = call.target.timeout_s or settings.FIRST_BYTE_TIMEOUT_S
+    try:
+        with exchange.deadline.within(timeout_s):
+            return await runtime.upstream.post(call.target, call.path, call.body, headers)
+    except TimeoutError:
+        raise Fault(
+            "upstream_timeout",
+            f"{call.target.provider.slug} sent nothing for {timeout_s:g} s; "
+            "try again, ask for fewer tokens, or stream.",
+        ) from None
+
+
 CLIENT_GONE = Fault("stream_aborted", "The client closed the connection.", rejection=(499, "client_closed"))
 
 
-async def failed(target: Target, response: aiohttp.ClientResponse) -> Fault:
+async def failed(exchange: Exchange, target: Target, response: aiohttp.ClientResponse) -> Fault:
     """Return the fault of an upstream's answer that is no success."""
     try:
-        body = await asyncio.wait_for(upstream.read(response, upstream.ERROR_BODY_BYTES_MAX), settings.IDLE_TIMEOUT_S)
+        with exchange.deadline.within(settings.IDLE_TIMEOUT_S):
+            body = await upstream.read(response, upstream.ERROR_BODY_BYTES_MAX)
     except (upstream.AnswerTooLarge, upstream.UnknownEncoding, zlib.error, aiohttp.ClientError, TimeoutError):
         body = b""
         response.close()
@@ -148,7 +159,7 @@ async def failed(target: Target, response: aiohttp.ClientResponse) -> Fault:
 
 async def whole(runtime: Runtime, exchange: Exchange, call: Call, response: aiohttp.ClientResponse) -> None:
     """Read a JSON answer, settle, and send it."""
-    data = await read_whole(call.target, response)
+    data = await read_whole(exchange, call.target, response)
     parsed = check(call, response, data)
     usage = openai_chat.parse_usage(parsed.usage) if openai_chat.present(parsed.usage) else None
     estimated = settlement.estimate(len(call.body), len(data) // settlement.BYTES_PER_TOKEN)
@@ -164,10 +175,10 @@ async def whole(runtime: Runtime, exchange: Exchange, call: Call, response: aioh
     await exchange.send({"type": "http.response.body", "body": body})
 
 
-async def read_whole(target: Target, response: aiohttp.ClientResponse) -> bytes:
+async def read_whole(exchange: Exchange, target: Target, response: aiohttp.ClientResponse) -> bytes:
     """Return a successful answer's whole body; raise Fault."""
     try:
-        async with asyncio.timeout(settings.IDLE_TIMEOUT_S):
+        with exchange.deadline.within(settings.IDLE_TIMEOUT_S):
             return await upstream.read(response, settings.MAX_ANSWER_BYTES)
     except TimeoutError:
         response.close()

@@ -66,13 +66,14 @@ class Watch:
         """
         if b"data" in piece:
             self.heard_at = time.monotonic()
-        if data:
-            self.sending = True
-            if self.comment is not None and not self.comment.done():
-                await self.comment
-            await self.send(_body(data))
-            self.sending = False
-            self.heard_at = time.monotonic()
+        if not data:
+            return
+        self.sending = True
+        if self.comment is not None and not self.comment.done():
+            await self.comment
+        await self.send(_body(data))
+        self.sending = False
+        self.spoke_at = self.heard_at = time.monotonic()
 
     async def close(self) -> None:
         """Stop looking."""

@@ -5,7 +5,6 @@ that is not bounded; only listed headers cross, in either direction; the credent
 the target's own host. One silent retry, and only where a reused connection closed before a byte of an answer.
 """
 
-import asyncio
 import contextvars
 import weakref
 import zlib
@@ -72,25 +71,19 @@ class Upstream:
         """Close every connection."""
         await self.session.close()
 
-    async def post(
-        self, target: Target, path: str, body: bytes, headers: Mapping[str, str], first_byte_timeout_s: float
-    ) -> aiohttp.ClientResponse:
-        """Send a request and return the answer once its head is in; raise Fault when none comes."""
+    async def post(self, target: Target, path: str, body: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """Send a request and return the answer once its head is in; raise Fault when none can come.
+
+        The caller bounds the time.
+        """
         url = _url(target.provider.base_url, path)
         try:
-            async with asyncio.timeout(first_byte_timeout_s):
-                try:
-                    return await self._send(url, body, headers)
-                except aiohttp.ServerDisconnectedError:
-                    if not _reused.get():
-                        raise
-                    return await self._send(url, body, headers)
-        except TimeoutError:
-            raise Fault(
-                "upstream_timeout",
-                f"{target.provider.slug} sent nothing for {first_byte_timeout_s:g} s; "
-                "try again, ask for fewer tokens, or stream.",
-            ) from None
+            try:
+                return await self._send(url, body, headers)
+            except aiohttp.ServerDisconnectedError:
+                if not _reused.get():
+                    raise
+                return await self._send(url, body, headers)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise unreachable(target, error) from None
 

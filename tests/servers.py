@@ -57,29 +57,34 @@ class WebProcess:
 @contextmanager
 def start_web(server: str, app: str, data_dir: Path, **environment: str) -> Iterator[WebProcess]:
     """Serve APP (`module:attribute`) with SERVER on an ephemeral port; ENVIRONMENT adds variables."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    log = Path(tempfile.mkstemp(suffix=".log", dir=data_dir)[1])
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listening:
-        port = listening.getsockname()[1]
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "aperture_site.web", "--server", server, "--fd", str(listening.fileno())]
-                + ["--app", app],
-                cwd=ROOT,
-                env=os.environ | {"APERTURE_DATA_DIR": str(data_dir)} | environment,
-                pass_fds=[listening.fileno()],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-    web = WebProcess(process, port, log)
+        web = start_worker(server, app, data_dir, listening, **environment)
     try:
-        _wait_until_it_answers(web)
+        wait_until_it_answers(web)
         yield web
     finally:
         web.stop()
 
 
-def _wait_until_it_answers(web: WebProcess) -> None:
+def start_worker(server: str, app: str, data_dir: Path, listening: socket.socket, **environment: str) -> WebProcess:
+    """Start one web process on a socket that others may share; the caller stops it."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    log = Path(tempfile.mkstemp(suffix=".log", dir=data_dir)[1])
+    options = ["--server", server, "--fd", str(listening.fileno()), "--app", app]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "aperture_site.web", *options],
+            cwd=ROOT,
+            env=os.environ | {"APERTURE_DATA_DIR": str(data_dir)} | environment,
+            pass_fds=[listening.fileno()],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    return WebProcess(process, listening.getsockname()[1], log)
+
+
+def wait_until_it_answers(web: WebProcess) -> None:
+    """Return once the process has answered a request; raise RuntimeError with its log when it does not."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and web.process.poll() is None:
         try:

@@ -27,6 +27,8 @@ TITLES = {"postgres": "PostgreSQL", "valkey": "Valkey"}
 POLL_S = 0.02
 PATIENCE_S = 10.0
 ORPHAN_PATIENCE_S = 5.0
+# Between attempts at an engine that will not start, such as one on a full disk.
+RETRY_S = 10.0
 
 
 class EngineError(RuntimeError):
@@ -91,11 +93,13 @@ class Engines:
             if name not in self.reviving:
                 died.append(name)
                 self.reviving[name] = _Wait(TITLES[name], process)
+            if time.monotonic() < self.reviving[name].due_at_s:
+                continue
             try:
                 self._advance(name, self.reviving[name])
             except EngineError as error:
                 logger.error("%s", error)
-                self.reviving[name] = _Wait(TITLES[name], process)
+                self.reviving[name] = _Wait(TITLES[name], process, RETRY_S)
         return died
 
     def stop(self) -> None:
@@ -105,8 +109,10 @@ class Engines:
                 process.send(ENGINES[name].STOP_SIGNAL)
             for name, process in self.processes.items():
                 wait = _Wait(TITLES[name], process)
-                while process.state() is not State.GONE:
+                while (state := process.state()) is not State.GONE:
                     wait.say("is still stopping")
+                    if state is State.ORPHANED:
+                        self._end_orphans(name, wait)
                     time.sleep(POLL_S)
                 process.note.unlink(missing_ok=True)
 
@@ -125,11 +131,15 @@ class Engines:
             )
         if state is State.ORPHANED:
             wait.say("was killed, and processes that it left behind still use its memory")
-            if wait.elapsed_s() > ORPHAN_PATIENCE_S:
-                process.signal_orphans(ENGINES[name].ORPHAN_SIGNAL)
+            self._end_orphans(name, wait)
             return False
         wait.starts += self._start(name)
         return False
+
+    def _end_orphans(self, name: str, wait: "_Wait") -> None:
+        """End what a killed engine left behind, after giving it the time to notice by itself."""
+        if wait.elapsed_s() > ORPHAN_PATIENCE_S:
+            self.processes[name].signal_orphans(ENGINES[name].ORPHAN_SIGNAL)
 
     def _start(self, name: str) -> bool:
         """Start one engine unless it runs by now; say whether it was started here."""
@@ -145,6 +155,11 @@ class Engines:
                 engine.prepare(folder, self.sockets, who, self._password(name))
             except RuntimeError as error:
                 raise EngineError(f"{TITLES[name]}: {error}.") from error
+            except PermissionError as error:
+                raise EngineError(
+                    f"{TITLES[name]}: {error}; start as the user that owns {self.data_dir}, "
+                    f"or set {engine.VARIABLE} to the address of one that runs elsewhere."
+                ) from error
             logger.debug("starting %s", TITLES[name])
             return process.start(engine.command(folder, who))
 
@@ -178,11 +193,12 @@ class Engines:
 class _Wait:
     """How long one engine has been waited for, and what was said about it."""
 
-    def __init__(self, title: str, process: Process) -> None:
+    def __init__(self, title: str, process: Process, delay_s: float = 0.0) -> None:
         self.title = title
         self.process = process
         self.starts = 0
         self.began = self.said = time.monotonic()
+        self.due_at_s = self.began + delay_s
 
     def elapsed_s(self) -> float:
         return time.monotonic() - self.began

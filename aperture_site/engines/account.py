@@ -52,7 +52,10 @@ class Account:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (self.uid, os.geteuid()):
-            raise UnreachableError(f"{folder} belongs to another user, or is no folder; remove it and start again")
+            raise UnreachableError(
+                f"{folder} is no folder of this user's (uid {found.st_uid} owns it); start as that user, "
+                "or set APERTURE_DATA_DIR to another folder"
+            )
         if self.dropped:
             os.chown(folder, self.uid, self.gid)
         folder.chmod(0o700)

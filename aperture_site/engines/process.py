@@ -122,22 +122,30 @@ class Process:
 
 def start_of(pid: int) -> str | None:
     """Return text that tells when a process started, different for every later owner of its id; None if it is dead."""
-    with suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(") ")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None if Path("/proc/self/stat").exists() else _start_by_ps(pid)
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     # proc(5): the state is field 3, the start time in ticks since boot field 22.
-    return None if fields[0] in "ZX" else f"{boot} {fields[19]}"
+    if fields[0] in "ZX":
+        _reap(pid)
+        return None
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return f"{boot} {fields[19]}"
 
 
 def _start_by_ps(pid: int) -> str | None:
+    _reap(pid)
     found = subprocess.run(  # noqa: S603
         ["/bin/ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
     return found.stdout.strip() or None
+
+
+def _reap(pid: int) -> None:
+    # An engine is the child of the command that started it, and stays a dead one until that command has looked.
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -1,7 +1,7 @@
 """What separates two images, row by row and column by column, and how it reads. Pure."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.configuration import redaction
@@ -13,13 +13,16 @@ NANOS = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One row that differs: the differing columns before and after; None means that there is no row."""
+    """One row that differs: the differing columns before and after; None means that there is no row.
+
+    Headers among the columns may be secret: people see `lines`.
+    """
 
     kind: str
     key: Key
     name: str
-    before: Columns | None
-    after: Columns | None
+    before: Columns | None = field(repr=False)
+    after: Columns | None = field(repr=False)
 
     @property
     def action(self) -> str:

@@ -26,6 +26,7 @@ LEXEME = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*|/\*.*?\*/|[{}\[\],]|[^\s"/{}\[\
 TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s"{}\[\],:]+')
 SPACE_FOR = re.compile(r"[^\n]")
 
+PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -241,6 +242,8 @@ class NodeReader:
         if len(path) > DEPTH_MAX:
             raise Unreadable(f"Nested deeper than {DEPTH_MAX} levels, its aliases expanded.", line, column)
         self.positions.setdefault(path, (line, column))
+        if isinstance(node, yaml.CollectionNode) and node.tag not in PLAIN_TAGS:
+            raise Unreadable(f"The tag {node.tag} is not read.", line, column, location(path))
         if isinstance(node, yaml.MappingNode):
             return self.mapping(node, path)
         if isinstance(node, yaml.SequenceNode):

@@ -22,11 +22,24 @@ from gateway.configuration.statement import CAPABILITIES
 NANOS = Decimal(1_000_000_000)
 
 
+class Dumper(yaml.SafeDumper):
+    """Writes texts with Unicode's own line breaks in double quotes: in any other style they do not come back."""
+
+
+def represent_text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    """Return the node of a text."""
+    breaks = any(character in value for character in "\x85\u2028\u2029")
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style='"' if breaks else None)
+
+
+Dumper.add_representer(str, represent_text)
+
+
 def text(image: Image, form: str) -> str:
     """Return the document as JSON or YAML text."""
     data = document(image)
     if form == YAML:
-        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+        return yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
 

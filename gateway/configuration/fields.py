@@ -6,7 +6,6 @@ caller gave; `$${NAME}` stands for itself.
 """
 
 import json
-import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -43,7 +42,9 @@ class Fields:
     def note(self, path: Path, message: str, value: Any = "", severity: str = ERROR) -> None:
         """Add a problem; VALUE is shown shortened and must not be a secret."""
         line, column = self.position(path)
-        shown = str(value).encode("utf-8", "replace").decode()
+        # Python refuses to write out the digits of a very long number.
+        long_number = isinstance(value, int) and value.bit_length() > 256
+        shown = "a very long number" if long_number else str(value).encode("utf-8", "replace").decode()
         if len(shown) > SHOWN_CHARACTERS:
             shown = shown[:SHOWN_CHARACTERS] + "…"
         self.problems.append(Problem(location(path), message, shown, severity, line, column))
@@ -174,7 +175,7 @@ class Fields:
         if not isinstance(value, int) or isinstance(value, bool):
             self.mistyped((*path, key), value, int)
         elif not least <= value <= INTEGER_MAX:
-            self.note((*path, key), f"must be from {least} to {INTEGER_MAX}", str(value)[:24])
+            self.note((*path, key), f"must be from {least} to {INTEGER_MAX}", value)
         else:
             return value
         return default
@@ -186,8 +187,8 @@ class Fields:
             return None
         if not isinstance(value, int | float) or isinstance(value, bool):
             self.mistyped((*path, key), value, float)
-        elif not math.isfinite(value) or not 0 < value <= 86_400:
-            self.note((*path, key), "must be more than 0 and at most 86400 seconds", str(value)[:24])
+        elif not 0 < value <= 86_400:
+            self.note((*path, key), "must be more than 0 and at most 86400 seconds", value)
         else:
             return float(value)
         return None

@@ -46,13 +46,12 @@ def apply(
     name: str = "",
     environment: Mapping[str, str],
     importer: User | None = None,
-    known: outcome.Known | None = None,
     check: bool = False,
 ) -> Report:
     """Import a document, or with CHECK only tell what that would change.
 
     NAME's extension tells the format; macros are replaced from ENVIRONMENT; IMPORTER must keep an admin role that it
-    has by a grant (None: the machine's owner); KNOWN is explained in `outcome.after`.
+    has by a grant (None: the machine's owner).
     """
     text = document.read(content, name)
     wanted = statement.of(text, environment)
@@ -61,7 +60,7 @@ def apply(
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
         before = image.load()
-        after = outcome.after(before, wanted, read, known or {})
+        after = outcome.after(before, wanted, read)
         own = subjects_of(importer) if importer else None
         if outcome.locks_out(before, after, own):
             who = importer.email if importer else "every user"
@@ -142,6 +141,8 @@ def write_credential(change: Change, wanted: Statement) -> None:
     """Encrypt a new secret; or only set whose the row is and whether it is in use."""
     slug, name = map(str, change.key)
     columns = change.after or {}
+    if change.after is None:
+        Credential.objects.filter(provider__slug=slug, name=name).delete()
     if "fingerprint" in columns or "host" in columns:
         secret = (wanted.providers or {})[slug].secrets[name]
         credentials.store(Provider.objects.get(slug=slug), secret, name=name, source=Credential.FILE)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from accounts.models import Grant, Sourced
-from catalog.credentials import fingerprint
+from catalog import addresses, credentials
 from catalog.models import Price, Provider
 from gateway.configuration import redaction
 from gateway.configuration.fields import Fields
@@ -22,7 +22,6 @@ from gateway.configuration.problem import Path, nearest
 from gateway.configuration.statement import ModelStatement, ProviderStatement, Statement, TargetStatement
 
 FILE = Sourced.FILE
-Known = Mapping[tuple[str, str], str]
 
 
 @dataclass(slots=True)
@@ -32,7 +31,6 @@ class Outcome:
     after: Image
     statement: Statement
     read: Fields
-    known: Known
 
     def state(self, kind: str, key: Key, columns: Columns) -> Columns:
         """Put a row that the document names in place, and return it."""
@@ -41,12 +39,9 @@ class Outcome:
         return row
 
 
-def after(before: Image, statement: Statement, read: Fields, known: Known) -> Image:
-    """Return the image that importing the statement leads to; problems are noted in READ.
-
-    KNOWN maps (provider, upstream id) to the public id of a catalogued model that has another name there.
-    """
-    outcome = Outcome(before.copy(), statement, read, known)
+def after(before: Image, statement: Statement, read: Fields) -> Image:
+    """Return the image that importing the statement leads to; problems are noted in READ."""
+    outcome = Outcome(before.copy(), statement, read)
     for slug, provider in (statement.providers or {}).items():
         state_provider(outcome, slug, provider)
     disable_left_out(outcome.after["provider"], {(slug,) for slug in statement.providers or ()}, statement.providers)
@@ -70,16 +65,11 @@ def disable_left_out(rows: Mapping[Key, Columns], stated: Collection[Key], secti
 
 
 # --- Providers --------------------------------------------------------------------------------------------------------
-def host_of(base_url: str) -> str:
-    """Return what a credential is bound to."""
-    return Provider(base_url=base_url).host
-
-
 def state_provider(outcome: Outcome, slug: str, stated: ProviderStatement) -> None:
     """Put a provider and its credentials in place."""
     old = outcome.after["provider"].get((slug,))
-    host = host_of(stated.columns["base_url"])
-    same_host = old is not None and host_of(old["base_url"]) == host
+    host = addresses.host_of(stated.columns["base_url"])
+    same_host = old is not None and addresses.host_of(old["base_url"]) == host
     stored = old["add_headers"].items() if old and same_host else ()
     path: Path = (*stated.path, "add_headers")
     headers = kept_headers(outcome.read, stated.columns["add_headers"], stored, path, is_new=old is None)
@@ -88,17 +78,18 @@ def state_provider(outcome: Outcome, slug: str, stated: ProviderStatement) -> No
         path = (*stated.path, "apikey") if name == "default" else (*stated.path, "apikeys", name)
         state_credential(outcome, (slug, name), secret, host, path)
     usable = stated.columns["auth_mode"] == Provider.NONE
-    for (owner, label), row in outcome.after["credential"].items():
-        name = str(label)
-        if owner != slug:
-            continue
-        if name not in stated.secrets and row["source"] == FILE:
-            row["enabled"] = False
-        if row["enabled"] and row["host"] != host:
+    rows = outcome.after["credential"]
+    for key in [key for key in rows if key[0] == slug]:
+        row, name = rows[key], str(key[1])
+        if row["host"] != host:
+            # A secret never follows its provider to another host.
+            del rows[key]
             outcome.read.warn(
                 (*stated.path, "baseurl"),
-                f"the stored credential {name} belongs to {row['host']} and will not be sent to {host}; give it again",
+                f"the stored credential {name} belongs to {row['host']}, not to {host}, and is removed; give it again",
             )
+        elif name not in stated.secrets and row["source"] == FILE:
+            row["enabled"] = False
         usable = usable or (row["enabled"] and row["host"] == host)
     if not usable and stated.columns["enabled"]:
         outcome.read.warn(stated.path, "has no credential; where the upstream needs none, set auth_mode to none")
@@ -108,7 +99,9 @@ def state_credential(outcome: Outcome, key: Key, secret: str, host: str, path: P
     """Put a credential in place; a redacted secret keeps the stored one, at the same host only."""
     row = outcome.after["credential"].get(key)
     if not redaction.is_marker(secret):
-        outcome.state("credential", key, {"host": host, "fingerprint": fingerprint(secret), "enabled": True})
+        outcome.state(
+            "credential", key, {"host": host, "fingerprint": credentials.fingerprint(secret), "enabled": True}
+        )
     elif row is None:
         outcome.read.warn(path, "is redacted and none is stored; give the key", secret)
     elif row["host"] != host:
@@ -129,7 +122,7 @@ def kept_headers(
     Where the row itself IS_NEW, there is nothing to keep: the header is left out with a warning, as an export that
     comes to another installation needs.
     """
-    values = {(name, redaction.marker(fingerprint(value))): value for name, value in stored}
+    values = {(name, redaction.marker(credentials.fingerprint(value))): value for name, value in stored}
     found = {}
     for name, value in stated.items():
         if not redaction.is_marker(value):
@@ -198,7 +191,7 @@ def state_price(outcome: Outcome, key: Key, price: Columns) -> None:
 def attach_listed(outcome: Outcome, providers: dict[str, ProviderStatement], named: set[Key]) -> None:
     """Give each upstream id that a provider lists a target, at the model that it is; NAMED collects them."""
     rows, models = outcome.after, outcome.statement.models or {}
-    naming = Naming(rows, outcome.known)
+    naming = Naming(rows)
     for target in named:
         naming.add(target)
     satisfied = {(slug, upstream_id) for _, slug, upstream_id in named}
@@ -261,31 +254,30 @@ def content(columns: Columns) -> str:
 def state_grants(outcome: Outcome, grants: list[GrantStatement]) -> None:
     """Put the grants in place: by their content, or by their name where they have one; the rest are new."""
     rows = outcome.after["grant"]
-    free = dict(rows)
-    taken: set[Key] = set()
-    remaining: list[tuple[GrantStatement, Columns]] = []
     stored = [header for row in rows.values() for header in row["add_headers"].items()]
+    free: dict[str, list[Key]] = {}
+    for key, row in rows.items():
+        free.setdefault(content(row), []).append(key)
+    taken: set[Key] = set()
+    remaining: list[Columns] = []
     for stated in grants:
         columns = dict(stated.columns)
         path = (*stated.path, "add_headers")
         columns["add_headers"] = kept_headers(outcome.read, columns["add_headers"], stored, path, is_new=not stored)
         same = [
             key
-            for key, row in free.items()
-            if content(row) == content(columns) and columns["name"] in ("", row["name"])
+            for key in free.get(content(columns), ())
+            if key not in taken and columns["name"] in ("", rows[key]["name"])
         ]
-        if not same:
-            remaining.append((stated, columns))
-            continue
-        best = max(same, key=lambda key: (free[key]["enabled"] == columns["enabled"], free[key]["source"] == FILE))
-        rows[best].update(source=FILE, enabled=columns["enabled"])
-        taken.add(best)
-        del free[best]
-    for _, columns in remaining:
-        key = next((key for key, row in free.items() if columns["name"] and row["name"] == columns["name"]), None)
-        if key is None:
-            key = (min([0, *(int(key[0]) for key in rows)]) - 1,)
-        free.pop(key, None)
+        if same:
+            best = max(same, key=lambda key: (rows[key]["enabled"] == columns["enabled"], rows[key]["source"] == FILE))
+            rows[best].update(source=FILE, enabled=columns["enabled"])
+            taken.add(best)
+        else:
+            remaining.append(columns)
+    named = {row["name"]: key for key, row in rows.items() if row["name"] and key not in taken}
+    for number, columns in enumerate(remaining):
+        key = named.pop(columns["name"], (-number - 1,))
         taken.add(key)
         outcome.state("grant", key, columns)
     disable_left_out(rows, taken, grants)

@@ -6,7 +6,7 @@ the fields it names, because capabilities and prices come from the price data as
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -299,7 +299,7 @@ def read_nanos(read: Fields, value: Any, path: Path) -> int:
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         try:
             nanos = Decimal(str(value).strip().removeprefix("$")) * NANOS
-        except (InvalidOperation, ValueError):
+        except (ArithmeticError, ValueError):
             nanos = Decimal("NaN")
         if nanos.is_finite() and 0 <= nanos <= NANOS_MAX and nanos == nanos.to_integral_value():
             return int(nanos)

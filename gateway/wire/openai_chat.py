@@ -217,20 +217,23 @@ class StreamRelay:
         """Return what the client gets for a block of whole events; raise StreamFailed."""
         if self.done or not block:
             return b""
-        count = block.count(b"\n\n")
-        self.events_count += count
         if not self.finished and (b'"finish_reason":"' in block or b'"finish_reason": "' in block):
             self.finished = True
+        count = block.count(b"\n\n")
+        self.events_count += count
         if self._is_plain(block, count):
             return block.replace(self.learned, self.replacement)
-        return b"".join(map(self._event, sse.split(block)))
+        return b"".join(
+            event.replace(self.learned, self.replacement) if self._is_plain(event, 1) else self._event(event)
+            for event in sse.split(block)
+        )
 
     def _is_plain(self, block: bytes, count: int) -> bool:
-        models = block.count(b'"model"')
+        """Tell whether the block is COUNT ordinary chunks with the model that was learned, and nothing else."""
         return (
-            models == count
+            not self.done
             and bool(self.learned)
-            and block.count(self.learned) == models
+            and block.count(self.learned) == count == block.count(b'"model"')
             and b'"error"' not in block
             and block.count(b'"usage"') == block.count(b'"usage":null') + block.count(b'"usage": null')
             and b"[DONE]" not in block

@@ -51,6 +51,8 @@ def _last_border(data: bytes) -> int:
 
 def split(block: bytes) -> list[bytes]:
     """Return the block's events, each with the empty line that ends it."""
+    if b"\r" not in block and block.endswith(b"\n\n"):
+        return [event + b"\n\n" for event in block.split(b"\n\n")[:-1]]
     events = []
     start = 0
     for match in BORDER.finditer(block):

@@ -39,7 +39,8 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     elif draining.active:
         await answer(send, 503, {"code": "draining"}, [(b"retry-after", b"1")])
     else:
-        options = {name: float(values[0]) for name, values in parse_qs(scope["query_string"].decode()).items()}
+        query = parse_qs(scope["query_string"].decode())
+        options = {name: float(query[name][0]) for name in ("count", "pause") if name in query}
         note("called:" + scope["path"])
         await PATHS.get(scope["path"], hello)(scope, receive, send, options)
 
@@ -129,6 +130,22 @@ async def socket_echo(receive: Any, send: Any) -> None:
     note("socket-disconnected")
 
 
+async def socket_deaf(receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    await asyncio.sleep(3)
+
+
+async def socket_flood(receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    try:
+        while True:
+            await send({"type": "websocket.send", "bytes": PIECE})
+    finally:
+        note("flood-ended")
+
+
 async def socket_refuse(receive: Any, send: Any) -> None:
     await receive()
     headers = [(b"content-type", b"application/json"), (b"x-why", b"no plan")]
@@ -152,4 +169,10 @@ PATHS = {
     "/fail-late": fail_late,
     "/empty": empty,
 }
-SOCKETS = {"/echo": socket_echo, "/refuse": socket_refuse, "/close": socket_close}
+SOCKETS = {
+    "/echo": socket_echo,
+    "/flood": socket_flood,
+    "/deaf": socket_deaf,
+    "/refuse": socket_refuse,
+    "/close": socket_close,
+}

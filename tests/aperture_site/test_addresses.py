@@ -68,3 +68,18 @@ def test_a_deep_data_folder_gets_a_short_folder_for_its_sockets() -> None:
     assert len(str(short / ".s.PGSQL.5432.lock")) < 100
     assert short != addresses.socket_dir(deep / "other")
     assert addresses.socket_dir(Path("/srv/var")) == Path("/srv/var/sockets")
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("", "http://127.0.0.1:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),
+        ("::", "http://[::1]:8000"),
+        ("::1", "http://[::1]:8000"),
+        ("192.0.2.7", "http://192.0.2.7:8000"),
+        ("localhost", "http://localhost:8000"),
+    ],
+)
+def test_a_server_reaches_itself_at_the_address_it_listens_on(host: str, url: str) -> None:
+    assert addresses.loopback_url(host, 8000) == url

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import kombu
 import psycopg
 import pytest
 import redis
@@ -78,10 +79,27 @@ def test_a_fresh_folder_becomes_a_database_and_a_second_start_finds_it_again(dat
         assert query(data_dir, "SELECT upper('é')") == "É"
         assert redis.Redis.from_url(addresses.embedded_redis(data_dir)).ping()
     assert processes_of(data_dir) == []
-    began = time.monotonic()
+    took_s: list[float] = []
+    # The best of three, and more time where others take their share of the processors.
+    limit_s = 1.5 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    while len(took_s) < 3 and min(took_s, default=limit_s) >= limit_s:
+        began_s = time.monotonic()
+        with Engines(data_dir).running():
+            took_s.append(time.monotonic() - began_s)
+            assert query(data_dir, "SELECT number FROM kept") == 7
+    assert min(took_s) < limit_s
+
+
+def test_a_folder_with_spaces_and_percent_signs_works_for_every_client(tmp_path: Path) -> None:
+    data_dir = tmp_path / "a b%20c"
     with Engines(data_dir).running():
-        assert time.monotonic() - began < 1.5
-        assert query(data_dir, "SELECT number FROM kept") == 7
+        assert query(data_dir, "SELECT 1") == 1
+        url = addresses.embedded_redis(data_dir)
+        with closing(redis.Redis.from_url(url)) as client:
+            assert client.ping()
+        with kombu.Connection(addresses.celery_broker(url)) as broker:
+            broker.ensure_connection(max_retries=1, timeout=5)
+            assert broker.connected
 
 
 def test_the_engines_take_over_no_parent_and_show_no_password(data_dir: Path) -> None:
@@ -125,8 +143,9 @@ def test_each_killed_engine_comes_back_with_what_was_committed(data_dir: Path) -
         assert redis.Redis.from_url(addresses.embedded_redis(data_dir)).ping()
 
 
-def test_a_killed_postmaster_is_replaced_only_when_its_sessions_are_gone(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("then", ["ensure", "stop"])
+def test_a_killed_postmaster_is_replaced_or_given_up_only_when_its_sessions_are_gone(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, then: str
 ) -> None:
     monkeypatch.setattr("aperture_site.engines.ORPHAN_PATIENCE_S", 0.5)
     with Engines(data_dir).running() as engines:
@@ -138,9 +157,9 @@ def test_a_killed_postmaster_is_replaced_only_when_its_sessions_are_gone(
             while engines.processes["postgres"].state() is process.State.RUNNING:
                 time.sleep(0.01)
             assert engines.processes["postgres"].state() is process.State.ORPHANED
-            engines.ensure()
+            getattr(engines, then)()
             assert process.start_of(orphan) is None
-        assert query(data_dir, "SELECT 1") == 1
+        assert sorted(engines.check()) == ([] if then == "ensure" else ["postgres", "valkey"])
 
 
 def test_revive_restarts_what_died_and_names_it_once(data_dir: Path) -> None:
@@ -224,6 +243,15 @@ def test_an_engine_that_cannot_start_says_why(data_dir: Path) -> None:
         Engines(data_dir, ["postgres"]).ensure()
 
 
+def test_a_start_that_the_system_forbids_says_what_to_do(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted", "/somewhere")
+
+    monkeypatch.setattr(account.Account, "own", forbid)
+    with pytest.raises(EngineError, match=r"not permitted: '/somewhere'; start as the user that owns .*DATABASE_URL"):
+        Engines(data_dir).ensure()
+
+
 def test_where_no_wheel_exists_one_sentence_says_what_to_set(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres, "PACKAGE", "no_such_package")
     with (
@@ -251,7 +279,7 @@ def test_a_link_laid_where_the_sockets_would_go_is_refused(tmp_path: Path) -> No
     planted = tmp_path / "sockets"
     planted.symlink_to(tmp_path)
     owner = account.Account(os.geteuid(), os.getegid(), account.NO_CAPABILITY, dropped=False)
-    with pytest.raises(account.UnreachableError, match="belongs to another user"):
+    with pytest.raises(account.UnreachableError, match="is no folder of this user's"):
         owner.own(planted)
 
 

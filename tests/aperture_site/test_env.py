@@ -68,3 +68,11 @@ def test_every_variable_that_is_read_is_listed() -> None:
     assert NAME not in env.READ
     env.text(NAME)
     assert NAME in env.READ
+
+
+def test_a_variable_may_come_several_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"": "a", "_10": "k", "_2": " c ", "_1": "b", "_3": "", "_BASE": "no", "_²": "no"}.items():
+        monkeypatch.setenv(NAME + name, value)
+    assert list(env.numbered(NAME).items()) == [("default", "a"), ("1", "b"), ("2", "c"), ("10", "k")]
+    monkeypatch.delenv(NAME)
+    assert "default" not in env.numbered(NAME)

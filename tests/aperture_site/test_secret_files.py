@@ -54,3 +54,12 @@ def test_an_empty_file_is_refused_and_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(env.SettingError, match=r"sample_secret is empty; restore it from a backup"):
         secret_files.value(NAME, tmp_path)
     assert path.read_text() == ""
+
+
+def test_another_users_secret_is_refused_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> bool:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    with pytest.raises(env.SettingError, match="is another user's; start as the one that owns"):
+        secret_files.value(NAME, tmp_path)

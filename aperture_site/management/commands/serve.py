@@ -20,6 +20,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.db.utils import OperationalError
 
 from aperture_site import addresses, engines
 from aperture_site.supervisor import Program, Supervisor
@@ -59,11 +60,13 @@ class Command(BaseCommand):
         # From here on, SIGTERM unwinds the stack as SIGINT does, so that everything started is stopped.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        with claimed(run_dir), bound(options["host"], options["port"]) as listener:
-            try:
+        try:
+            with claimed(run_dir), bound(options["host"], options["port"]) as listener:
                 self.serve(listener, run_dir, options)
-            except KeyboardInterrupt:
-                logger.info("stopped")
+        except KeyboardInterrupt:
+            logger.info("stopped before everything was up")
+        except OperationalError as error:
+            raise CommandError(f"PostgreSQL (DATABASE_URL) cannot be used: {str(error).strip()}") from None
 
     def serve(self, listener: socket.socket, run_dir: Path, options: dict[str, Any]) -> None:
         """Bring everything up on the listening socket, and supervise it."""
@@ -80,7 +83,7 @@ class Command(BaseCommand):
         try:
             supervisor.preload()
             with own_engines.running():
-                prepare_database(self.stdout, address)
+                prepare_database(self.stdout, address, addresses.loopback_url(host, port))
                 self.stdout.write(f"Aperture is serving on {addresses.local_url(host, port)} (Ctrl-C stops it)")
                 self.stdout.flush()
                 supervisor.run()
@@ -117,7 +120,7 @@ def report(died: list[str]) -> None:
         logger.error("%s died; starting it again", engines.TITLES[name])
 
 
-def prepare_database(stdout: Any, address: str) -> None:
+def prepare_database(stdout: Any, address: str, loopback: str) -> None:
     """Apply the migrations that are missing and make a fresh installation's first rows, one starter at a time."""
     from django.db import connection
     from django.db.migrations.executor import MigrationExecutor
@@ -130,7 +133,7 @@ def prepare_database(stdout: Any, address: str) -> None:
             executor = MigrationExecutor(connection)
             if executor.migration_plan(executor.loader.graph.leaf_nodes()):
                 call_command("migrate", interactive=False, verbosity=1, stdout=sys.stderr)
-            first_start.run(stdout, address)
+            first_start.run(stdout, address, loopback)
     finally:
         # The lock goes with the connection, and a supervisor needs none.
         connection.close()

@@ -8,8 +8,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from catalog import seeding
+from catalog.models import Provider
+from catalog.price_list import PriceListError
 from gateway.configuration import document, importing
-from gateway.configuration.difference import ADDED, CHANGED, DISABLED, REMOVED
+from gateway.configuration.difference import ADDED, CHANGED, DISABLED, REMOVED, Change
 
 
 class Command(BaseCommand):
@@ -39,9 +42,24 @@ class Command(BaseCommand):
         if report.fatal:
             errors = sum(problem.fatal for problem in report.problems)
             raise CommandError(f"{errors} error{'s' * (errors != 1)}; nothing was changed.")
-        self.stdout.write(
-            f"Imported: {difference}." if report.applied else f"Checked: {difference}; nothing was changed."
-        )
+        if not report.applied:
+            self.stdout.write(f"Checked: {difference}; nothing was changed.")
+            return
+        self.price(report.changes)
+        self.stdout.write(f"Imported: {difference}.")
+
+    def price(self, changes: list[Change]) -> None:
+        """Price what changed from the price data; a price that an operator or the document gave stays."""
+        slugs = {change.key[1] for change in changes if change.kind == "target"}
+        slugs |= {change.key[0] for change in changes if change.kind == "provider"}
+        priced = 0
+        try:
+            for provider in Provider.objects.filter(slug__in=slugs, enabled=True).order_by("slug"):
+                priced += seeding.price_targets(provider)
+        except PriceListError as error:
+            self.stderr.write(f"warning: not everything was priced: {error}")
+        if priced:
+            self.stdout.write(f"Priced {priced} target{'s' * (priced != 1)} from the price data.")
 
 
 def read(name: str) -> bytes:

@@ -1,0 +1,38 @@
+"""Encrypt and open what must be shown or used again: upstream secrets, and keys where the operator keeps copies.
+
+Each ciphertext is bound to its purpose (a text such as `credential:7:default:https://api.openai.com`), which is
+encrypted with it and compared on opening: a ciphertext moved to another row or host does not open. The newest key
+encrypts, all of them decrypt.
+"""
+
+import secrets
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from django.conf import settings
+
+SEPARATOR = b"\x00"
+
+
+class UnreadableSecret(ValueError):  # noqa: N818
+    """A ciphertext does not open: another key encrypted it, or it belongs to another row or host."""
+
+
+def box() -> MultiFernet:
+    """Return the installation's cipher."""
+    return MultiFernet([Fernet(key) for key in settings.ENCRYPTION_KEYS])
+
+
+def seal(secret: str, purpose: str) -> bytes:
+    """Encrypt SECRET so that it opens for this purpose only."""
+    return box().encrypt(purpose.encode() + SEPARATOR + secret.encode())
+
+
+def unseal(ciphertext: bytes, purpose: str) -> str:
+    """Return the secret, or raise UnreadableSecret."""
+    try:
+        bound, _, secret = box().decrypt(ciphertext).partition(SEPARATOR)
+    except InvalidToken:
+        raise UnreadableSecret("The ciphertext does not open with any of the encryption keys.") from None
+    if not secrets.compare_digest(bound, purpose.encode()):
+        raise UnreadableSecret("The ciphertext belongs to another row or another host.")
+    return secret.decode()

@@ -1,0 +1,73 @@
+"""Make an API key, and its user when needed; the key alone goes to standard output, everything else to standard error.
+
+Everything is checked before anything is written.
+"""
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.validators import validate_email
+from django.db import transaction
+from django.utils import timezone
+
+from accounts import keys, lines
+from accounts.models import APIKey, User
+
+
+class Command(BaseCommand):
+    help = "Make an API key and print it: it is shown once."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--email", required=True, help="whose key it is; the user is made when needed")
+        parser.add_argument("--name", default="default", help="how people tell this key from others")
+        parser.add_argument("--models", action="append", default=[], metavar="GLOB", help="models it may call; repeats")
+        parser.add_argument("--expires", metavar="DATE", help="last day (2027-01-31, UTC), or an ISO time")
+        parser.add_argument("--label", action="append", default=[], metavar="k=v", help="for cost; repeats")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Make the key; raise CommandError, with nothing changed, where an option cannot be used."""
+        email = options["email"].strip().lower()
+        fields = _fields(email, options)
+        with transaction.atomic():
+            user = User.objects.ensure(email)
+            if not user.is_active:
+                raise CommandError(f"{email} is deactivated: a key would be refused. Activate the user first.")
+            row, key = keys.mint(user=user, **fields)
+        self.stderr.write(f"Key {row.display} ({row.name}) of {email} is made; it is not shown again.")
+        self.stdout.write(key)
+
+
+def _fields(email: str, options: dict[str, Any]) -> dict[str, Any]:
+    try:
+        validate_email(email)
+    except ValidationError:
+        raise CommandError(f"--email {options['email']!r} is not an e-mail address.") from None
+    try:
+        labels = lines.parse_labels(options["label"])
+    except ValidationError as error:
+        raise CommandError(f"--label: {error.messages[0]}") from None
+    expires_at = None
+    if options["expires"]:
+        try:
+            expires_at = lines.parse_expiry(options["expires"])
+        except ValueError:
+            raise CommandError(
+                f"--expires {options['expires']!r} is not a date: write 2027-01-31 or 2027-01-31T18:00:00+00:00."
+            ) from None
+        if expires_at <= timezone.now():
+            raise CommandError(f"--expires {options['expires']} is in the past.")
+    name = options["name"].strip()
+    fields = {
+        "name": name,
+        "model_globs": lines.parse_list("\n".join(options["models"])),
+        "labels": labels,
+        "expires_at": expires_at,
+    }
+    try:
+        APIKey(**fields).clean_fields(exclude=["organization", "user", "display", "digest", "pepper_version"])
+    except ValidationError as error:
+        option = {"name": "--name", "model_globs": "--models"}
+        field, messages = next(iter(error.message_dict.items()))
+        raise CommandError(f"{option.get(field, field)}: {messages[0]}") from None
+    return fields

@@ -1,0 +1,406 @@
+"""The admin's pages of what: providers and their credentials, models, aliases, targets and prices.
+
+Invariants: a credential is written and never read back, its fingerprint tells which it is; a price is added, never
+changed; people read and write dollars per million, the database holds integer nano-dollars.
+"""
+
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import Count, Prefetch, Q, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.decorators import method_decorator
+from django.utils.html import format_html
+from django.views.decorators.debug import sensitive_post_parameters
+from unfold.admin import ModelAdmin, StackedInline, TabularInline
+from unfold.decorators import display
+from unfold.forms import PaginationInlineFormSet
+from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultipleWidget,
+    UnfoldAdminPasswordWidget,
+    UnfoldAdminTextInputWidget,
+)
+
+from accounts.lines import HeadersField
+from catalog import credentials, flags, rates
+from catalog.models import Alias, Credential, Model, Price, Provider, Target
+
+
+class RateField(forms.CharField):
+    """Dollars on the page, nano-dollars in the database; what cannot be kept exactly is refused."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "placeholder": "$"}), **kwargs
+        )
+
+    def prepare_value(self, value: Any) -> Any:
+        return rates.to_dollars(value) if isinstance(value, int) else value
+
+    def to_python(self, value: Any) -> Any:
+        if value in self.empty_values:
+            return None
+        try:
+            return rates.to_nanos(str(value))
+        except ValueError as error:
+            raise forms.ValidationError(str(error)) from None
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        try:
+            return bool(self.to_python(data) != initial)
+        except forms.ValidationError:
+            return True
+
+
+class SecretForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A credential: its secret goes in and never comes out. A name is part of what it is bound to, so it stays."""
+
+    secret = forms.CharField(
+        required=False,
+        strip=True,
+        max_length=8192,
+        help_text="Never shown again. Empty keeps the one that is stored.",
+        widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"}),
+    )
+
+    class Meta:
+        model = Credential
+        fields = ("name", "enabled")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk:
+            self.fields["name"].disabled = True
+
+    def clean_secret(self) -> str:
+        secret: str = self.cleaned_data["secret"]
+        if not secret and not self.instance.pk:
+            raise forms.ValidationError("Enter the secret.")
+        if not secret.isascii() or not secret.isprintable():
+            raise forms.ValidationError("A secret is sent in a header: it holds printable ASCII characters only.")
+        return secret
+
+
+class SecretFormSet(PaginationInlineFormSet):
+    """Hand what was entered to `credentials.store`; a changed base URL may have dropped the row meanwhile."""
+
+    def save_new(self, form: Any, commit: bool = True) -> Credential:
+        return self._store(form, form.cleaned_data["name"])
+
+    def save_existing(self, form: Any, obj: Credential, commit: bool = True) -> Credential:
+        if form.cleaned_data["secret"]:
+            return self._store(form, obj.name)
+        Credential.objects.filter(pk=obj.pk).update(enabled=form.cleaned_data["enabled"])
+        return obj
+
+    def _store(self, form: Any, name: str) -> Credential:
+        row = credentials.store(self.instance, form.cleaned_data["secret"], name=name)
+        row.enabled = form.cleaned_data["enabled"]
+        row.save(update_fields=["enabled"])
+        return row
+
+
+class CredentialInline(TabularInline):
+    model = Credential
+    form = SecretForm
+    formset = SecretFormSet
+    extra = 0
+    hide_title = True
+    fields = ("name", "secret", "fingerprint", "enabled", "source", "created_at")
+    readonly_fields = ("fingerprint", "source", "created_at")
+
+
+class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
+    """An upstream's address, its dialects and how a credential is shown to it."""
+
+    flags = forms.MultipleChoiceField(
+        label="Compatibility",
+        choices=[(flag, flag) for flag in flags.FLAGS],
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
+        help_text="The dialects this upstream speaks; never what a caller may use. openai_chat alone fits most.",
+    )
+    add_headers = HeadersField(
+        label="Added headers",
+        required=False,
+        rows=2,
+        help_text="Sent with each request. Name: value, one to a line. Shown in clear: a key belongs in a credential.",
+    )
+
+    class Meta:
+        model = Provider
+        fields = (
+            "slug", "name", "enabled", "base_url", "authorization", "auth_mode", "flags", "preference", "timeout_s",
+            "add_headers", "cost_basis", "model_cost_map", "description",
+        )  # fmt: skip
+
+
+class HasTargets(admin.SimpleListFilter):
+    """Rows with or without an enabled target."""
+
+    title = "targets"
+    parameter_name = "targets"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("some", "With targets"), ("none", "Without targets")]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        enabled = Target.objects.filter(enabled=True).values(f"{queryset.model._meta.model_name}_id")
+        if self.value() == "some":
+            return queryset.filter(pk__in=enabled)
+        return queryset.exclude(pk__in=enabled) if self.value() == "none" else queryset
+
+
+# An error page must not quote what was typed into the secret field.
+@method_decorator(sensitive_post_parameters(), name="changeform_view")
+@admin.register(Provider)
+class ProviderAdmin(ModelAdmin):
+    form = ProviderForm
+    list_display = (
+        "shown_id",
+        "base_url",
+        "dialects",
+        "credential_count",
+        "target_count",
+        "preference",
+        "enabled",
+        "source",
+    )
+    list_filter = ("enabled", "source", "authorization", HasTargets)
+    search_fields = ("slug", "name", "base_url", "description")
+    readonly_fields = ("source", "created_at")
+    ordering = ("slug",)
+    inlines: ClassVar[list[Any]] = [CredentialInline]
+    fieldsets = (
+        (None, {"fields": ("slug", "name", "enabled", "base_url", "authorization", "auth_mode", "flags")}),
+        ("Routing", {"fields": ("preference", "timeout_s", "add_headers")}),
+        ("Prices", {"fields": ("cost_basis", "model_cost_map"), "classes": ("collapse",)}),
+        ("Notes", {"fields": ("description", "source", "created_at"), "classes": ("collapse",)}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
+        counts = {
+            "credentials_n": Count("credentials", filter=Q(credentials__enabled=True), distinct=True),
+            "targets_n": Count("targets", filter=Q(targets__enabled=True), distinct=True),
+        }
+        return super().get_queryset(request).annotate(**counts)
+
+    @display(description="Id", ordering="slug")
+    def shown_id(self, provider: Provider) -> str:
+        return format_html('<span class="whitespace-nowrap">{}</span>', provider.slug)
+
+    @display(description="Dialects")
+    def dialects(self, provider: Provider) -> str:
+        return ", ".join(provider.flags)
+
+    @display(description="Credentials", ordering="credentials_n")
+    def credential_count(self, provider: Any) -> int:
+        return int(provider.credentials_n)
+
+    @display(description="Targets", ordering="targets_n")
+    def target_count(self, provider: Any) -> int:
+        return int(provider.targets_n)
+
+    def save_model(self, request: HttpRequest, obj: Provider, form: Any, change: bool) -> None:
+        before = set(obj.credentials.values_list("name", flat=True)) if change else set()
+        super().save_model(request, obj, form, change)
+        dropped = before - set(obj.credentials.values_list("name", flat=True))
+        if dropped:
+            messages.warning(
+                request,
+                f"The address is another host now, so the credentials bound to the old one are dropped: "
+                f"{', '.join(sorted(dropped))}. Those entered with this change are kept.",
+            )
+
+
+class AliasInline(TabularInline):
+    model = Alias
+    extra = 0
+    hide_title = True
+
+
+class TargetInline(TabularInline):
+    model = Target
+    extra = 0
+    hide_title = True
+    autocomplete_fields = ("provider",)
+    fields = ("provider", "upstream_id", "weight", "preference", "price", "enabled", "source")
+    readonly_fields = ("price", "source")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Target]:
+        return _with_prices(super().get_queryset(request))
+
+    @display(description="$ per million")
+    def price(self, target: Target) -> str:
+        if target._state.adding:
+            return ""
+        page = reverse("admin:catalog_target_change", args=[target.pk])
+        return format_html('<a class="text-link" href="{}">{}</a>', page, _price_in_force(target))
+
+
+@admin.register(Model)
+class ModelPageAdmin(ModelAdmin):
+    list_display = (
+        "public_id",
+        "name",
+        "owner",
+        "kind",
+        "target_count",
+        "context_tokens",
+        "listed",
+        "enabled",
+        "source",
+    )
+    list_filter = ("enabled", "kind", "source", "listed", HasTargets, "targets__provider")
+    search_fields = ("public_id", "name", "owner", "aliases__name", "targets__upstream_id")
+    readonly_fields = ("source", "created_at")
+    ordering = ("public_id",)
+    inlines: ClassVar[list[Any]] = [TargetInline, AliasInline]
+    fieldsets = (
+        (None, {"fields": ("public_id", "name", "owner", "kind", "enabled", "listed")}),
+        (
+            "Capabilities",
+            {
+                "fields": (
+                    ("supports_tools", "supports_vision", "supports_audio"),
+                    ("supports_json_schema", "supports_reasoning"),
+                    "context_tokens",
+                    "output_tokens_max",
+                    "timeout_s",
+                )
+            },
+        ),
+        ("Words", {"fields": ("best_for", "description", "source", "created_at"), "classes": ("collapse",)}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
+        count = Count("targets", filter=Q(targets__enabled=True), distinct=True)
+        return super().get_queryset(request).annotate(targets_n=count)
+
+    @display(description="Targets", ordering="targets_n")
+    def target_count(self, model: Any) -> int:
+        return int(model.targets_n)
+
+
+@admin.register(Alias)
+class AliasAdmin(ModelAdmin):
+    list_display = ("name", "model")
+    list_select_related = ("model",)
+    search_fields = ("name", "model__public_id")
+    autocomplete_fields = ("model",)
+    ordering = ("name",)
+
+
+class PriceForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Rates in dollars. An empty one costs what its parent part does."""
+
+    input = RateField()
+    output = RateField()
+    cache_read = RateField(required=False)
+    cache_write_5m = RateField(label="Cache write, 5 minutes", required=False)
+    cache_write_1h = RateField(label="Cache write, 1 hour", required=False)
+    reasoning = RateField(required=False)
+    audio_input = RateField(required=False)
+    audio_output = RateField(required=False)
+    image_input = RateField(required=False)
+    web_search = RateField(label="Web search, per thousand", required=False)
+
+    class Meta:
+        model = Price
+        fields = ("effective_at", *Price.PARTS)
+
+
+class PastPriceInline(TabularInline):
+    """The prices that are written: usage names them, so they stay as they are."""
+
+    model = Price
+    extra = 0
+    hide_title = True
+    verbose_name_plural = "Prices, $ per million tokens"
+    fields = ("effective_at", "input_rate", "output_rate", "other_rates", "source")
+    readonly_fields = fields
+    ordering = ("-effective_at", "-pk")
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    @display(description="Input")
+    def input_rate(self, price: Price) -> str:
+        return f"${rates.to_dollars(price.input)}"
+
+    @display(description="Output")
+    def output_rate(self, price: Price) -> str:
+        return f"${rates.to_dollars(price.output)}"
+
+    @display(description="Other")
+    def other_rates(self, price: Price) -> str:
+        others = {part: getattr(price, part) for part in Price.PARTS if part not in ("input", "output")}
+        return ", ".join(
+            f"{part.replace('_', ' ')} ${rates.to_dollars(nanos)}"
+            for part, nanos in others.items()
+            if nanos is not None
+        )
+
+
+class NewPriceInline(StackedInline):
+    """A price that begins at a moment; it replaces the one before from then on."""
+
+    model = Price
+    form = PriceForm
+    extra = 0
+    verbose_name = "new price"
+    verbose_name_plural = "Add a price, $ per million tokens"
+    fields = (
+        "effective_at",
+        ("input", "output", "reasoning"),
+        ("cache_read", "cache_write_5m", "cache_write_1h"),
+        ("audio_input", "audio_output", "image_input"),
+        "web_search",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Price]:
+        return Price.objects.none()
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Target)
+class TargetAdmin(ModelAdmin):
+    list_display = ("upstream_id", "provider", "model", "price", "weight", "preference", "enabled", "source")
+    list_filter = ("enabled", "provider", "source")
+    list_select_related = ("model", "provider")
+    search_fields = ("upstream_id", "model__public_id", "provider__slug")
+    autocomplete_fields = ("model", "provider")
+    readonly_fields = ("source",)
+    ordering = ("provider__slug", "upstream_id")
+    fields = ("model", "provider", "upstream_id", "weight", "preference", "enabled", "source")
+    inlines: ClassVar[list[Any]] = [NewPriceInline, PastPriceInline]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Target]:
+        return _with_prices(super().get_queryset(request))
+
+    @display(description="$ per million")
+    def price(self, target: Target) -> str:
+        return _price_in_force(target)
+
+
+def _with_prices(targets: QuerySet[Target]) -> QuerySet[Target]:
+    newest_first = Price.objects.order_by("-effective_at", "-pk")
+    return targets.select_related("model", "provider").prefetch_related(Prefetch("prices", newest_first))
+
+
+def _price_in_force(target: Target) -> str:
+    now = timezone.now()
+    price = next((price for price in target.prices.all() if price.effective_at <= now), None)
+    if price is None:
+        return "no price"
+    return f"${rates.to_dollars(price.input)} in, ${rates.to_dollars(price.output)} out"

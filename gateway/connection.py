@@ -1,0 +1,209 @@
+"""Test the way to a provider: list its models, send it one tiny request, and say what happened in one line.
+
+Nothing that comes back holds the credential: every text is scrubbed of it before it leaves this module.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from asgiref.sync import async_to_sync
+from django.conf import settings
+
+from catalog import credentials
+from catalog.addresses import endpoint
+from catalog.models import Model, Provider, Target
+from gateway import networks, outbound
+
+TIMEOUT_S = 30.0
+ERROR_LENGTH_MAX = 400
+PROMPT = "Reply with OK."
+TOKENS_MAX = 16
+
+
+def _chat(model: str) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": PROMPT}], "max_tokens": TOKENS_MAX}
+
+
+def _responses(model: str) -> dict[str, Any]:
+    return {"model": model, "input": PROMPT, "max_output_tokens": TOKENS_MAX}
+
+
+def _gemini(_model: str) -> dict[str, Any]:
+    return {"contents": [{"role": "user", "parts": [{"text": PROMPT}]}]}
+
+
+# Flag → path under the base URL and body of the tiny request, in the order of preference.
+REQUESTS: dict[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
+    "openai_chat": ("/v1/chat/completions", _chat),
+    "anthropic_messages": ("/v1/messages", _chat),
+    "openai_responses": ("/v1/responses", _responses),
+    "gemini_generate_content": ("/v1beta/models/{model}:generateContent", _gemini),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """What a test needs to know of a provider; no database row."""
+
+    base_url: str
+    flags: tuple[str, ...]
+    headers: dict[str, str]
+    secret: str = ""
+    model: str = ""
+    is_embedding: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The outcome of a test. LATENCY_MS is the tiny request's, whole; MODEL_COUNT is None where no list was given."""
+
+    ok: bool
+    message: str
+    model: str = ""
+    model_count: int | None = None
+    latency_ms: int | None = None
+
+
+def test(provider: Provider) -> Result:
+    """Test a provider with its first credential and its first target, else the first model that it lists."""
+    try:
+        upstream = describe(provider)
+    except credentials.UnreadableSecret as error:
+        return Result(ok=False, message=f"The credential does not open: {error} Enter it again.")
+    policy = networks.operator_policy(settings.PRIVATE_UPSTREAMS)
+    return async_to_sync(probe)(upstream, policy=policy)
+
+
+def describe(provider: Provider) -> Upstream:
+    """Return what a test needs of this provider; raise UnreadableSecret."""
+    credential = provider.credentials.filter(enabled=True).select_related("provider").order_by("name").first()
+    secret = credentials.open_credential(credential) if credential and provider.auth_mode != Provider.NONE else ""
+    targets = Target.objects.filter(provider=provider, enabled=True, model__enabled=True).select_related("model")
+    target = targets.filter(model__kind=Model.CHAT).order_by("pk").first() or targets.order_by("pk").first()
+    return Upstream(
+        base_url=provider.base_url,
+        flags=tuple(provider.flags),
+        headers={**provider.add_headers, **authorization(provider.authorization, secret)},
+        secret=secret,
+        model=target.upstream_id if target else "",
+        is_embedding=bool(target and target.model.kind == Model.EMBEDDING),
+    )
+
+
+def authorization(kind: str, secret: str) -> dict[str, str]:
+    """Return the headers by which a provider of this kind is shown its secret."""
+    if not secret:
+        return {}
+    return {"authorization": f"Bearer {secret}"} if kind == Provider.BEARER else {kind: secret}
+
+
+async def probe(upstream: Upstream, *, policy: networks.Policy, timeout_s: float = TIMEOUT_S) -> Result:
+    """List the upstream's models and send one tiny request; every failure is a Result, none raises."""
+    headers = dict(upstream.headers)
+    if "anthropic_messages" in upstream.flags:
+        headers["anthropic-version"] = "2023-06-01"
+    listed, listing_error = await _list_models(upstream, headers, policy, timeout_s)
+    model = upstream.model or (listed[0] if listed else "")
+    count = len(listed) if listing_error == "" else None
+    if not model:
+        reason = listing_error or "The upstream lists no model, and this provider has no target."
+        return Result(ok=False, message=_scrubbed(reason, upstream.secret), model_count=count)
+    request = _request(upstream, model)
+    if request is None:
+        note = f"None of its dialects ({', '.join(upstream.flags)}) has a test request; {count or 0} models are listed."
+        message = _scrubbed(listing_error or note, upstream.secret)
+        return Result(ok=listing_error == "", message=message, model_count=count)
+    started = time.monotonic()
+    error = await _send(*request, headers, policy, timeout_s)
+    latency_ms = round((time.monotonic() - started) * 1000)
+    if error:
+        message = f"{model}: {error}"
+    else:
+        models = f"{count} models listed" if count is not None else f"no list of models ({listing_error})"
+        message = f"{model} answered in {latency_ms} ms; {models}."
+    return Result(
+        ok=not error,
+        message=_scrubbed(message, upstream.secret),
+        model=model,
+        model_count=count,
+        latency_ms=latency_ms,
+    )
+
+
+def _request(upstream: Upstream, model: str) -> tuple[str, dict[str, Any]] | None:
+    if upstream.is_embedding:
+        return endpoint(upstream.base_url, "/v1/embeddings"), {"model": model, "input": PROMPT}
+    for flag, (path, body) in REQUESTS.items():
+        if flag in upstream.flags:
+            return endpoint(upstream.base_url, path.replace("{model}", quote(model, safe="/"))), body(model)
+    return None
+
+
+async def _list_models(
+    upstream: Upstream, headers: dict[str, str], policy: networks.Policy, timeout_s: float
+) -> tuple[list[str], str]:
+    path = "/v1beta/models" if "gemini_generate_content" in upstream.flags[:1] else "/v1/models"
+    try:
+        answer = await outbound.fetch(
+            "GET", endpoint(upstream.base_url, path), policy=policy, headers=headers, timeout_s=timeout_s
+        )
+    except outbound.OutboundError as error:
+        return [], str(error)
+    if answer.status != 200:
+        return [], _refusal("GET", path, answer)
+    try:
+        document = answer.json()
+        entries = document if isinstance(document, list) else document.get("data", document.get("models", []))
+        names = [str(entry.get("id") or entry["name"]).removeprefix("models/") for entry in entries]
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return [], f"GET {path} answered 200 without a list of models: {_excerpt(answer)}"
+    return names, ""
+
+
+async def _send(
+    url: str, body: dict[str, Any], headers: dict[str, str], policy: networks.Policy, timeout_s: float
+) -> str:
+    path = urlsplit(url).path
+    try:
+        answer = await outbound.fetch("POST", url, policy=policy, headers=headers, body=body, timeout_s=timeout_s)
+        if answer.status == 400 and b"max_completion_tokens" in answer.body and "max_tokens" in body:
+            # OpenAI's reasoning models know the bound by this name only.
+            body = {**body, "max_completion_tokens": body["max_tokens"]}
+            del body["max_tokens"]
+            answer = await outbound.fetch("POST", url, policy=policy, headers=headers, body=body, timeout_s=timeout_s)
+    except outbound.OutboundError as error:
+        return str(error)
+    if answer.status != 200:
+        return _refusal("POST", path, answer)
+    try:
+        document = answer.json()
+    except ValueError:
+        document = None
+    if not isinstance(document, dict) or document.get("error"):
+        return f"POST {path} answered 200 without a result: {_excerpt(answer)}"
+    return ""
+
+
+def _refusal(method: str, path: str, answer: outbound.Answer) -> str:
+    location = f" (a redirect to {answer.headers['location']}, not followed)" if "location" in answer.headers else ""
+    return f"{method} {path} answered {answer.status}{location}: {_excerpt(answer)}"
+
+
+def _excerpt(answer: outbound.Answer) -> str:
+    text = answer.body[: ERROR_LENGTH_MAX * 8].decode("utf-8", "replace")
+    try:
+        document = answer.json()
+        error = document.get("error", document) if isinstance(document, dict) else document
+        text = str(error.get("message", error)) if isinstance(error, dict) else str(error)
+    except ValueError:
+        pass
+    return " ".join(text.split()) or "(empty body)"
+
+
+def _scrubbed(text: str, secret: str) -> str:
+    if secret:
+        text = text.replace(secret, "[credential]").replace(quote(secret, safe=""), "[credential]")
+    return text if len(text) <= ERROR_LENGTH_MAX else text[:ERROR_LENGTH_MAX] + "…"

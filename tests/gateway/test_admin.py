@@ -1,0 +1,170 @@
+"""The admin as a whole: who may open it, what no page shows, how many queries a list takes, and the connection test."""
+
+from collections.abc import Iterator
+
+import pytest
+from django.contrib import admin
+from django.contrib.messages import get_messages
+from django.db import connection as database
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from accounts import keys
+from accounts.models import APIKey, User
+from catalog.models import Model, Provider, Target
+from tests.installation import SECRET, Installation, populate, signed_in
+from tests.local_server import Asked, Reply, serving
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def installation() -> Installation:
+    return populate()
+
+
+def pages(it: Installation) -> Iterator[str]:
+    yield reverse("admin:index")
+    yield reverse("admin:password_change")
+    rows = (it.bob, it.key.organization, it.group, it.key, it.grant, it.provider, it.model, it.target, it.usage)
+    for row in (*rows, it.model.aliases.get()):
+        name = f"admin:{row._meta.app_label}_{row._meta.model_name}"
+        yield reverse(f"{name}_changelist")
+        yield reverse(f"{name}_changelist") + "?q=o"
+        yield reverse(f"{name}_change", args=[row.pk])
+        yield reverse(f"{name}_history", args=[row.pk])
+        if row is not it.usage:
+            yield reverse(f"{name}_add")
+    yield reverse("admin:auth_user_password_change", args=[it.bob.pk])
+    yield reverse("admin:catalog_provider_delete", args=[it.provider.pk])
+    yield reverse("admin:accounts_apikey_revoke", args=[it.key.pk])
+    yield reverse("admin:catalog_provider_test_connection", args=[it.provider.pk])
+
+
+def test_every_model_that_is_registered_is_among_the_pages_and_usage_is_only_read(installation: Installation) -> None:
+    listed = "\n".join(pages(installation))
+    for model in admin.site._registry:
+        assert reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist") in listed
+    client = signed_in(installation.alice)
+    usage = reverse("admin:billing_usage_change", args=[installation.usage.pk])
+    assert client.post(usage, {"status": 500}).status_code == 403
+    assert client.get(reverse("admin:billing_usage_delete", args=[installation.usage.pk])).status_code == 403
+    assert client.get(reverse("admin:billing_usage_add")).status_code == 403
+
+
+def test_no_page_shows_a_secret(installation: Installation) -> None:
+    client = signed_in(installation.alice)
+    digest = bytes(installation.key.digest)
+    encrypted = bytes(installation.credential.encrypted).decode()
+    secrets = [SECRET, installation.clear_key, installation.clear_key[3:20], digest.hex(), repr(digest), encrypted[:40]]
+    for page in pages(installation):
+        answer = client.get(page)
+        assert answer.status_code == 200, page
+        text = answer.content.decode()
+        assert not [secret for secret in secrets if secret in text], page
+
+
+def test_the_admin_is_for_staff_only(installation: Installation) -> None:
+    for page in pages(installation):
+        for client in (Client(), signed_in(installation.bob)):
+            answer = client.get(page)
+            assert answer.status_code == 302, page
+            assert answer.headers["location"].startswith("/admin/login/")
+
+
+def test_staff_without_permissions_sees_an_empty_sidebar_and_no_page(installation: Installation) -> None:
+    carol = User.objects.create_user("carol@example.com", is_staff=True)
+    client = signed_in(carol)
+    assert "/admin/accounts/apikey/" not in client.get("/admin/").content.decode()
+    assert client.get(reverse("admin:accounts_apikey_changelist")).status_code == 403
+    assert client.post(reverse("admin:accounts_apikey_revoke", args=[installation.key.pk])).status_code == 403
+    assert client.post(reverse("admin:catalog_provider_test_connection", args=[1])).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["accounts_user", "accounts_organization", "accounts_group", "accounts_apikey", "accounts_grant",
+     "catalog_provider", "catalog_model", "catalog_alias", "catalog_target", "billing_usage"],
+)  # fmt: skip
+def test_a_list_takes_as_many_queries_for_many_rows_as_for_one(installation: Installation, name: str) -> None:
+    client = signed_in(installation.alice)
+    page = reverse(f"admin:{name}_changelist")
+    client.get(page)
+    with CaptureQueriesContext(
+        database,
+    ) as few:
+        client.get(page)
+    grow(installation)
+    with CaptureQueriesContext(database) as many:
+        client.get(page)
+    assert len(many) == len(few)
+
+
+def test_a_model_s_page_takes_as_many_queries_for_many_targets(installation: Installation) -> None:
+    client = signed_in(installation.alice)
+    page = reverse("admin:catalog_model_change", args=[installation.model.pk])
+    client.get(page)
+    with CaptureQueriesContext(database) as few:
+        client.get(page)
+    for number in range(5):
+        Target.objects.create(model=installation.model, provider=installation.provider, upstream_id=f"g-{number}")
+    with CaptureQueriesContext(database) as many:
+        client.get(page)
+    # The provider field of each inline form looks its own chosen row up.
+    assert len(many) - len(few) <= 5
+
+
+def grow(it: Installation) -> None:
+    """Five more of everything that is listed."""
+    for number in range(5):
+        user = User.objects.create_user(f"user{number}@example.com")
+        keys.mint(user=user)
+        it.group.pk, it.group.name = None, f"group{number}"
+        it.group.save()
+        it.grant.pk = None
+        it.grant.save()
+        provider = Provider.objects.create(slug=f"provider{number}", base_url="http://127.0.0.1:9")
+        model = Model.objects.create(public_id=f"model{number}")
+        model.aliases.create(name=f"alias{number}")
+        target = Target.objects.create(model=model, provider=provider, upstream_id="x")
+        target.prices.create(input=1, output=1)
+        it.usage.request_id = f"00000000-0000-0000-0000-00000000001{number}"
+        it.usage._state.adding = True
+        it.usage.user_id = user.pk
+        it.usage.save(force_insert=True)
+
+
+def test_the_connection_is_tested_on_a_post_and_the_outcome_told() -> None:
+    models, chat = Reply(body={"data": [{"id": "small"}]}), Reply(body={"choices": []})
+
+    def answer(asked: Asked) -> Reply:
+        return models if asked.method == "GET" else chat
+
+    with serving(answer) as server:
+        it = populate(server.url)
+        client = signed_in(it.alice)
+        page = reverse("admin:catalog_provider_test_connection", args=[it.provider.pk])
+        client.get(page)
+        assert server.asked == []
+        posted = client.post(page, {"_form_submitted": "on"})
+        assert posted.headers["HX-Redirect"] == reverse("admin:catalog_provider_change", args=[it.provider.pk])
+        assert "openai: gpt-4o answered in" in client.get(posted.headers["HX-Redirect"]).content.decode()
+
+        selected = {"action": "test_selected", "_selected_action": [it.provider.pk]}
+        listed = client.post(reverse("admin:catalog_provider_changelist"), selected, follow=True)
+        assert "openai: gpt-4o answered in" in listed.content.decode()
+        assert server.asked[-1].headers["authorization"] == f"Bearer {SECRET}"
+
+
+def test_a_failed_connection_test_tells_the_error_without_the_credential() -> None:
+    refusal = Reply(401, {"error": {"message": f"Bad key {SECRET}"}})
+    with serving(lambda _asked: refusal) as server:
+        it = populate(server.url)
+        client = signed_in(it.alice)
+        posted = client.post(
+            reverse("admin:catalog_provider_test_connection", args=[it.provider.pk]), {"_form_submitted": "on"}
+        )
+    texts = [message.message for message in get_messages(posted.wsgi_request)]
+    assert texts == ["openai: gpt-4o: POST /v1/chat/completions answered 401: Bad key [credential]"]
+    assert APIKey.objects.count() == 1
