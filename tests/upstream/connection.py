@@ -28,13 +28,18 @@ class Exchange:
     headers: list[tuple[str, str]]
     body: bytes
     received_at: float
-    closed_at: float | None = None
+    protocol: "WatchedProtocol"
     # The answer's body, before transfer coding.
     payload: bytearray = field(default_factory=bytearray)
 
     def header(self, name: str) -> str:
         """Return a header's value, or the empty string."""
         return next((value for key, value in self.headers if key == name.lower()), "")
+
+    @property
+    def closed_at(self) -> float | None:
+        """When the connection ended, from whichever side."""
+        return self.protocol.closed_at
 
     @property
     def json(self) -> Any:
@@ -142,7 +147,9 @@ class Wire:
         self.writer.transport.abort()
 
 
-async def read_request(reader: asyncio.StreamReader, *, connection_id: int, reused: bool) -> Exchange | None:
+async def read_request(
+    reader: asyncio.StreamReader, protocol: WatchedProtocol, *, connection_id: int, reused: bool
+) -> Exchange | None:
     """Read one request; None at the connection's end."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -156,7 +163,7 @@ async def read_request(reader: asyncio.StreamReader, *, connection_id: int, reus
         body = await _read_chunks(reader)
     else:
         body = await reader.readexactly(int(named.get("content-length", "0")))
-    return Exchange(connection_id, reused, method, path, headers, body, time.monotonic())
+    return Exchange(connection_id, reused, method, path, headers, body, time.monotonic(), protocol)
 
 
 async def _read_chunks(reader: asyncio.StreamReader) -> bytes:

@@ -1,5 +1,6 @@
 """Scenarios about connections, statuses, headers, framing and whole bodies."""
 
+import asyncio
 import datetime
 import functools
 import gzip
@@ -295,7 +296,7 @@ async def coded(how: str, exchange: Exchange, wire: Wire) -> None:
     plain = answers.completion(exchange.model)
     if exchange.streams:
         plain = b"".join(answers.stream(exchange.model, ["one ", "two"]))
-    data = bomb() if how == "bomb" else gzip.compress(plain)
+    data = await asyncio.to_thread(bomb) if how == "bomb" else gzip.compress(plain)
     wire.remember(plain)
     data = data[: len(data) // 2] if how == "cut" else data
     length = len(data) + (50 if how == "lying" else 0)

@@ -90,11 +90,12 @@ class ScriptedUpstream:
         connection_id, reused = next(self._ids), False
         self.connections_open += 1
         try:
-            while exchange := await connection.read_request(reader, connection_id=connection_id, reused=reused):
+            while exchange := await connection.read_request(
+                reader, protocol, connection_id=connection_id, reused=reused
+            ):
                 self.exchanges.append(exchange)
                 wire = connection.Wire(exchange, writer, protocol)
                 await self._answer(exchange, wire)
-                exchange.closed_at = protocol.closed_at
                 if not wire.kept:
                     return
                 reused = True
