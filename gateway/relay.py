@@ -62,8 +62,9 @@ class Watch:
 
         A piece without data (an upstream's own comments) is no sign of life.
         """
-        if b"data" in piece:
-            self.heard_at = time.monotonic()
+        received_at = time.monotonic()
+        if b"data" in piece or b"data" in data:
+            self.heard_at = received_at
         if not data:
             return
         self.sending = True
@@ -71,7 +72,9 @@ class Watch:
             await self.comment
         await self.send(_body(data))
         self.sending = False
-        self.spoke_at = self.heard_at = time.monotonic()
+        self.spoke_at = time.monotonic()
+        # The time that the client took is not the upstream's silence.
+        self.heard_at += self.spoke_at - received_at
 
     async def close(self) -> None:
         """Stop looking."""
