@@ -99,6 +99,7 @@ async def relay(answer: upstream.Answer, stream: StreamRelay, target: Target, se
                 return None
         await watch.forward(b"", stream.feed(framer.flush()))
     except StreamFailed as error:
+        await watch.forward(b"", error.before)
         return aborted(target, "reported an error", error.detail)
     except EventTooLarge:
         return aborted(target, "sent an event that is too large")
