@@ -48,7 +48,7 @@ class Installation:
 
     def database_text(self) -> str:
         """Return everything that every table of the database holds, as text; bytes in hexadecimal and in clear."""
-        texts = []
+        texts: list[str] = []
         with psycopg.connect(self.database_url, autocommit=True) as raw:
             tables = raw.execute("SELECT schemaname, tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
             for schema, table in tables:
@@ -59,7 +59,7 @@ class Installation:
     def redis_text(self) -> str:
         """Return every key and value in Valkey: Celery's queues are among them."""
         client = redis.Redis.from_url(self.redis_url)
-        texts = []
+        texts: list[str] = []
         for name in client.scan_iter():
             texts.append(_clear(name))
             texts.append(_clear(client.dump(name)))

@@ -73,10 +73,11 @@ def _people(installed: Installation) -> None:
     alice = installed.users["alice"]
     installed.keys["limited"] = keys.mint(user=alice, model_globs=["chaos/ok"])[1]
     installed.keys["expired"] = keys.mint(user=alice, expires_at=timezone.now() - timedelta(hours=1))[1]
-    for name, change in {
+    changes: dict[str, dict[str, object]] = {
         "revoked": {"revoked_at": timezone.now()},
         "elsewhere": {"ip_allowlist": ["10.1.2.0/24"]},
-    }.items():
+    }
+    for name, change in changes.items():
         row, installed.keys[name] = keys.mint(user=alice)
         APIKey.objects.filter(pk=row.pk).update(**change)
     installed.keys["unknown"] = keys.generate()
