@@ -111,6 +111,7 @@ async def answer(runtime: Runtime, exchange: Exchange, call: Call) -> None:
         else:
             await whole(runtime, exchange, call, response)
     except Fault as fault:
+        fault.provider = call.target.provider.slug
         exchange.settling()
         await settle(runtime, exchange, call, settlement.NOTHING, fault)
         raise
@@ -205,17 +206,22 @@ def check(call: Call, response: Answer, data: bytes) -> openai_chat.Answer:
 async def stream(runtime: Runtime, exchange: Exchange, call: Call, response: Answer) -> None:
     """Relay a stream; its last event is sent when the charge is durable."""
     relayed = StreamRelay(call.request.model, wants_usage=call.request.wants_usage)
-    headers = answer_headers(call, response) + NO_CACHE
-    exchange.answered = True
+
+    async def begin() -> None:
+        exchange.answered = True
+        headers = answer_headers(call, response) + NO_CACHE
+        await exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
+
     fault: Fault | None
     try:
-        await exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
-        fault = await relay(response, relayed, call.target, exchange.send)
+        fault = await relay(response, relayed, call.target, begin, exchange.send)
     except (asyncio.CancelledError, OSError):
         response.close()
         if not exchange.client_gone:
             raise
         fault = CLIENT_GONE
+    if fault is not None and not exchange.answered and fault is not CLIENT_GONE:
+        raise early(call.target, fault)
     exchange.settling()
     charged = stream_charge(call, relayed)
     try:
@@ -223,8 +229,18 @@ async def stream(runtime: Runtime, exchange: Exchange, call: Call, response: Ans
     except Fault as unsettled:
         fault = unsettled
     if fault is not CLIENT_GONE:
+        if not exchange.answered:
+            await begin()
         last = openai_chat.DONE if fault is None else b"data: " + render(fault, OPENAI, exchange.request_id) + b"\n\n"
         await exchange.send({"type": "http.response.body", "body": last})
+
+
+def early(target: Target, fault: Fault) -> Fault:
+    """Return what a stream's fault is while nothing has been sent to the client: an ordinary failure of the upstream."""
+    if fault.code != "stream_aborted":
+        return fault
+    shown = fault.upstream or {"provider": target.provider.slug, "status": 200, "body": None}
+    return Fault("upstream_failed", fault.message, upstream=shown)
 
 
 def stream_charge(call: Call, relayed: StreamRelay) -> Charge:
