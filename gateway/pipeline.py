@@ -154,7 +154,7 @@ async def failed(exchange: Exchange, target: Target, response: Answer) -> Fault:
     except (upstream.Broken, upstream.Unreadable, TimeoutError):
         body = b""
         response.close()
-    return rejection.of_status(target, response.status, body, response.headers.get("Retry-After"))
+    return rejection.of_status(target, response.status, body, response.headers.get("Retry-After"), time.time())
 
 
 async def whole(runtime: Runtime, exchange: Exchange, call: Call, response: Answer) -> None:
@@ -195,8 +195,10 @@ def check(call: Call, response: Answer, data: bytes) -> openai_chat.Answer:
     if call.request.stream:
         raise rejection.of_rubbish(call.target, response.status, data, "answered a stream with something else")
     try:
+        if not data.isascii():
+            data.decode()
         parsed = openai_chat.decode_answer(data)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise rejection.of_rubbish(call.target, response.status, data, "sent an answer that is no JSON") from None
     if openai_chat.present(parsed.error):
         raise rejection.of_rubbish(call.target, response.status, data, "reported an error inside its answer")
@@ -236,7 +238,7 @@ async def stream(runtime: Runtime, exchange: Exchange, call: Call, response: Ans
 
 
 def early(target: Target, fault: Fault) -> Fault:
-    """Return what a stream's fault is while nothing has been sent to the client: an ordinary failure of the upstream."""
+    """Return what a stream's fault is while the client has been sent nothing: a failure like any other."""
     if fault.code != "stream_aborted":
         return fault
     shown = fault.upstream or {"provider": target.provider.slug, "status": 200, "body": None}

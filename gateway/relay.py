@@ -94,9 +94,7 @@ class Watch:
             await asyncio.wait([self.comment])
 
 
-async def relay(
-    answer: upstream.Answer, stream: StreamRelay, target: Target, begin: Begin, send: Send
-) -> Fault | None:
+async def relay(answer: upstream.Answer, stream: StreamRelay, target: Target, begin: Begin, send: Send) -> Fault | None:
     """Pass the stream on until it ends; return None if it came to its proper end, else the fault that ended it.
 
     BEGIN is called once, before the first byte: until then the client can still be told of a failure by the status.

@@ -115,7 +115,11 @@ async def other_fields(exchange: Exchange, wire: Wire) -> None:
 
 async def reasoning(exchange: Exchange, wire: Wire) -> None:
     """Fields of reasoning models and of none."""
-    deltas: list[dict[str, object]] = [{"reasoning_content": "hm"}, {"reasoning": "so", "x_new": {"deep": [True]}}, {"content": "42"}]
+    deltas: list[dict[str, object]] = [
+        {"reasoning_content": "hm"},
+        {"reasoning": "so", "x_new": {"deep": [True]}},
+        {"content": "42"},
+    ]
     events = [event(chunk(exchange.model, delta)) for delta in deltas]
     await _send(
         wire, *events, event(chunk(exchange.model, {}, finish="stop")), event(usage_chunk(exchange.model)), DONE
