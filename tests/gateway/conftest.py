@@ -43,6 +43,7 @@ BOUNDS = {
     "APERTURE_FIRST_BYTE_TIMEOUT_SECONDS": "8",
     "APERTURE_IDLE_TIMEOUT_SECONDS": "1.5",
     "APERTURE_KEEP_ALIVE_SECONDS": "0.3",
+    "APERTURE_SETTLE_TIMEOUT_SECONDS": "1",
     "APERTURE_REGION": "test-1",
     "APERTURE_LOG_LEVEL": "DEBUG",
 }
@@ -156,7 +157,7 @@ def drop(name: str) -> None:
 
 @pytest.fixture(scope="session")
 def migrated(engines: Path, django_db_blocker: Any) -> Iterator[str]:
-    """The name of a migrated database to copy. The suite's usual one is rolled back under the feet of other processes."""
+    """The name of a migrated database to copy; the suite's usual one is rolled back under other processes."""
     name = f"gateway_template_{os.getpid()}"
     with database(name, django_db_blocker):
         call_command("migrate", verbosity=0)

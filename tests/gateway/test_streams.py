@@ -1,5 +1,6 @@
 """What a client of a stream sees, byte by byte: however it was cut, whatever it holds, and however it ends."""
 
+import itertools
 import json
 import statistics
 import time
@@ -234,7 +235,7 @@ def test_each_event_is_sent_as_it_arrives(gateway: Gateway) -> None:
             arrivals.append((time.monotonic(), piece))
 
     assert len(arrivals) >= 6
-    gaps = [later[0] - earlier[0] for earlier, later in zip(arrivals[:6], arrivals[1:6], strict=False)]
+    gaps = [later[0] - earlier[0] for earlier, later in itertools.pairwise(arrivals[:6])]
     assert 0.05 < statistics.median(gaps) < 0.2
 
 

@@ -226,6 +226,7 @@ async def bad_chunk(exchange: Exchange, wire: Wire) -> None:
     """A chunk whose size is no number, behind a good one."""
     await wire.head(200, *(EVENT_STREAM if exchange.streams else JSON_CHUNKED))
     await wire.chunk(answers.texts(exchange.model, [])[0] if exchange.streams else b'{"id":')
+    await wire.pause(0.05)
     await wire.raw(b"zz\r\nrubbish\r\n")
 
 
