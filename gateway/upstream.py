@@ -7,13 +7,11 @@ the target's own host. One silent retry, and only where a reused connection clos
 
 import contextvars
 import socket
-import weakref
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
 from django.conf import settings
 from multidict import CIMultiDict
 from yarl import URL
@@ -45,17 +43,15 @@ class Connector(aiohttp.TCPConnector):
 
     def __init__(self, resolver: aiohttp.abc.AbstractResolver) -> None:
         super().__init__(limit=0, keepalive_timeout=POOL_IDLE_S, ttl_dns_cache=30, resolver=resolver)
-        self.seen: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
     ) -> aiohttp.connector.Connection:
         """Get a connection, from the pool or new."""
         connection = await super().connect(req, traces, timeout)
-        protocol = connection.protocol
-        if protocol is not None:
-            _reused.set(protocol in self.seen)
-            self.seen.add(protocol)
+        _reused.set(getattr(connection.protocol, "aperture_used", False))
+        # A mark on the protocol itself: it ends with the connection, and costs the least.
+        setattr(connection.protocol, "aperture_used", True)  # noqa: B010
         return connection
 
 
