@@ -8,9 +8,7 @@ happen before the first byte reached the client; after it, a failure is an error
 
 import asyncio
 import time
-import zlib
 
-import aiohttp
 import msgspec
 from django.conf import settings
 
@@ -26,6 +24,7 @@ from gateway.runtime import Runtime
 from gateway.session import find as find_session
 from gateway.settlement import Charge
 from gateway.snapshot import Target
+from gateway.upstream import Answer
 from gateway.wire import openai_chat
 from gateway.wire.openai_chat import Request, StreamRelay
 
@@ -101,7 +100,7 @@ def prepare(exchange: Exchange, body: bytes, path: str, dialect: str) -> Call:
 
 async def answer(runtime: Runtime, exchange: Exchange, call: Call) -> None:
     """Call the upstream, relay what it says and settle; whatever happens, exactly one usage row is left."""
-    response: aiohttp.ClientResponse | None = None
+    response: Answer | None = None
     try:
         response = await send(runtime, exchange, call)
         exchange.first_byte()
@@ -128,7 +127,7 @@ async def answer(runtime: Runtime, exchange: Exchange, call: Call) -> None:
             response.release()
 
 
-async def send(runtime: Runtime, exchange: Exchange, call: Call) -> aiohttp.ClientResponse:
+async def send(runtime: Runtime, exchange: Exchange, call: Call) -> Answer:
     """Send the request to its target and return the answer once it begins; raise Fault."""
     headers = upstream.request_headers(call.target, exchange.headers, exchange.access.headers)
     timeout_s = call.target.timeout_s or settings.FIRST_BYTE_TIMEOUT_S
@@ -146,18 +145,18 @@ async def send(runtime: Runtime, exchange: Exchange, call: Call) -> aiohttp.Clie
 CLIENT_GONE = Fault("stream_aborted", "The client closed the connection.", rejection=(499, "client_closed"))
 
 
-async def failed(exchange: Exchange, target: Target, response: aiohttp.ClientResponse) -> Fault:
+async def failed(exchange: Exchange, target: Target, response: Answer) -> Fault:
     """Return the fault of an upstream's answer that is no success."""
     try:
         with exchange.deadline.within(settings.IDLE_TIMEOUT_S):
             body = await upstream.read(response, upstream.ERROR_BODY_BYTES_MAX)
-    except (upstream.AnswerTooLarge, upstream.UnknownEncoding, zlib.error, aiohttp.ClientError, TimeoutError):
+    except (upstream.Broken, upstream.Unreadable, TimeoutError):
         body = b""
         response.close()
     return rejection.of_status(target, response.status, body, response.headers.get("Retry-After"))
 
 
-async def whole(runtime: Runtime, exchange: Exchange, call: Call, response: aiohttp.ClientResponse) -> None:
+async def whole(runtime: Runtime, exchange: Exchange, call: Call, response: Answer) -> None:
     """Read a JSON answer, settle, and send it."""
     data = await read_whole(exchange, call.target, response)
     parsed = check(call, response, data)
@@ -175,7 +174,7 @@ async def whole(runtime: Runtime, exchange: Exchange, call: Call, response: aioh
     await exchange.send({"type": "http.response.body", "body": body})
 
 
-async def read_whole(exchange: Exchange, target: Target, response: aiohttp.ClientResponse) -> bytes:
+async def read_whole(exchange: Exchange, target: Target, response: Answer) -> bytes:
     """Return a successful answer's whole body; raise Fault."""
     try:
         with exchange.deadline.within(settings.IDLE_TIMEOUT_S):
@@ -183,17 +182,14 @@ async def read_whole(exchange: Exchange, target: Target, response: aiohttp.Clien
     except TimeoutError:
         response.close()
         raise Fault("upstream_timeout", f"{target.provider.slug} did not finish its answer in time.") from None
-    except upstream.AnswerTooLarge:
+    except upstream.Unreadable as error:
         response.close()
-        raise rejection.of_rubbish(target, response.status, b"", "sent an answer that is too large") from None
-    except (upstream.UnknownEncoding, zlib.error):
-        response.close()
-        raise rejection.of_rubbish(target, response.status, b"", "compressed its answer unasked") from None
-    except aiohttp.ClientError as error:
+        raise rejection.of_rubbish(target, response.status, b"", str(error)) from None
+    except upstream.Broken as error:
         raise upstream.unreachable(target, error) from None
 
 
-def check(call: Call, response: aiohttp.ClientResponse, data: bytes) -> openai_chat.Answer:
+def check(call: Call, response: Answer, data: bytes) -> openai_chat.Answer:
     """Return the parts of an answer that was claimed to be a success; raise Fault where it is none."""
     if call.request.stream:
         raise rejection.of_rubbish(call.target, response.status, data, "answered a stream with something else")
@@ -206,7 +202,7 @@ def check(call: Call, response: aiohttp.ClientResponse, data: bytes) -> openai_c
     return parsed
 
 
-async def stream(runtime: Runtime, exchange: Exchange, call: Call, response: aiohttp.ClientResponse) -> None:
+async def stream(runtime: Runtime, exchange: Exchange, call: Call, response: Answer) -> None:
     """Relay a stream; its last event is sent when the charge is durable."""
     relayed = StreamRelay(call.request.model, wants_usage=call.request.wants_usage)
     headers = answer_headers(call, response) + NO_CACHE
@@ -240,7 +236,7 @@ def stream_charge(call: Call, relayed: StreamRelay) -> Charge:
     return settlement.charge(call.target, usage, estimated, time.time())
 
 
-def answer_headers(call: Call, response: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
+def answer_headers(call: Call, response: Answer) -> list[tuple[bytes, bytes]]:
     """Return the headers of an answer that came from an upstream."""
     return [
         *upstream.returned_headers(response),

@@ -7,9 +7,7 @@ the upstream; a silence is filled with comments and, when it lasts too long, end
 import asyncio
 import contextlib
 import time
-import zlib
 
-import aiohttp
 from django.conf import settings
 
 from gateway import rejection, upstream
@@ -29,7 +27,7 @@ class Watch:
     A comment is sent only while the relay waits for the upstream, so two sends never meet.
     """
 
-    def __init__(self, answer: aiohttp.ClientResponse, send: Send) -> None:
+    def __init__(self, answer: upstream.Answer, send: Send) -> None:
         self.answer = answer
         self.send = send
         self.loop = asyncio.get_running_loop()
@@ -87,7 +85,7 @@ def _body(data: bytes) -> dict[str, object]:
     return {"type": "http.response.body", "body": data, "more_body": True}
 
 
-async def relay(answer: aiohttp.ClientResponse, stream: StreamRelay, target: Target, send: Send) -> Fault | None:
+async def relay(answer: upstream.Answer, stream: StreamRelay, target: Target, send: Send) -> Fault | None:
     """Pass the stream on until it ends; return None if it came to its proper end, else the fault that ended it."""
     framer = Framer(EVENT_BYTES_MAX)
     watch = Watch(answer, send)
@@ -101,11 +99,9 @@ async def relay(answer: aiohttp.ClientResponse, stream: StreamRelay, target: Tar
         return aborted(target, "reported an error", error.detail)
     except EventTooLarge:
         return aborted(target, "sent an event that is too large")
-    except upstream.AnswerTooLarge:
-        return aborted(target, "sent more than is relayed of an answer")
-    except (upstream.UnknownEncoding, zlib.error):
-        return aborted(target, "compressed its answer in a way that was not asked for")
-    except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError):
+    except upstream.Unreadable as error:
+        return aborted(target, str(error))
+    except upstream.Broken:
         if watch.timed_out:
             return Fault("upstream_timeout", f"{target.provider.slug} fell silent for {settings.IDLE_TIMEOUT_S:g} s.")
         return None if stream.complete else aborted(target, "broke off its stream")
