@@ -18,7 +18,7 @@ class Exchange:
 
     __slots__ = (
         "access", "answered", "caller", "client_gone", "deadline", "disconnect", "first_byte_at", "headers",
-        "interruptible", "receive", "request_id", "scope", "send", "snapshot", "started_at", "task",
+        "interruptible", "receive", "request_id", "scope", "send", "settled", "snapshot", "started_at", "task",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, headers: Mapping[bytes, bytes]) -> None:
@@ -31,6 +31,7 @@ class Exchange:
         self.first_byte_at: float | None = None
         self.answered = False
         self.client_gone = False
+        self.settled = False
         self.interruptible = False
         self.disconnect: asyncio.Future[Message] | None = None
         self.task = running_task()

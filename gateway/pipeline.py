@@ -115,10 +115,10 @@ async def answer(runtime: Runtime, exchange: Exchange, call: Call) -> None:
         exchange.settling()
         await settle(runtime, exchange, call, settlement.NOTHING, fault)
         raise
-    except (asyncio.CancelledError, OSError):
+    except (asyncio.CancelledError, OSError) as error:
         if response is not None:
             response.close()
-        if not exchange.client_gone:
+        if not left(exchange, error):
             raise
         exchange.settling()
         await settle(runtime, exchange, call, settlement.NOTHING, CLIENT_GONE)
@@ -141,6 +141,12 @@ async def send(runtime: Runtime, exchange: Exchange, call: Call) -> Answer:
             f"{call.target.provider.slug} sent nothing for {timeout_s:g} s; "
             "try again, ask for fewer tokens, or stream.",
         ) from None
+
+
+def left(exchange: Exchange, error: BaseException) -> bool:
+    """Tell whether an interruption means that the client has left: it was seen to, or `send` says so by an OSError."""
+    exchange.client_gone |= isinstance(error, OSError)
+    return exchange.client_gone
 
 
 CLIENT_GONE = Fault("stream_aborted", "The client closed the connection.", rejection=(499, "client_closed"))
@@ -217,9 +223,9 @@ async def stream(runtime: Runtime, exchange: Exchange, call: Call, response: Ans
     fault: Fault | None
     try:
         fault = await relay(response, relayed, call.target, begin, exchange.send)
-    except (asyncio.CancelledError, OSError):
+    except (asyncio.CancelledError, OSError) as error:
         response.close()
-        if not exchange.client_gone:
+        if not left(exchange, error):
             raise
         fault = CLIENT_GONE
     if fault is not None and not exchange.answered and fault is not CLIENT_GONE:
@@ -263,7 +269,10 @@ def answer_headers(call: Call, response: Answer) -> list[tuple[bytes, bytes]]:
 
 
 async def settle(runtime: Runtime, exchange: Exchange, call: Call, charged: Charge, fault: Fault | None) -> None:
-    """Write the usage row; raise Fault 503 when it is not durable in time."""
+    """Write the usage row, unless it has been; raise Fault 503 when it is not durable in time."""
+    if exchange.settled:
+        return
+    exchange.settled = True
     finished = settlement.Finished(
         request_id=exchange.request_id,
         model=call.request.model,

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from django.conf import settings
 from multidict import CIMultiDict
 from yarl import URL
