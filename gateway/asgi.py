@@ -29,7 +29,6 @@ CORS = [
     (b"access-control-expose-headers", b"x-aperture-request-id, x-aperture-region, x-aperture-upstream, retry-after"),
 ]
 PREFLIGHT = [
-    *CORS,
     (b"access-control-allow-methods", b"GET, HEAD, POST, DELETE, OPTIONS"),
     (b"access-control-max-age", b"86400"),
     (b"content-length", b"0"),
