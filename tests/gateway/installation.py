@@ -1,6 +1,7 @@
 """What the gateway's tests find installed, and a look into both engines. Imports no model: Django may not be up yet."""
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -58,11 +59,18 @@ class Installation:
 
     def redis_text(self) -> str:
         """Return every key and value in Valkey: Celery's queues are among them."""
-        client = redis.Redis.from_url(self.redis_url)
-        texts: list[str] = []
+        client: Any = redis.Redis.from_url(self.redis_url)
+        readers: dict[bytes, Callable[[bytes], Any]] = {
+            b"string": client.get,
+            b"list": lambda name: client.lrange(name, 0, -1),
+            b"hash": client.hgetall,
+            b"set": client.smembers,
+            b"zset": lambda name: client.zrange(name, 0, -1),
+            b"stream": lambda name: client.xrange(name),
+        }
+        texts = []
         for name in client.scan_iter():
-            texts.append(_clear(name))
-            texts.append(_clear(client.dump(name)))
+            texts += [_clear(name), _clear(readers[client.type(name)](name))]
         client.close()
         return "\n".join(texts)
 
