@@ -66,7 +66,7 @@ class Installation:
             b"hash": client.hgetall,
             b"set": client.smembers,
             b"zset": lambda name: client.zrange(name, 0, -1),
-            b"stream": lambda name: client.xrange(name),
+            b"stream": client.xrange,
         }
         texts = []
         for name in client.scan_iter():
