@@ -114,10 +114,10 @@ async def answer(runtime: Runtime, exchange: Exchange, call: Call) -> None:
         exchange.settling()
         await settle(runtime, exchange, call, settlement.NOTHING, fault)
         raise
-    except (asyncio.CancelledError, OSError):
+    except (asyncio.CancelledError, OSError) as error:
         if response is not None:
             response.close()
-        if not exchange.client_gone:
+        if not exchange.left_by(error):
             raise
         exchange.settling()
         await settle(runtime, exchange, call, settlement.NOTHING, CLIENT_GONE)
@@ -211,9 +211,9 @@ async def stream(runtime: Runtime, exchange: Exchange, call: Call, response: Ans
     try:
         await exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
         fault = await relay(response, relayed, call.target, exchange.send)
-    except (asyncio.CancelledError, OSError):
+    except (asyncio.CancelledError, OSError) as error:
         response.close()
-        if not exchange.client_gone:
+        if not exchange.left_by(error):
             raise
         fault = CLIENT_GONE
     exchange.settling()
