@@ -21,7 +21,8 @@ class Exchange:
 
     __slots__ = (
         "access", "answered", "caller", "cancelled", "client_gone", "deadline", "disconnect", "first_byte_at",
-        "headers", "interruptible", "receive", "request_id", "scope", "send", "snapshot", "started_at", "task",
+        "headers", "interruptible", "receive", "request_id", "scope", "send", "settled", "snapshot", "started_at",
+        "task",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, headers: Mapping[bytes, bytes]) -> None:
@@ -34,6 +35,7 @@ class Exchange:
         self.first_byte_at: float | None = None
         self.answered = False
         self.client_gone = False
+        self.settled = False
         self.interruptible = False
         self.cancelled = False
         self.disconnect: asyncio.Future[Message] | None = None

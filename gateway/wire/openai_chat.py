@@ -184,11 +184,12 @@ decode_chunk = msgspec.json.Decoder(Chunk).decode
 
 
 class StreamFailed(Exception):  # noqa: N818
-    """The upstream ended its stream with an error event; `detail` is what it said."""
+    """The upstream ended its stream with an error event: `detail` is what it said, `before` what came with it first."""
 
     def __init__(self, detail: bytes) -> None:
         super().__init__("The upstream reported an error inside its stream.")
         self.detail = detail
+        self.before = b""
 
 
 class StreamRelay:
@@ -223,10 +224,15 @@ class StreamRelay:
         self.events_count += count
         if self._is_plain(block, count):
             return block.replace(self.learned, self.replacement)
-        return b"".join(
-            event.replace(self.learned, self.replacement) if self._is_plain(event, 1) else self._event(event)
-            for event in sse.split(block)
-        )
+        events = []
+        try:
+            for event in sse.split(block):
+                plain = self._is_plain(event, 1)
+                events.append(event.replace(self.learned, self.replacement) if plain else self._event(event))
+        except StreamFailed as failure:
+            failure.before = b"".join(events)
+            raise
+        return b"".join(events)
 
     def _is_plain(self, block: bytes, count: int) -> bool:
         """Tell whether the block is COUNT ordinary chunks with the model that was learned, and nothing else."""
