@@ -16,7 +16,7 @@ from gateway import rejection, upstream
 from gateway.body import Send
 from gateway.errors import Fault
 from gateway.snapshot import Target
-from gateway.wire.openai_chat import StreamFailed, StreamRelay
+from gateway.wire.openai_chat import StreamRelay
 from gateway.wire.sse import EventTooLarge, Framer
 
 EVENT_BYTES_MAX = 8 * 1024 * 1024
@@ -94,11 +94,10 @@ async def relay(answer: aiohttp.ClientResponse, stream: StreamRelay, target: Tar
     try:
         async for piece in upstream.pieces(answer, settings.MAX_ANSWER_BYTES):
             await watch.forward(piece, stream.feed(framer.feed(piece)))
-            if stream.done:
-                return None
-        await watch.forward(b"", stream.feed(framer.flush()))
-    except StreamFailed as error:
-        return aborted(target, "reported an error", error.detail)
+            if stream.ended:
+                break
+        else:
+            await watch.forward(b"", stream.feed(framer.flush()))
     except EventTooLarge:
         return aborted(target, "sent an event that is too large")
     except upstream.AnswerTooLarge:
@@ -111,6 +110,8 @@ async def relay(answer: aiohttp.ClientResponse, stream: StreamRelay, target: Tar
         return None if stream.complete else aborted(target, "broke off its stream")
     finally:
         await watch.close()
+    if stream.failure is not None:
+        return aborted(target, "reported an error", stream.failure)
     return None if stream.complete else aborted(target, "ended its stream before its answer was complete")
 
 
