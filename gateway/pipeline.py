@@ -248,9 +248,9 @@ def early(target: Target, fault: Fault) -> Fault:
 def stream_charge(call: Call, relayed: StreamRelay) -> Charge:
     """Return what a stream costs: the upstream's own count, else what was delivered; nothing for no output."""
     usage = openai_chat.parse_usage(relayed.usage) if relayed.usage else None
-    if usage is None and relayed.events_count == 0:
+    if usage is None and relayed.chunks_count == 0:
         return settlement.NOTHING
-    estimated = settlement.estimate(len(call.body), relayed.events_count)
+    estimated = settlement.estimate(len(call.body), relayed.chunks_count)
     return settlement.charge(call.target, usage, estimated, time.time())
 
 
