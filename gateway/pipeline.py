@@ -229,6 +229,8 @@ async def stream(runtime: Runtime, exchange: Exchange, call: Call, response: Ans
     try:
         await settle(runtime, exchange, call, charged, fault)
     except Fault as unsettled:
+        if not exchange.answered:
+            raise
         fault = unsettled
     if fault is not CLIENT_GONE:
         if not exchange.answered:
