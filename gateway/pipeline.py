@@ -118,7 +118,7 @@ async def answer(runtime: Runtime, exchange: Exchange, call: Call) -> None:
     except (asyncio.CancelledError, OSError) as error:
         if response is not None:
             response.close()
-        if not left(exchange, error):
+        if not exchange.left_by(error):
             raise
         exchange.settling()
         await settle(runtime, exchange, call, settlement.NOTHING, CLIENT_GONE)
@@ -141,12 +141,6 @@ async def send(runtime: Runtime, exchange: Exchange, call: Call) -> Answer:
             f"{call.target.provider.slug} sent nothing for {timeout_s:g} s; "
             "try again, ask for fewer tokens, or stream.",
         ) from None
-
-
-def left(exchange: Exchange, error: BaseException) -> bool:
-    """Tell whether an interruption means that the client has left: it was seen to, or `send` says so by an OSError."""
-    exchange.client_gone |= isinstance(error, OSError)
-    return exchange.client_gone
 
 
 CLIENT_GONE = Fault("stream_aborted", "The client closed the connection.", rejection=(499, "client_closed"))
@@ -225,7 +219,7 @@ async def stream(runtime: Runtime, exchange: Exchange, call: Call, response: Ans
         fault = await relay(response, relayed, call.target, begin, exchange.send)
     except (asyncio.CancelledError, OSError) as error:
         response.close()
-        if not left(exchange, error):
+        if not exchange.left_by(error):
             raise
         fault = CLIENT_GONE
     if fault is not None and not exchange.answered and fault is not CLIENT_GONE:
@@ -235,6 +229,8 @@ async def stream(runtime: Runtime, exchange: Exchange, call: Call, response: Ans
     try:
         await settle(runtime, exchange, call, charged, fault)
     except Fault as unsettled:
+        if not exchange.answered:
+            raise
         fault = unsettled
     if fault is not CLIENT_GONE:
         if not exchange.answered:
@@ -254,9 +250,9 @@ def early(target: Target, fault: Fault) -> Fault:
 def stream_charge(call: Call, relayed: StreamRelay) -> Charge:
     """Return what a stream costs: the upstream's own count, else what was delivered; nothing for no output."""
     usage = openai_chat.parse_usage(relayed.usage) if relayed.usage else None
-    if usage is None and relayed.events_count == 0:
+    if usage is None and relayed.chunks_count == 0:
         return settlement.NOTHING
-    estimated = settlement.estimate(len(call.body), relayed.events_count)
+    estimated = settlement.estimate(len(call.body), relayed.chunks_count)
     return settlement.charge(call.target, usage, estimated, time.time())
 
 

@@ -15,7 +15,7 @@ from gateway import rejection, upstream
 from gateway.body import Send
 from gateway.errors import Fault
 from gateway.snapshot import Target
-from gateway.wire.openai_chat import StreamFailed, StreamRelay
+from gateway.wire.openai_chat import StreamRelay
 from gateway.wire.sse import EventTooLarge, Framer
 
 EVENT_BYTES_MAX = 8 * 1024 * 1024
@@ -104,12 +104,10 @@ async def relay(answer: upstream.Answer, stream: StreamRelay, target: Target, be
     try:
         async for piece in upstream.pieces(answer, settings.MAX_ANSWER_BYTES):
             await watch.forward(piece, stream.feed(framer.feed(piece)))
-            if stream.done:
-                return None
-        await watch.forward(b"", stream.feed(framer.flush()))
-    except StreamFailed as error:
-        await watch.forward(b"", error.before)
-        return aborted(target, "reported an error", error.detail)
+            if stream.ended:
+                break
+        else:
+            await watch.forward(b"", stream.feed(framer.flush()))
     except EventTooLarge:
         return aborted(target, "sent an event that is too large")
     except upstream.Unreadable as error:
@@ -120,6 +118,8 @@ async def relay(answer: upstream.Answer, stream: StreamRelay, target: Target, be
         return None if stream.complete else aborted(target, "broke off its stream")
     finally:
         await watch.close()
+    if stream.failure is not None:
+        return aborted(target, "reported an error", stream.failure)
     return None if stream.complete else aborted(target, "ended its stream before its answer was complete")
 
 
