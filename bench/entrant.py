@@ -80,7 +80,7 @@ def bare(folder: Path, mock_port: int, server: str) -> Iterator[Entrant]:
     """Run the bare pass-through on one of the two servers: the limit of Python."""
     port, log = free_port(), folder / f"bare-{server}.log"
     command = [sys.executable, "-m", *SERVERS[server], str(port), "bench.passthrough:app"]
-    with running(command, log, UPSTREAM=f"http://127.0.0.1:{mock_port}") as process:
+    with running(command, log, {"UPSTREAM": f"http://127.0.0.1:{mock_port}"}) as process:
         yield ready(Entrant(f"bare pass-through, {server}", Address(port), [process.pid]), process, log)
 
 
@@ -98,7 +98,7 @@ def litellm(folder: Path, mock_port: int, streamed: bool) -> Iterator[Entrant]:
     (folder / "litellm.yaml").write_text(json.dumps(configuration), encoding="utf-8")
     options = ["--config", str(folder / "litellm.yaml"), "--host", "127.0.0.1", "--port", str(port)]
     quiet = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "LITELLM_MODE": "PRODUCTION"}
-    with running([litellm_path(), *options, "--num_workers", "1"], log, cwd=folder, **quiet) as process:
+    with running([litellm_path(), *options, "--num_workers", "1"], log, quiet, cwd=folder) as process:
         yield ready(Entrant("LiteLLM", Address(port, CALLER_KEY), [process.pid]), process, log, streamed)
 
 
@@ -109,7 +109,7 @@ def portkey(folder: Path, mock_port: int, streamed: bool) -> Iterator[Entrant]:
     upstream = f"http://127.0.0.1:{mock_port}/v1"
     headers = {"x-portkey-provider": "openai", "x-portkey-custom-host": upstream}
     command = ["node", portkey_path(), f"--port={port}", "--headless"]
-    with running(command, log, cwd=folder, TRUSTED_CUSTOM_HOSTS="127.0.0.1,localhost") as process:
+    with running(command, log, {"TRUSTED_CUSTOM_HOSTS": "127.0.0.1,localhost"}, cwd=folder) as process:
         entrant = Entrant("Portkey", Address(port, UPSTREAM_KEY, headers=headers), [process.pid])
         yield ready(entrant, process, log, streamed)
 

@@ -38,7 +38,7 @@ class Installation:
         """Run it with one web process on one of the two servers."""
         port = free_port()
         command = [sys.executable, "manage.py", "serve", "--server", server, "--port", str(port)]
-        with running(command, self.log, stop_s=60, **self.environment()) as process:
+        with running(command, self.log, self.environment(), stop_s=60) as process:
             self.await_health(process, port)
             if not self.key:
                 self.set_up()

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,12 +24,22 @@ class BenchError(Exception):
 
 @contextmanager
 def running(
-    command: Sequence[str], log: Path, *, cwd: Path = ROOT, stop_s: float = 20.0, **environment: str
+    command: Sequence[str],
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    *,
+    cwd: Path = ROOT,
+    stop_s: float = 20.0,
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a command until the block ends; its output goes to LOG."""
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command, cwd=cwd, env=ENVIRONMENT | environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            command,
+            cwd=cwd,
+            env=ENVIRONMENT | dict(environment or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
         )
     try:
         yield process
