@@ -30,7 +30,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        self.transport = transport
+        self.transport: Any = transport
         self.answer: asyncio.Future[bool] | None = None
         self.begin()
 
