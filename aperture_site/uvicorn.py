@@ -27,6 +27,7 @@ class Protocol(HttpToolsProtocol):
 
     bounds: Bounds
     _running: RequestResponseCycle | None = None
+    _writer: "Writer"
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -52,9 +53,7 @@ class Protocol(HttpToolsProtocol):
             cycle.disconnected = True
         super().connection_lost(exc)
         # A pipelined request hides the running one behind itself.
-        if self._running is not None and not self._running.response_complete:
-            self._running.disconnected = True
-            self._running.message_event.set()
+        self._lose_running()
 
     def data_received(self, data: bytes) -> None:
         """Parse, and refuse a head that grows beyond its bound before it is complete."""
@@ -133,13 +132,14 @@ class Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        writer = Writer(cycle, self._end)
+        writer = self._writer = Writer(cycle, self._end)
 
         async def receive() -> Any:
             self._refuse("request_too_large")
             return {"type": "http.disconnect"}
 
         async def answer(scope: Any, uvicorns_receive: Any, _send: Any) -> None:
+            scope["extensions"] = {reception.DISCONNECT: {"call": writer.call_when_lost}}
             try:
                 await app(scope, receive if self._declares_too_much(scope) else uvicorns_receive, writer.send)
             except ClientDisconnectedError:
@@ -148,7 +148,7 @@ class Protocol(HttpToolsProtocol):
                 logger.exception("The application failed.")
             if not cycle.response_complete and not cycle.disconnected:
                 cycle.disconnected = True
-                self._fail(cycle.response_started)
+                self._fail(writer.answering)
 
         super()._start_asgi_task(cycle, answer)
 
@@ -174,12 +174,17 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, code: str) -> None:
         # Inside an answer, a second one would be read as its body.
-        self._fail(self._answering() and self._running is not None and self._running.response_started, code)
+        self._fail(self._answering() and self._writer.answering, code)
 
-    def _fail(self, started: bool, code: str = "internal_error") -> None:
+    def _lose_running(self) -> None:
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
+            if self._writer.on_lost is not None:
+                self._writer.on_lost()
+
+    def _fail(self, started: bool, code: str = "internal_error") -> None:
+        self._lose_running()
         if started:
             # The answer's end never comes: its reader must see a cut, not an end.
             self._ended = True
@@ -203,7 +208,7 @@ class Writer:
     once. Headers are checked together: a line break or a NUL inside one would show in the count.
     """
 
-    __slots__ = ("cycle", "end_early", "ends_early", "head", "left_bytes")
+    __slots__ = ("cycle", "end_early", "ends_early", "head", "left_bytes", "on_lost")
 
     def __init__(self, cycle: RequestResponseCycle, end_early: Callable[[], None]) -> None:
         self.cycle = cycle
@@ -211,6 +216,18 @@ class Writer:
         self.ends_early = False
         self.head = b""
         self.left_bytes = 0
+        self.on_lost: Callable[[], None] | None = None
+
+    @property
+    def answering(self) -> bool:
+        """Whether a byte of the answer has been written."""
+        return self.cycle.response_started and not self.head
+
+    def call_when_lost(self, callback: Callable[[], None]) -> None:
+        """Have CALLBACK called once when the client goes, or now where it has gone (reception.DISCONNECT)."""
+        self.on_lost = callback
+        if self.cycle.disconnected:
+            callback()
 
     async def send(self, message: Any) -> None:
         """Write one message of an answer; raise ClientDisconnectedError once the client is gone."""

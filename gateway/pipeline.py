@@ -111,13 +111,14 @@ async def answer(runtime: Runtime, exchange: Exchange, call: Call) -> None:
         else:
             await whole(runtime, exchange, call, response)
     except Fault as fault:
+        fault.provider = call.target.provider.slug
         exchange.settling()
         await settle(runtime, exchange, call, settlement.NOTHING, fault)
         raise
-    except (asyncio.CancelledError, OSError):
+    except (asyncio.CancelledError, OSError) as error:
         if response is not None:
             response.close()
-        if not exchange.client_gone:
+        if not exchange.left_by(error):
             raise
         exchange.settling()
         await settle(runtime, exchange, call, settlement.NOTHING, CLIENT_GONE)
@@ -153,7 +154,7 @@ async def failed(exchange: Exchange, target: Target, response: Answer) -> Fault:
     except (upstream.Broken, upstream.Unreadable, TimeoutError):
         body = b""
         response.close()
-    return rejection.of_status(target, response.status, body, response.headers.get("Retry-After"))
+    return rejection.of_status(target, response.status, body, response.headers.get("Retry-After"), time.time())
 
 
 async def whole(runtime: Runtime, exchange: Exchange, call: Call, response: Answer) -> None:
@@ -194,8 +195,10 @@ def check(call: Call, response: Answer, data: bytes) -> openai_chat.Answer:
     if call.request.stream:
         raise rejection.of_rubbish(call.target, response.status, data, "answered a stream with something else")
     try:
+        if not data.isascii():
+            data.decode()
         parsed = openai_chat.decode_answer(data)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise rejection.of_rubbish(call.target, response.status, data, "sent an answer that is no JSON") from None
     if openai_chat.present(parsed.error):
         raise rejection.of_rubbish(call.target, response.status, data, "reported an error inside its answer")
@@ -205,34 +208,51 @@ def check(call: Call, response: Answer, data: bytes) -> openai_chat.Answer:
 async def stream(runtime: Runtime, exchange: Exchange, call: Call, response: Answer) -> None:
     """Relay a stream; its last event is sent when the charge is durable."""
     relayed = StreamRelay(call.request.model, wants_usage=call.request.wants_usage)
-    headers = answer_headers(call, response) + NO_CACHE
-    exchange.answered = True
+
+    async def begin() -> None:
+        exchange.answered = True
+        headers = answer_headers(call, response) + NO_CACHE
+        await exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
+
     fault: Fault | None
     try:
-        await exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
-        fault = await relay(response, relayed, call.target, exchange.send)
-    except (asyncio.CancelledError, OSError):
+        fault = await relay(response, relayed, call.target, begin, exchange.send)
+    except (asyncio.CancelledError, OSError) as error:
         response.close()
-        if not exchange.client_gone:
+        if not exchange.left_by(error):
             raise
         fault = CLIENT_GONE
+    if fault is not None and not exchange.answered and fault is not CLIENT_GONE:
+        raise early(call.target, fault)
     exchange.settling()
     charged = stream_charge(call, relayed)
     try:
         await settle(runtime, exchange, call, charged, fault)
     except Fault as unsettled:
+        if not exchange.answered:
+            raise
         fault = unsettled
     if fault is not CLIENT_GONE:
+        if not exchange.answered:
+            await begin()
         last = openai_chat.DONE if fault is None else b"data: " + render(fault, OPENAI, exchange.request_id) + b"\n\n"
         await exchange.send({"type": "http.response.body", "body": last})
+
+
+def early(target: Target, fault: Fault) -> Fault:
+    """Return what a stream's fault is while the client has been sent nothing: a failure like any other."""
+    if fault.code != "stream_aborted":
+        return fault
+    shown = fault.upstream or {"provider": target.provider.slug, "status": 200, "body": None}
+    return Fault("upstream_failed", fault.message, upstream=shown)
 
 
 def stream_charge(call: Call, relayed: StreamRelay) -> Charge:
     """Return what a stream costs: the upstream's own count, else what was delivered; nothing for no output."""
     usage = openai_chat.parse_usage(relayed.usage) if relayed.usage else None
-    if usage is None and relayed.events_count == 0:
+    if usage is None and relayed.chunks_count == 0:
         return settlement.NOTHING
-    estimated = settlement.estimate(len(call.body), relayed.events_count)
+    estimated = settlement.estimate(len(call.body), relayed.chunks_count)
     return settlement.charge(call.target, usage, estimated, time.time())
 
 
@@ -245,7 +265,10 @@ def answer_headers(call: Call, response: Answer) -> list[tuple[bytes, bytes]]:
 
 
 async def settle(runtime: Runtime, exchange: Exchange, call: Call, charged: Charge, fault: Fault | None) -> None:
-    """Write the usage row; raise Fault 503 when it is not durable in time."""
+    """Write the usage row, unless it has been; raise Fault 503 when it is not durable in time."""
+    if exchange.settled:
+        return
+    exchange.settled = True
     finished = settlement.Finished(
         request_id=exchange.request_id,
         model=call.request.model,

@@ -4,6 +4,8 @@ A mistake that is the caller's keeps the upstream's status and message; our own 
 ours to mend; anything else is a 502 too. Whatever is shown is scrubbed.
 """
 
+import math
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
@@ -19,8 +21,8 @@ RETRY_AFTER_S_MAX = 3600
 CODES = {429: "rate_limit_exceeded", 404: "not_found", 413: "request_too_large", 408: "request_timeout"}
 
 
-def of_status(target: Target, status: int, body: bytes, retry_after: str | None) -> Fault:
-    """Return the fault of an answer that is no success; RETRY_AFTER is its header, in seconds or absent."""
+def of_status(target: Target, status: int, body: bytes, retry_after: str | None, now: float) -> Fault:
+    """Return the fault of an answer that is no success; RETRY_AFTER is its header, NOW the time in seconds."""
     slug = target.provider.slug
     text = scrub(body.decode("utf-8", "replace"), target.provider.secrets)[:BODY_CHARS_MAX]
     upstream = {"provider": slug, "status": status, "body": _json_or_text(text)}
@@ -30,7 +32,7 @@ def of_status(target: Target, status: int, body: bytes, retry_after: str | None)
             "upstream_rejected",
             said.get("message") or f"{slug} refused the request with status {status}.",
             param=said.get("param"),
-            retry_after_s=clamp(retry_after) if status == 429 else None,
+            retry_after_s=clamp(retry_after, now) if status == 429 else None,
             upstream=upstream,
             rejection=(status, said.get("code") or said.get("type") or CODES.get(status, "invalid_request")),
         )
@@ -53,13 +55,17 @@ def of_rubbish(target: Target, status: int, body: bytes, why: str) -> Fault:
     )
 
 
-def clamp(retry_after: str | None) -> int:
-    """Return a Retry-After in whole seconds within a sane bound; a date or rubbish counts as the least."""
+def clamp(retry_after: str | None, now: float) -> int:
+    """Return a Retry-After (RFC 9110, section 10.2.3: seconds or a date) in whole seconds within a sane bound.
+
+    NOW is in seconds since 1970; rubbish counts as the least.
+    """
+    text = retry_after or ""
     try:
-        seconds = int(float(retry_after or ""))
+        seconds = float(text) if text[:1] in "-0123456789" else parsedate_to_datetime(text).timestamp() - now
+        return min(max(math.ceil(seconds), 1), RETRY_AFTER_S_MAX)
     except (ValueError, OverflowError):
         return 1
-    return min(max(seconds, 1), RETRY_AFTER_S_MAX)
 
 
 def _said(text: str) -> dict[str, str]:

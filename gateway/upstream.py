@@ -6,12 +6,14 @@ the target's own host. One silent retry, and only where a reused connection clos
 """
 
 import contextvars
+import functools
 import socket
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from django.conf import settings
 from multidict import CIMultiDict
 from yarl import URL
@@ -35,24 +37,54 @@ FORWARDED = frozenset({b"openai-beta", b"openai-organization", b"openai-project"
 # What an upstream's answer may carry back.
 RETURNED = ("content-type", "openai-processing-ms", "openai-version")
 
-_reused: contextvars.ContextVar[bool] = contextvars.ContextVar("reused", default=False)
+# The connection that a task's last request went over, and whether its next one must go over a new one.
+_connection: "contextvars.ContextVar[Connection | None]" = contextvars.ContextVar("connection", default=None)
+_fresh: contextvars.ContextVar[bool] = contextvars.ContextVar("fresh", default=False)
+
+
+class Connection(ResponseHandler):
+    """A connection that knows whether it was used before, and whether it brought a byte since it was taken."""
+
+    used = False
+    reused = False
+    heard = False
+
+    def take(self) -> None:
+        """Begin a request."""
+        self.reused, self.used, self.heard = self.used, True, False
+
+    def data_received(self, data: bytes) -> None:
+        """Note that the upstream has begun to answer."""
+        self.heard = True
+        super().data_received(data)
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        """End an unfinished body too: of broken framing within it, aiohttp tells whoever waits for a head alone."""
+        super().set_exception(exc, *cause)
+        if self._payload is not None and not self._payload.is_eof():
+            self._payload.set_exception(aiohttp.ClientPayloadError("The body's framing is broken."))
 
 
 class Connector(aiohttp.TCPConnector):
-    """A pool that tells whether the connection it gave had been used before."""
+    """A pool of such connections."""
 
     def __init__(self, resolver: aiohttp.abc.AbstractResolver) -> None:
         super().__init__(limit=0, keepalive_timeout=POOL_IDLE_S, ttl_dns_cache=30, resolver=resolver)
+        self._factory = functools.partial(Connection, loop=self._loop)  # type: ignore[assignment]
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
     ) -> aiohttp.connector.Connection:
         """Get a connection, from the pool or new."""
         connection = await super().connect(req, traces, timeout)
-        _reused.set(getattr(connection.protocol, "aperture_used", False))
-        # A mark on the protocol itself: it ends with the connection, and costs the least.
-        setattr(connection.protocol, "aperture_used", True)  # noqa: B010
+        protocol = connection.protocol
+        if isinstance(protocol, Connection):
+            protocol.take()
+            _connection.set(protocol)
         return connection
+
+    async def _get(self, key: Any, traces: list[Any]) -> aiohttp.connector.Connection | None:
+        return None if _fresh.get() else await super()._get(key, traces)
 
 
 class Resolver(aiohttp.abc.AbstractResolver):
@@ -118,8 +150,11 @@ class Upstream:
             try:
                 return await self.session.post(url, data=body, headers=headers, allow_redirects=False)
             except aiohttp.ServerDisconnectedError:
-                if not _reused.get():
+                connection = _connection.get()
+                if connection is None or not connection.reused or connection.heard:
                     raise
+                # The other idle ones may be just as stale: an upstream that restarts closes them all.
+                _fresh.set(True)
                 return await self.session.post(url, data=body, headers=headers, allow_redirects=False)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise unreachable(target, error) from None

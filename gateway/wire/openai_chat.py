@@ -4,6 +4,7 @@ https://platform.openai.com/docs/api-reference/chat. Requests are read one level
 bytes that the caller sent. Usage is latest-wins: the last chunk that carries it has the whole request's.
 """
 
+import re
 from typing import Any
 
 import msgspec
@@ -55,7 +56,7 @@ def parse_request(body: bytes) -> Request:
         if not body.isascii():
             body.decode()
         fields = decode_fields(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise InvalidRequest("invalid_json", f"The body is not a JSON object: {error}.") from None
     except RecursionError:
         raise InvalidRequest("invalid_json", "The body's JSON is nested too deeply.") from None
@@ -98,7 +99,7 @@ def _value(fields: Fields, name: str) -> Any:
         return None
     try:
         return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         raise InvalidRequest("invalid_json", f"{name} is not valid JSON.", name) from None
 
 
@@ -138,7 +139,7 @@ def parse_usage(raw: bytes) -> Tokens | None:
     """Return the tokens of a usage object, or None where it holds none that could be true."""
     try:
         usage = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
     if not isinstance(usage, dict):
         return None
@@ -152,14 +153,18 @@ def parse_usage(raw: bytes) -> Tokens | None:
     inside = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     cached, audio_in = (_count(inside[0], name) or 0 for name in ("cached_tokens", "audio_tokens"))
     reasoning, audio_out = (_count(inside[1], name) or 0 for name in ("reasoning_tokens", "audio_tokens"))
+    sound = cached + audio_in <= prompt and reasoning + audio_out <= completion
+    # Parts that contradict their whole are cut to it: nobody pays for more tokens than were reported.
+    cached, reasoning = min(cached, prompt), min(reasoning, completion)
+    audio_in, audio_out = min(audio_in, prompt - cached), min(audio_out, completion - reasoning)
     return Tokens(
-        input=max(0, prompt - cached - audio_in),
-        cache_read=min(cached, prompt),
-        audio_input=min(audio_in, prompt),
-        output=max(0, completion - reasoning - audio_out),
-        reasoning=min(reasoning, completion),
-        audio_output=min(audio_out, completion),
-        sound=cached + audio_in <= prompt and reasoning + audio_out <= completion,
+        input=prompt - cached - audio_in,
+        cache_read=cached,
+        audio_input=audio_in,
+        output=completion - reasoning - audio_out,
+        reasoning=reasoning,
+        audio_output=audio_out,
+        sound=sound,
     )
 
 
@@ -181,14 +186,11 @@ class Chunk(msgspec.Struct):
 
 
 decode_chunk = msgspec.json.Decoder(Chunk).decode
+NO_CHUNK = Chunk()
 
 
-class StreamFailed(Exception):  # noqa: N818
-    """The upstream ended its stream with an error event; `detail` is what it said."""
-
-    def __init__(self, detail: bytes) -> None:
-        super().__init__("The upstream reported an error inside its stream.")
-        self.detail = detail
+# An empty reason is what some upstreams send while there is none yet.
+FINISH = re.compile(rb'"finish_reason": ?"[^"]')
 
 
 class StreamRelay:
@@ -196,6 +198,8 @@ class StreamRelay:
 
     No JSON is parsed for an ordinary event. The bytes of `"model":"…"` are learned from one and replaced in the rest;
     an event that looks otherwise is read with care. `[DONE]` is taken out: it is sent when the charge is durable.
+    An error event is taken out too and becomes `failure`; what came before it is still returned, whatever block it
+    came in. Nothing is relayed after either.
     """
 
     def __init__(self, model: str, *, wants_usage: bool) -> None:
@@ -204,9 +208,11 @@ class StreamRelay:
         self.learned = b""
         self.replacement = b""
         self.usage: bytes | None = None
+        self.failure: bytes | None = None
         self.done = False
+        self.ended = False
         self.finished = False
-        self.events_count = 0
+        self.chunks_count = 0
 
     @property
     def complete(self) -> bool:
@@ -214,24 +220,29 @@ class StreamRelay:
         return self.done or self.finished
 
     def feed(self, block: bytes) -> bytes:
-        """Return what the client gets for a block of whole events; raise StreamFailed."""
-        if self.done or not block:
+        """Return what the client gets for a block of whole events."""
+        if self.ended or not block:
             return b""
-        if not self.finished and (b'"finish_reason":"' in block or b'"finish_reason": "' in block):
-            self.finished = True
         count = block.count(b"\n\n")
-        self.events_count += count
         if self._is_plain(block, count):
-            return block.replace(self.learned, self.replacement)
+            return self._plain(block, count)
         return b"".join(
-            event.replace(self.learned, self.replacement) if self._is_plain(event, 1) else self._event(event)
-            for event in sse.split(block)
+            self._plain(event, 1) if self._is_plain(event, 1) else self._event(event) for event in sse.split(block)
         )
+
+    def _plain(self, block: bytes, count: int) -> bytes:
+        self.chunks_count += count
+        self._look_for_finish(block)
+        return block.replace(self.learned, self.replacement)
+
+    def _look_for_finish(self, data: bytes) -> None:
+        if not self.finished and (b'"finish_reason":"' in data or b'"finish_reason": "' in data):
+            self.finished = FINISH.search(data) is not None
 
     def _is_plain(self, block: bytes, count: int) -> bool:
         """Tell whether the block is COUNT ordinary chunks with the model that was learned, and nothing else."""
         return (
-            not self.done
+            not self.ended
             and bool(self.learned)
             and block.count(self.learned) == count == block.count(b'"model"')
             and b'"error"' not in block
@@ -240,29 +251,33 @@ class StreamRelay:
         )
 
     def _event(self, event: bytes) -> bytes:
-        if self.done:
+        if self.ended:
             return b""
         data = sse.data_of(event)
         if data.strip() == b"[DONE]":
-            self.done = True
+            self.done = self.ended = True
             return b""
         if not data:
             return event
+        self._look_for_finish(data)
         if b'"error"' in data or b'"usage"' in data:
             try:
                 chunk = decode_chunk(data)
-            except (msgspec.DecodeError, RecursionError):
-                return self._rename(event)
+            except (ValueError, RecursionError):
+                chunk = NO_CHUNK
             if present(chunk.error):
-                raise StreamFailed(data)
+                self.failure = data
+                self.ended = True
+                return b""
             if present(chunk.usage):
                 self.usage = bytes(chunk.usage)
                 if not chunk.choices and not self.wants_usage:
                     return b""
+        self.chunks_count += 1
         return self._rename(event)
 
     def _rename(self, event: bytes) -> bytes:
-        start = event.find(b"{")
+        start = event.find(b"{", max(0, event.find(b"data:")))
         span = top_level.string_value(event[start:], b'"model"') if start >= 0 else None
         if span is None:
             return event

@@ -7,9 +7,12 @@ find a border, so U+2028 and its like inside a text stay where they are.
 
 import re
 
-LINE_END = rb"(?:\r\n|\n|\r)"
+# Atomic, for a CR LF must never count as two line ends.
+LINE_END = rb"(?>\r\n|\n|\r)"
 BORDER = re.compile(LINE_END + LINE_END)
-LINE = re.compile(rb"\r\n|\n|\r")
+LINE = re.compile(LINE_END)
+# A border that begins in one piece and ends in another begins in this many bytes at most.
+SEAM_BYTES = 3
 BOM = b"\xef\xbb\xbf"
 
 
@@ -18,40 +21,58 @@ class EventTooLarge(ValueError):  # noqa: N818
 
 
 class Framer:
-    """Cut a byte stream into blocks of whole events; keep the unfinished rest, at most `bytes_max` of it."""
+    """Cut a byte stream into blocks of whole events; keep the unfinished rest, at most `bytes_max` of it.
+
+    What is kept is looked at once, so that an event in a million pieces costs little more than in one.
+    """
 
     def __init__(self, bytes_max: int) -> None:
         self.bytes_max = bytes_max
-        self.rest = b""
+        self.held = bytearray()
+        self.seam = b""
 
     def feed(self, data: bytes) -> bytes:
         """Return the whole events that are complete now, byte for byte; raise EventTooLarge."""
-        if self.rest:
-            data = self.rest + data
-        end = data.rfind(b"\n\n") + 2 if b"\r" not in data else _last_border(data)
+        text = self.seam + data if self.seam else data
+        end = text.rfind(b"\n\n") + 2 if b"\r" not in text else _last_border(text)
         if end < 2:
-            end = 0
-        self.rest = data[end:]
-        if len(self.rest) > self.bytes_max:
+            self._hold(data, text)
+            return b""
+        end -= len(self.seam)
+        block, rest = data[:end], data[end:]
+        if self.held:
+            block = self.flush() + block
+        if rest:
+            self._hold(rest, rest)
+        return block
+
+    def _hold(self, data: bytes, text: bytes) -> None:
+        if len(self.held) + len(data) > self.bytes_max:
             raise EventTooLarge(f"An event is larger than {self.bytes_max} bytes.")
-        return data[:end]
+        self.held += data
+        self.seam = text[-SEAM_BYTES:]
 
     def flush(self) -> bytes:
         """Return what is left once the stream has ended."""
-        rest, self.rest = self.rest, b""
+        rest = bytes(self.held)
+        self.held.clear()
+        self.seam = b""
         return rest
 
 
 def _last_border(data: bytes) -> int:
+    """Return where the last border ends; one that may go on as `\\r\\n` in the next piece has not ended."""
     end = 0
     for match in BORDER.finditer(data):
+        if match.end() == len(data) and data.endswith(b"\n\r"):
+            break
         end = match.end()
     return end
 
 
 def split(block: bytes) -> list[bytes]:
     """Return the block's events, each with the empty line that ends it."""
-    if b"\r" not in block and block.endswith(b"\n\n"):
+    if b"\r" not in block and block.endswith(b"\n\n") and not block.endswith(b"\n\n\n"):
         return [event + b"\n\n" for event in block.split(b"\n\n")[:-1]]
     events = []
     start = 0

@@ -2,10 +2,12 @@
 
 import re
 
-# Strings whole, so that nothing inside one counts; and the brackets, for the depth.
-TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
-COLON = re.compile(rb"\s*:\s*")
-STRING_VALUE = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# Possessive, so that no long string is looked at twice.
+STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+'
+# Strings whole, so that nothing inside one counts (one without an end goes to the end); and brackets, for the depth.
+TOKENS = re.compile(STRING + rb'(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
+COLON = re.compile(rb"\s*+:\s*+")
+STRING_VALUE = re.compile(STRING + rb'"', re.DOTALL)
 OPENING, CLOSING = b"{[", b"}]"
 
 
