@@ -6,6 +6,8 @@ database never lasts longer than the timeout that the caller gave.
 
 import asyncio
 import contextlib
+import os
+import socket
 from types import TracebackType
 from typing import Any
 
@@ -62,29 +64,42 @@ class Connection:
 
 
 class Use:
-    """One use of a connection: exclusive, bounded in time, and the connection's end when it fails."""
+    """One use of a connection: exclusive, bounded in time, and the connection's end when it fails.
+
+    When the time is over, the socket is shut and the statement fails with psycopg.OperationalError. Cancelling it
+    instead would ask the server to cancel it, and wait ten seconds more for one that does not answer.
+    """
 
     def __init__(self, connection: Connection, timeout_s: float) -> None:
         self.connection = connection
-        self.timeout = asyncio.timeout(timeout_s)
+        self.timeout_s = timeout_s
+        self.timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> psycopg.AsyncConnection:
-        await self.timeout.__aenter__()
-        try:
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + self.timeout_s
+        async with asyncio.timeout_at(ends_at):
             await self.connection.lock.acquire()
             try:
-                return await self.connection.opened()
+                raw = await self.connection.opened()
             except BaseException:
                 self.connection.lock.release()
                 raise
-        except BaseException as error:
-            await self.timeout.__aexit__(type(error), error, error.__traceback__)
-            raise
+        self.timer = loop.call_at(ends_at, _shut, raw)
+        return raw
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
-            await self.connection.close()
-        self.connection.lock.release()
-        await self.timeout.__aexit__(kind, error, trace)
+        if self.timer is not None:
+            self.timer.cancel()
+        try:
+            if error is not None:
+                await self.connection.close()
+        finally:
+            self.connection.lock.release()
+
+
+def _shut(raw: psycopg.AsyncConnection) -> None:
+    with contextlib.suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(raw.fileno())) as own:
+        own.shutdown(socket.SHUT_RDWR)

@@ -62,8 +62,9 @@ INSERT = (
     f"SELECT {COLUMNS} FROM json_populate_recordset(NULL::billing_usage, %s::json) "
     "ON CONFLICT (request_id) DO NOTHING"
 )
-# Of what psycopg raises, this is the database's state; anything else is a row that it will never take.
-PASSING = (psycopg.OperationalError, psycopg.InterfaceError, OSError, TimeoutError)
+# A row that the database will never take, or that cannot even be encoded. Anything else is the database's state (away,
+# read-only, not migrated) and passes.
+ROWS_FAULT = (psycopg.DataError, psycopg.IntegrityError, psycopg.NotSupportedError, ValueError, OverflowError)
 
 
 class Entry:
@@ -93,6 +94,7 @@ class Journal:
         self.connection = Connection("aperture-journal")
         self.queue: list[Entry] = []
         self.wake = asyncio.Event()
+        self.stopping = False
         self.task: asyncio.Task[None] | None = None
         self.encoder = msgspec.json.Encoder()
 
@@ -102,8 +104,10 @@ class Journal:
 
     async def stop(self, timeout_s: float) -> None:
         """Write what is queued, at most this long, and stop."""
-        if self.queue:
-            await asyncio.wait([entry.future for entry in self.queue], timeout=timeout_s)
+        self.stopping = True
+        self.wake.set()
+        if self.task is not None:
+            await asyncio.wait([self.task], timeout=timeout_s)
         if self.queue:
             logger.error("%d usage rows were not written: the database did not return in time", len(self.queue))
         if self.task is not None:
@@ -120,15 +124,16 @@ class Journal:
         await entry.future
 
     async def _run(self) -> None:
-        while True:
+        while not self.stopping:
             await self.wake.wait()
             self.wake.clear()
             while self.queue:
                 batch = self.queue[:BATCH_ROWS_MAX]
                 try:
                     refused = await self._write([entry.row for entry in batch])
-                except PASSING as error:
-                    logger.warning("usage rows wait for the database: %s", type(error).__name__)
+                except Exception as error:
+                    # Whatever it is, the writer lives on: requests wait for it.
+                    logger.warning("%d usage rows wait for the database: %s", len(self.queue), describe(error))
                     await asyncio.sleep(RETRY_DELAY_S)
                     self._give_up_waiting()
                     continue
@@ -144,18 +149,19 @@ class Journal:
                 entry.finish(NotDurable("The database does not answer."))
 
     async def _write(self, rows: list[UsageRow]) -> dict[str, NotDurable]:
-        """Write the rows in one transaction; when one of them is at fault, each alone. Return the refused ones."""
+        """Write the rows in one transaction; when one of them is at fault, in halves. Return the refused ones."""
         try:
             async with self.connection.using(WRITE_TIMEOUT_S) as raw:
                 await raw.execute(INSERT, (self.encoder.encode(rows).decode(),), prepare=True)
-        except PASSING:
-            raise
-        except psycopg.Error as error:
+        except ROWS_FAULT as error:
             if len(rows) == 1:
                 logger.exception("the database refuses a usage row: %s", rows[0])
                 return {rows[0].request_id: NotDurable(f"The database refuses the usage row: {type(error).__name__}.")}
-            refused: dict[str, NotDurable] = {}
-            for row in rows:
-                refused |= await self._write([row])
-            return refused
+            middle = len(rows) // 2
+            return await self._write(rows[:middle]) | await self._write(rows[middle:])
         return {}
+
+
+def describe(error: Exception) -> str:
+    """Return what a log may say of an error: never a row's values."""
+    return f"{type(error).__name__} {getattr(error, 'sqlstate', None) or ''}".strip()

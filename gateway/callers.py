@@ -5,16 +5,18 @@ read before a change of keys is never remembered after it, so a dead key is refu
 """
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from ipaddress import ip_network
 from typing import Any
 
-import psycopg
 from psycopg.rows import dict_row
 
 from accounts import keys, subjects
 from billing.connection import Connection
 from gateway.snapshot import Caller
+
+logger = logging.getLogger(__name__)
 
 KNOWN_MAX = 100_000
 UNKNOWN_MAX = 10_000
@@ -54,6 +56,9 @@ class Callers:
         if self.task is not None:
             self.task.cancel()
             await asyncio.wait([self.task])
+        for future in self.pending.values():
+            future.cancel()
+        self.pending.clear()
         await self.connection.close()
 
     async def find(self, key: str) -> Caller | None:
@@ -83,7 +88,8 @@ class Callers:
             generation = self.generation
             try:
                 found = await self._query(list(wanted))
-            except (psycopg.Error, OSError, TimeoutError) as error:
+            except Exception as error:
+                # Whatever it is, nobody may be left waiting.
                 for digest, future in wanted.items():
                     del self.pending[digest]
                     if not future.done():
@@ -98,10 +104,10 @@ class Callers:
                 if not future.done():
                     future.set_result(found.get(digest))
 
-    async def _query(self, wanted: list[bytes]) -> dict[bytes, Caller]:
+    async def _query(self, wanted: list[bytes]) -> dict[bytes, Caller | None]:
         async with self.connection.using(LOOKUP_TIMEOUT_S) as raw, raw.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(QUERY, (wanted,), prepare=True)
-            return {bytes(row["digest"]): caller_of(row) for row in await cursor.fetchall()}
+            return {bytes(row["digest"]): _caller_or_none(row) for row in await cursor.fetchall()}
 
     def _remember(self, digest: bytes, caller: Caller | None) -> None:
         if caller is None:
@@ -111,6 +117,14 @@ class Callers:
             self.known.clear()
             self.unknown_count = 0
         self.known[digest] = caller
+
+
+def _caller_or_none(row: Mapping[str, Any]) -> Caller | None:
+    try:
+        return caller_of(row)
+    except (ValueError, TypeError, AttributeError) as error:
+        logger.error("key %s is refused, for its row cannot be read: %s", row["display"], error)
+        return None
 
 
 def caller_of(row: Mapping[str, Any]) -> Caller:

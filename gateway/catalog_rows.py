@@ -1,6 +1,7 @@
 """Read the catalog's rows with one connection and turn them into a snapshot, outside the ORM.
 
-A provider whose credential does not open is left out with an error in the log: the rest keeps working.
+A provider whose credential does not open, or a row whose JSON is not what the models write, is left out with an error
+in the log: the rest keeps working.
 """
 
 import logging
@@ -29,6 +30,8 @@ QUERIES = {
     "ORDER BY effective_at DESC, id DESC",
     "grants": "SELECT subjects, role, model_globs, add_headers FROM accounts_grant WHERE enabled ORDER BY id",
 }
+# What a row raises that only SQL by hand, or another encryption key, can have written.
+MALFORMED = (cipher.UnreadableSecret, KeyError, ValueError, TypeError, AttributeError)
 Rows = dict[str, list[dict[str, Any]]]
 
 
@@ -66,7 +69,7 @@ def assemble(version: int, rows: Rows) -> snapshot.Snapshot:
         ]
         if built:
             models.append((_model(row, built), [alias["name"] for alias in aliases.get(row["id"], [])]))
-    return snapshot.build(version, models, [_grant(row) for row in rows["grants"]])
+    return snapshot.build(version, models, _grants(rows))
 
 
 def _sellable(target_id: int, prices: Mapping[int, Any]) -> bool:
@@ -86,8 +89,18 @@ def _providers(rows: Rows) -> dict[int, snapshot.Provider]:
     for row in rows["providers"]:
         try:
             built[row["id"]] = _provider(row, secrets.get(row["id"], []))
-        except cipher.UnreadableSecret as error:
+        except MALFORMED as error:
             logger.error("provider %s is left out: %s", row["slug"], error)
+    return built
+
+
+def _grants(rows: Rows) -> list[snapshot.Grant]:
+    built = []
+    for row in rows["grants"]:
+        try:
+            built.append(_grant(row))
+        except MALFORMED as error:
+            logger.error("the grant of %s is left out: %s", row["subjects"], error)
     return built
 
 

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 POLL_S = 0.4
 STALE_S = 1.0
 QUERY_TIMEOUT_S = 5.0
+# Those who ask while the database is away wait together for the next try.
+RETRY_DELAY_S = 0.1
 EMPTY = build(-1, [], [])
 
 
@@ -75,8 +77,10 @@ class Freshness:
             except (psycopg.Error, OSError, TimeoutError) as error:
                 logger.warning("the database does not answer, API requests get 503: %s", type(error).__name__)
                 await self.connection.close()
+                await asyncio.sleep(RETRY_DELAY_S)
             except Exception:
                 logger.exception("the catalog could not be read; API requests get 503 until it can")
+                await asyncio.sleep(RETRY_DELAY_S)
             await self._pause()
 
     async def _confirm(self) -> None:

@@ -153,7 +153,14 @@ def test_a_parameter_of_the_wrong_kind_is_named(gateway: Gateway, fields: dict[s
 
 
 def test_harmless_oddities_of_real_clients_are_taken(gateway: Gateway) -> None:
-    odd: dict[str, object] = {"tools": [], "tool_choice": None, "n": 1, "logprobs": None, "x_unknown": {"a": [1]}}
+    odd: dict[str, object] = {
+        "tools": [],
+        "tool_choice": None,
+        "n": 1,
+        "logprobs": None,
+        "x_unknown": {"a": [1]},
+        "stream": None,
+    }
     assert gateway.call("POST", CHAT, body=http.chat("chaos/ok") | odd).status == 200
     assert gateway.upstream.last("ok").json["x_unknown"] == {"a": [1]}
     assert (

@@ -1,5 +1,6 @@
 """OpenAI's chat format: what passes untouched, what is read, and what a stream's relay takes out."""
 
+import itertools
 import json
 import time
 from typing import Any
@@ -231,11 +232,10 @@ def expected(contents: list[Any], end: bytes, indent: int | None, *, wants_usage
     for content in contents:
         if content == "[DONE]" or (isinstance(content, dict) and content.get("error")):
             break
-        if isinstance(content, dict):
-            if content.get("usage") and not content.get("choices") and not wants_usage:
-                continue
-            content = content | {"model": 'my "model"'} if isinstance(content.get("model"), str) else content
-        out.append(event(content, end, indent))
+        named = isinstance(content, dict) and isinstance(content.get("model"), str)
+        counted = isinstance(content, dict) and bool(content.get("usage")) and not content.get("choices")
+        if wants_usage or not counted:
+            out.append(event(content | {"model": 'my "model"'} if named else content, end, indent))
     return b"".join(out)
 
 
@@ -265,7 +265,7 @@ def test_the_relay_does_what_one_that_parses_everything_would(
     stream = b"".join(event(content, end, indent) for content in contents)
     wanted = expected(contents, end, indent, wants_usage=wants_usage)
     borders = [0, *sorted(place % (len(stream) + 1) for place in places), len(stream)]
-    cut = [stream[first:last] for first, last in zip(borders, borders[1:], strict=False)]
+    cut = [stream[first:last] for first, last in itertools.pairwise(borders)]
     for pieces in ([stream], cut, [stream[at : at + 1] for at in range(len(stream))]):
         out, relay = relay_all(pieces, wants_usage=wants_usage)
         assert out == wanted

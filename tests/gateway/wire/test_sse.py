@@ -1,5 +1,6 @@
 """Events are framed on bytes: nothing is lost, nothing is decoded, however the stream is cut."""
 
+import itertools
 import time
 
 import pytest
@@ -22,7 +23,7 @@ def streams(draw: st.DrawFn) -> bytes:
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     borders = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[first:last] for first, last in zip(borders, borders[1:], strict=False)]
+    return [data[first:last] for first, last in itertools.pairwise(borders)]
 
 
 def events_of(pieces: list[bytes]) -> tuple[bytes, list[bytes]]:
