@@ -9,9 +9,10 @@ import datetime
 import ipaddress
 import itertools
 import os
+import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,19 @@ def untrusted_upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scr
         yield running
 
 
+@pytest.fixture(scope="session")
+def blackhole() -> Iterator[int]:
+    """A port whose queue of connections is full: the system drops what else arrives, as a firewall would."""
+    with socket.socket() as listening, ExitStack() as stack:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        yield listening.getsockname()[1]
+
+
 def self_signed(folder: Path) -> ssl.SSLContext:
     """Return a server's TLS context with a certificate of its own making, for 127.0.0.1."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -118,6 +132,12 @@ def self_signed(folder: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path)
     return context
+
+
+def closed_port() -> int:
+    """Return a loopback port on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 @contextmanager
@@ -158,7 +178,7 @@ def drop(name: str) -> None:
 @pytest.fixture(scope="session")
 def migrated(engines: Path, django_db_blocker: Any) -> Iterator[str]:
     """The name of a migrated database to copy; the suite's usual one is rolled back under other processes."""
-    name = f"gateway_template_{os.getpid()}"
+    name = f"gateway_template_{os.getpid()}_{next(NUMBERS)}"
     with database(name, django_db_blocker):
         call_command("migrate", verbosity=0)
     yield name
@@ -170,6 +190,7 @@ def installation(
     migrated: str,
     upstream: ScriptedUpstream,
     untrusted_upstream: ScriptedUpstream,
+    blackhole: int,
     django_db_blocker: Any,
 ) -> Iterator[Installation]:
     """The rows of `install`, in a database of the module's own, to which Django is connected."""
@@ -180,9 +201,14 @@ def installation(
     name = f"gateway_{os.getpid()}_{next(NUMBERS)}"
     with database(name, django_db_blocker, migrated) as address:
         yield install(
-            upstream.base_url,
-            untrusted_upstream.base_url,
-            upstream.port,
+            {
+                "chaos": upstream.base_url,
+                "refused": f"http://127.0.0.1:{closed_port()}",
+                "blackhole": f"http://127.0.0.1:{blackhole}",
+                "nowhere": "http://upstream.invalid",
+                "untrusted": untrusted_upstream.base_url,
+                "handshake": f"https://127.0.0.1:{upstream.port}",
+            },
             database_url=address,
             redis_url=settings.REDIS_URL,
         )

@@ -1,7 +1,8 @@
 """What the gateway's tests find installed, and a look into both engines. Imports no model: Django may not be up yet."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,20 @@ class Installation:
         """Run a statement on a connection of its own."""
         with psycopg.connect(self.database_url, row_factory=dict_row, autocommit=True) as raw:
             return raw.execute(statement.encode(), values).fetchall()
+
+    @contextmanager
+    def database_away(self) -> Iterator[None]:
+        """End everybody's connections to the database and let no new ones in, for the length of the block."""
+        name = self.database_url.split("@/")[1].split("?")[0]
+        elsewhere = self.database_url.replace(f"@/{name}?", "@/postgres?")
+        switch = sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS {}")
+        with psycopg.connect(elsewhere, autocommit=True) as raw:
+            raw.execute(switch.format(sql.Identifier(name), sql.SQL("false")))
+            try:
+                raw.execute(b"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+                yield
+            finally:
+                raw.execute(switch.format(sql.Identifier(name), sql.SQL("true")))
 
     def database_text(self) -> str:
         """Return everything that every table of the database holds, as text; bytes in hexadecimal and in clear."""

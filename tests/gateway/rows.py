@@ -1,6 +1,5 @@
 """Make the rows that the gateway's tests share: providers that lie, their models, three people, and their keys."""
 
-import socket
 from datetime import timedelta
 
 from django.db import connections
@@ -19,29 +18,16 @@ HASTY = ("silent", "slow-first-byte-2")
 DOLLAR_NANOS = 10**9
 
 
-def closed_port() -> int:
-    """Return a loopback port on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def install(upstream_url: str, tls_url: str, plain_port: int, *, database_url: str, redis_url: str) -> Installation:
-    """Fill the database that Django is connected to."""
+def install(addresses: dict[str, str], *, database_url: str, redis_url: str) -> Installation:
+    """Fill the database that Django is connected to; ADDRESSES are those of the providers."""
     installed = Installation(database_url, redis_url)
-    _providers(installed, upstream_url, tls_url, plain_port)
+    _providers(installed, addresses)
     _people(installed)
     connections.close_all()
     return installed
 
 
-def _providers(installed: Installation, upstream_url: str, tls_url: str, plain_port: int) -> None:
-    addresses = {
-        "chaos": upstream_url,
-        "refused": f"http://127.0.0.1:{closed_port()}",
-        "nowhere": "http://upstream.invalid",
-        "untrusted": tls_url,
-        "handshake": f"https://127.0.0.1:{plain_port}",
-    }
+def _providers(installed: Installation, addresses: dict[str, str]) -> None:
     for slug, address in addresses.items():
         provider = Provider.objects.create(slug=slug, base_url=address)
         credentials.store(provider, CREDENTIAL)

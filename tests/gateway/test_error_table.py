@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import psycopg
 import pytest
 
 from gateway.errors import TABLE
@@ -79,7 +78,7 @@ ROWS: dict[str, tuple[int, str, str, str, Callable[[Gateway], http.Answer]]] = {
     "unreachable": (502, "upstream_error", "upstream_unreachable", "api_error", scripted("ok", "refused")),
     "no first byte": (504, "timeout", "upstream_timeout", "timeout_error", scripted("silent")),
 }  # fmt: skip
-# Provoked in their own modules: streams, draining, a database that is away; and one that only a bug provokes.
+# Provoked in test_streams, test_draining and test_storage; and one that only a bug provokes.
 ELSEWHERE = {"stream_aborted", "draining", "storage_unavailable", "internal_error"}
 # Codes that the upstream chose.
 OF_THE_UPSTREAM = {"upstream_400", "upstream_429"}
@@ -213,23 +212,3 @@ def test_405_names_the_methods_that_are_allowed(gateway: Gateway) -> None:
     assert gateway.call("GET", CHAT).header("allow") == "POST, OPTIONS"
     assert gateway.call("POST", "/v1/models").header("allow") == "GET, HEAD, OPTIONS"
     assert gateway.call("PATCH", "/v1/models/chaos/ok").header("allow") == "GET, HEAD, OPTIONS"
-
-
-def test_a_database_that_is_away_is_a_503_with_retry_after(gateway: Gateway) -> None:
-    """The gateway's connections are ended and no new ones are let in, for a while."""
-    name = gateway.installed.database_url.split("@/")[1].split("?")[0]
-    usual = gateway.installed.database_url.replace(f"@/{name}?", "@/postgres?")
-    with psycopg.connect(usual, autocommit=True) as raw:
-        raw.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false'.encode())
-        raw.execute(b"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
-        calls = len(gateway.upstream.of("ok"))
-        try:
-            gateway.upstream.wait(lambda: gateway.chat("ok").status == 503)
-            answer = gateway.chat("ok")
-            assert (answer.error["type"], answer.error["code"]) == ("service_unavailable", "storage_unavailable")
-            assert int(answer.header("retry-after")) >= 1
-            assert gateway.call("GET", "/health", key="").status == 200
-        finally:
-            raw.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true'.encode())
-    gateway.upstream.wait(lambda: gateway.chat("ok").status == 200, timeout_s=10)
-    assert len(gateway.upstream.of("ok")) <= calls + 12

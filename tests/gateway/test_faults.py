@@ -32,7 +32,7 @@ def assert_502(answer, kind: tuple[str, str], provider: str, status: int | None)
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("provider", ["refused", "nowhere", "untrusted", "handshake"])
+@pytest.mark.parametrize("provider", ["refused", "blackhole", "nowhere", "untrusted", "handshake"])
 def test_an_upstream_that_cannot_be_connected_to(gateway: Gateway, provider: str, stream: bool) -> None:
     answer = gateway.chat("ok", provider=provider, stream=stream)
 
