@@ -4,10 +4,12 @@ One `manage.py serve` with the demo stands for the reader's own.
 """
 
 import json
+import os
 import re
 import shlex
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,8 @@ from tests.aperture_site.test_serve import Serving, manage
 
 pytestmark = pytest.mark.server
 
-README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 KEY = re.compile(r"sg-[0-9A-Za-z]{36}")
 ADDRESS = "http://127.0.0.1:8000"
 EMBEDDED = {"DATABASE_URL": "", "REDIS_URL": ""}
@@ -112,6 +115,33 @@ def test_the_shown_documents_can_be_imported(installation: Installation, tmp_pat
         assert done.returncode == 0, done.stderr
         assert "error" not in done.stderr
         assert "warning" not in done.stderr
+
+
+def test_the_model_without_weights_answers(installation: Installation, tmp_path: Path) -> None:
+    write, serve = commands(".venv/bin/python -")
+    (tmp_path / "var").mkdir()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, *shlex.split(write)[1:]], cwd=tmp_path, env=environment, check=True)
+    with subprocess.Popen(
+        [sys.executable, *shlex.split(serve)[1:]],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as model_server:
+        try:
+            assert model_server.stdout
+            address = model_server.stdout.readline().strip()
+            document = tmp_path / "local.json"
+            document.write_text(next(text for text in blocks("json") if "LOCAL_MODEL_URL" in text), encoding="utf-8")
+            done = manage(installation.data_dir, "import_config", str(document), LOCAL_MODEL_URL=address, **EMBEDDED)
+            assert done.returncode == 0, done.stderr
+            time.sleep(1)  # the second within which a gateway follows a change
+            [command] = commands("curl http://127.0.0.1:8000")
+            assert installation.post(command)["model"] == "tiny-chat"
+        finally:
+            model_server.terminate()
 
 
 def test_the_shown_command_makes_a_key_that_works(installation: Installation) -> None:

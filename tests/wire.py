@@ -66,6 +66,7 @@ class Wire:
         self.refusing = False
         self.opened_count = 0
         self.writers: list[asyncio.StreamWriter] = []
+        self.tasks: set[asyncio.Task[None]] = set()
 
     def freeze(self) -> None:
         """Say nothing from now on, and keep the connections."""
@@ -87,6 +88,9 @@ class Wire:
         if self.refusing:
             writer.close()
             return
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
         self.opened_count += 1
         straight = STRAIGHT()
         if str(straight["host"]).startswith("/"):
@@ -120,4 +124,5 @@ async def wired() -> AsyncIterator[Wire]:
         wire.thaw()
         wire.cut(refuse=True)
         server.close()
-        await asyncio.sleep(0)
+        if wire.tasks:
+            await asyncio.wait(wire.tasks, timeout=2)

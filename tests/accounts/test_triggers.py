@@ -1,9 +1,13 @@
 """The version row counts changes once for each transaction, and survives its own loss."""
 
+import threading
+import uuid
+
 import pytest
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 
 from accounts.models import Grant, User, Version
+from tests.installation import populate
 
 
 def counts() -> tuple[int, int]:
@@ -36,3 +40,110 @@ def test_a_truncated_version_row_is_made_again() -> None:
     Version.objects.all().delete()
     Grant.objects.create(subjects=["everyone"])
     assert counts() == (1, 0)
+
+
+CHANGES = [
+    ("UPDATE accounts_apikey SET revoked_at = now()", 0, 1),
+    ("UPDATE accounts_apikey SET expires_at = now()", 0, 1),
+    ("UPDATE accounts_apikey SET model_globs = '{a}', ip_allowlist = '{10.0.0.1}', labels = '{}'", 0, 1),
+    ("DELETE FROM accounts_apikey", 0, 1),
+    ("UPDATE accounts_user SET is_active = false", 0, 1),
+    ("UPDATE accounts_user SET email = upper(email)", 0, 1),
+    ("UPDATE accounts_organization SET is_active = false", 0, 1),
+    ("UPDATE accounts_group SET name = name || 'x'", 0, 1),
+    ("DELETE FROM accounts_group_members", 0, 1),
+    ("UPDATE accounts_membership SET role = 'member'", 0, 1),
+    ("TRUNCATE accounts_apikey", 1, 1),
+    ("TRUNCATE accounts_grant", 1, 1),
+    ("UPDATE accounts_grant SET role = 'admin'", 1, 0),
+    ("DELETE FROM accounts_grant", 1, 0),
+    ("UPDATE catalog_provider SET preference = 3", 1, 0),
+    ("UPDATE catalog_provider SET base_url = 'http://127.0.0.2'", 1, 0),
+    ("UPDATE catalog_credential SET enabled = false", 1, 0),
+    ("UPDATE catalog_model SET listed = false", 1, 0),
+    ("DELETE FROM catalog_alias", 1, 0),
+    ("UPDATE catalog_target SET weight = 3", 1, 0),
+    ("UPDATE catalog_price SET input = 3", 1, 0),
+    ("DELETE FROM catalog_price", 1, 0),
+    ("UPDATE accounts_grant SET role = 'admin'; UPDATE accounts_user SET is_active = false", 1, 1),
+    # What decides nothing.
+    ("UPDATE accounts_apikey SET last_used_at = now(), name = 'x'", 0, 0),
+    ("UPDATE accounts_user SET last_login = now(), name = 'x', password = 'x', is_staff = true", 0, 0),
+    ("UPDATE accounts_organization SET name = 'x'", 0, 0),
+    ("UPDATE billing_usage SET status = 500", 0, 0),
+    ("UPDATE accounts_grant SET role = 'admin' WHERE false", 0, 0),
+]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("statement", "catalog", "keys"), CHANGES)
+def test_what_decides_who_may_call_what_bumps_its_part_once(statement: str, catalog: int, keys: int) -> None:
+    populate()
+    before = counts()
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(statement)
+    assert counts() == (before[0] + catalog, before[1] + keys)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_copied_rows_bump_once_and_those_rolled_back_never() -> None:
+    Grant.objects.create(subjects=["everyone"])
+    before = counts()
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(
+            "COPY accounts_grant (name, subjects, role, model_globs, quotas, hooks, add_headers, source, enabled)"
+            " FROM STDIN"
+        ) as copy,
+    ):
+        for number in range(5):
+            copy.write_row((f"g{number}", "{everyone}", "user", "{**}", "{}", "[]", "{}", "admin", True))
+    assert counts() == (before[0] + 1, before[1])
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        Grant.objects.all().delete()
+        raise ZeroDivisionError
+    assert counts() == (before[0] + 1, before[1])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_savepoint_that_is_undone_takes_no_bump_along() -> None:
+    Grant.objects.create(subjects=["everyone"])
+    before = counts()
+    with transaction.atomic():
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            Grant.objects.create(subjects=["everyone"])
+            raise ZeroDivisionError
+        Grant.objects.create(subjects=["everyone"])
+    assert counts() == (before[0] + 1, before[1])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_transactions_that_change_both_parts_in_either_order_never_deadlock() -> None:
+    everything = populate()
+    ready = threading.Barrier(2)
+    failures: list[BaseException] = []
+
+    def change(grants_first: bool) -> None:
+        try:
+            for _ in range(15):
+                ready.wait(10)
+                with transaction.atomic():
+                    for grants in (grants_first, not grants_first):
+                        if grants:
+                            Grant.objects.create(subjects=["everyone"])
+                        else:
+                            everything.group.members.add(User.objects.create_user(f"{uuid.uuid4()}@example.com"))
+        except BaseException as error:
+            failures.append(error)
+            ready.abort()
+        finally:
+            connections.close_all()
+
+    before = counts()
+    threads = [threading.Thread(target=change, args=(order,)) for order in (True, False)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failures == []
+    assert counts() == (before[0] + 30, before[1] + 30)
