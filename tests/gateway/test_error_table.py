@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.errors import TABLE
 from tests.gateway import http
-from tests.gateway.conftest import BODY_BYTES_MAX, Gateway
-from tests.gateway.installation import CREDENTIAL
+from tests.gateway.conftest import BODY_BYTES_MAX, BOUNDS, Gateway
+from tests.gateway.installation import CREDENTIAL, Installation
+from tests.servers import start_web
 
 pytestmark = pytest.mark.server
 
@@ -78,7 +80,7 @@ ROWS: dict[str, tuple[int, str, str, str, Callable[[Gateway], http.Answer]]] = {
     "unreachable": (502, "upstream_error", "upstream_unreachable", "api_error", scripted("ok", "refused")),
     "no first byte": (504, "timeout", "upstream_timeout", "timeout_error", scripted("silent")),
 }  # fmt: skip
-# Provoked in test_streams, test_draining and test_storage; and one that only a bug provokes.
+# Provoked in test_streams, test_draining and test_storage, and below with a bug put in.
 ELSEWHERE = {"stream_aborted", "draining", "storage_unavailable", "internal_error"}
 # Codes that the upstream chose.
 OF_THE_UPSTREAM = {"upstream_400", "upstream_429"}
@@ -212,3 +214,21 @@ def test_405_names_the_methods_that_are_allowed(gateway: Gateway) -> None:
     assert gateway.call("GET", CHAT).header("allow") == "POST, OPTIONS"
     assert gateway.call("POST", "/v1/models").header("allow") == "GET, HEAD, OPTIONS"
     assert gateway.call("PATCH", "/v1/models/chaos/ok").header("allow") == "GET, HEAD, OPTIONS"
+
+
+@pytest.mark.parametrize("server", ["daphne", "uvicorn"])
+def test_a_fault_of_our_own_is_a_500_that_tells_nothing_but_its_id(
+    server: str, installation: Installation, engines: Path
+) -> None:
+    application = "tests.gateway.broken_app:application"
+    with start_web(server, application, engines, DATABASE_URL=installation.database_url, **BOUNDS) as web:
+        answer = http.call(web.port, "GET", "/v1/targets")
+        assert http.call(web.port, "GET", "/v1/models", key=installation.key).status == 200
+        log = web.log
+
+    assert answer.status == 500
+    assert (answer.error["type"], answer.error["code"]) == ("server_error", "internal_error")
+    assert b"ZeroDivisionError" not in answer.body
+    assert b"sk-inside" not in answer.body
+    assert answer.header("x-aperture-region") == "test-1"
+    assert answer.request_id in log
