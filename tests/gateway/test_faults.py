@@ -362,3 +362,19 @@ class TestUsageRows:
         assert gateway.chat("no-such-scenario").status == 404
 
         assert gateway.installed.usage_count() == before
+
+    def test_a_stream_without_usage_is_estimated_by_what_was_delivered(self, gateway: Gateway) -> None:
+        answer = gateway.stream("usage-missing")
+
+        [row] = gateway.installed.usage(answer.request_id)
+        assert (row["status"], row["usage_source"]) == (200, "estimate")
+        assert 0 < row["input_tokens"] < 100
+        assert 2 <= row["output_tokens"] <= 10
+
+    def test_a_stream_that_broke_off_costs_what_was_delivered(self, gateway: Gateway) -> None:
+        answer = gateway.stream("reset-mid-3")
+
+        [row] = gateway.installed.usage(answer.request_id)
+        assert (row["status"], row["error_code"], row["usage_source"]) == (502, "stream_aborted", "estimate")
+        assert 1 <= row["output_tokens"] <= 5
+        assert row["cost_nanos"] == row["input_tokens"] * 2_000 + row["output_tokens"] * 10_000
