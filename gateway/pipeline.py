@@ -154,7 +154,7 @@ async def failed(exchange: Exchange, target: Target, response: aiohttp.ClientRes
     except (upstream.AnswerTooLarge, upstream.UnknownEncoding, zlib.error, aiohttp.ClientError, TimeoutError):
         body = b""
         response.close()
-    return rejection.of_status(target, response.status, body, response.headers.get("Retry-After"))
+    return rejection.of_status(target, response.status, body, response.headers.get("Retry-After"), time.time())
 
 
 async def whole(runtime: Runtime, exchange: Exchange, call: Call, response: aiohttp.ClientResponse) -> None:
