@@ -26,6 +26,12 @@ def main() -> None:
     from aperture_site import engines, env
 
     try:
+        if sys.argv[1:2] == ["serve"]:
+            # Not by way of Django's set-up, which takes a second that the web process can use as well: see `serve`.
+            from aperture_site.management.commands.serve import Command
+
+            Command().run_from_argv(sys.argv)
+            return
         if (sys.argv[1:] or [""])[0] in WITHOUT_ENGINES or "--help" in sys.argv:
             execute_from_command_line(sys.argv)
             return

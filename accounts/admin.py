@@ -97,6 +97,16 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
     def live_keys(self, user: Any) -> int:
         return int(user.key_count)
 
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
+        # Whoever may edit users must not be able to make an operator, or to become one by another's password.
+        powers = () if request.user.is_superuser else ("is_staff", "is_superuser", "user_permissions")
+        return (*self.readonly_fields, *powers)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        if isinstance(obj, User) and (obj.is_superuser or obj.is_staff) and not request.user.is_superuser:
+            return bool(obj.pk == request.user.pk and super().has_change_permission(request, obj))
+        return bool(super().has_change_permission(request, obj))
+
     def get_inlines(self, request: HttpRequest, obj: User | None) -> list[Any]:
         return self.inlines if obj else []
 

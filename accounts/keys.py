@@ -12,6 +12,7 @@ import secrets
 import zlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 
 from django.conf import settings
 
@@ -52,7 +53,18 @@ def well_formed(key: str) -> bool:
 def digests(key: str) -> list[bytes]:
     """Return the 32-byte digest of KEY under each pepper, newest first."""
     data = key.encode("ascii")
-    return [hmac.digest(pepper.encode(), data, hashlib.sha256) for pepper in settings.KEY_PEPPERS]
+    found = []
+    for begun in _macs(tuple(settings.KEY_PEPPERS)):
+        mac = begun.copy()
+        mac.update(data)
+        found.append(mac.digest())
+    return found
+
+
+@lru_cache(maxsize=4)
+def _macs(peppers: tuple[str, ...]) -> list[hmac.HMAC]:
+    """Return an HMAC begun with each pepper: copying one costs a third of beginning it."""
+    return [hmac.new(pepper.encode(), digestmod=hashlib.sha256) for pepper in peppers]
 
 
 def mask(key: str) -> str:

@@ -11,7 +11,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aperture_site.settings")
 django_application = get_asgi_application()
 
 from gateway.asgi import application as gateway_application  # noqa: E402
-from gateway.asgi import lifecycle  # noqa: E402
+from gateway.asgi import lifecycle, refuse_socket  # noqa: E402
 
 __all__ = ["application", "lifecycle"]
 
@@ -37,4 +37,4 @@ async def http(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
     await chosen(scope, receive, send)
 
 
-application = ProtocolTypeRouter({"http": http})
+application = ProtocolTypeRouter({"http": http, "websocket": refuse_socket})

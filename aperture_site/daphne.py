@@ -190,7 +190,7 @@ class Channel(http.HTTPChannel):
         self._end()
         started = False
         for request in self.requests:
-            started = started or request.started
+            started = started or request.answering
             request.lost()
         self.requests = []
         if started:
@@ -239,6 +239,13 @@ class Request(WebRequest):
         self._chunked = False
         self._left_bytes = 0
         self._bodyless = False
+        self._held_head = b""
+        self._on_lost: Callable[[], None] | None = None
+
+    @property
+    def answering(self) -> bool:
+        """Whether a byte of the answer has been written."""
+        return self.started and not self._held_head
 
     # The head
     def accept_head(self, command: bytes, target: bytes, fields: list[tuple[bytes, bytes]]) -> bool:
@@ -279,6 +286,7 @@ class Request(WebRequest):
             "headers": self.headers,
             "client": (peer.host, peer.port) if hasattr(peer, "port") else None,
             "server": (host.host, host.port) if hasattr(host, "port") else None,
+            "extensions": {reception.DISCONNECT: {"call": self.call_when_lost}},
         }
         self.server.run_task(self._run(scope))
 
@@ -325,6 +333,14 @@ class Request(WebRequest):
         self.gone = True
         self._pieces = []
         self._changed.set()
+        if self._on_lost is not None:
+            self._on_lost()
+
+    def call_when_lost(self, callback: Callable[[], None]) -> None:
+        """Have CALLBACK called once when `lost` is, or now where it was already (reception.DISCONNECT)."""
+        self._on_lost = callback
+        if self.gone:
+            callback()
 
     def _pause(self) -> None:
         if not self._paused:
@@ -405,7 +421,11 @@ class Request(WebRequest):
         self._bodyless = bodyless
         self.started = True
         lines.append(b"\r\n")
-        self.connection.write(b"".join(lines))
+        if self._left_bytes > 0:
+            # The body follows at once: both are one write.
+            self._held_head = b"".join(lines)
+        else:
+            self.connection.write(b"".join(lines))
 
     def _write_body(self, body: bytes, more_body: bool) -> None:
         if self._bodyless:
@@ -419,8 +439,9 @@ class Request(WebRequest):
             if not more_body:
                 pieces.append(b"0\r\n\r\n")
             body = b"".join(pieces)
-        if body:
-            self.connection.write(body)
+        if self._held_head or body:
+            self.connection.write(self._held_head + body)
+            self._held_head = b""
         if not more_body:
             if self._left_bytes > 0:
                 raise RuntimeError("The application sent less than its content-length.")

@@ -4,6 +4,7 @@ Invariant: every variable that the product reads is read through this module, so
 compares that list with docs/configuration.md.
 """
 
+import ipaddress
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,6 +78,18 @@ def words(name: str, default: Sequence[str] = ()) -> list[str]:
     """Return a comma-separated list, without empty parts."""
     value = text(name)
     return [word.strip() for word in value.split(",") if word.strip()] if value else list(default)
+
+
+def upstream_networks(name: str) -> list[str]:
+    """Return `allow`, `forbid` or a list of networks, as a list of words."""
+    found = words(name, ["allow"])
+    if found not in (["allow"], ["forbid"]):
+        for word in found:
+            try:
+                ipaddress.ip_network(word, strict=False)
+            except ValueError:
+                raise SettingError(name, word, "write allow, forbid, or networks such as 10.0.0.0/8,fd00::/8") from None
+    return found
 
 
 def folder(name: str, default: Path) -> Path:

@@ -37,7 +37,7 @@ DRAIN_S = env.seconds("APERTURE_DRAIN_SECONDS", 30)
 KEY_REVEAL = env.flag("APERTURE_KEY_REVEAL")
 DEMO = env.flag("APERTURE_DEMO", default=True)
 # Where an operator's provider may live: anywhere (allow), on no private network (forbid), or in listed networks.
-PRIVATE_UPSTREAMS = env.words("APERTURE_PRIVATE_UPSTREAMS", ["allow"])
+PRIVATE_UPSTREAMS = env.upstream_networks("APERTURE_PRIVATE_UPSTREAMS")
 
 # --- Bounds of a request ----------------------------------------------------------------------------------------------
 MAX_BODY_BYTES = env.integer("APERTURE_MAX_BODY", 32 * 1024 * 1024, at_least=1024)
@@ -64,6 +64,7 @@ CELERY_BROKER_URL = addresses.celery_broker(REDIS_URL)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 
@@ -173,6 +174,7 @@ UNFOLD = {
     "SITE_HEADER": "Aperture",
     "SITE_SUBHEADER": "AI gateway and billing",
     "SITE_SYMBOL": "hub",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": f"/{STATIC_URL}aperture/favicon.svg"}],
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "SIDEBAR": {"show_search": False, "navigation": "aperture_site.sidebar.navigation"},

@@ -10,10 +10,11 @@ import asyncio
 import logging
 import math
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from aperture_site import reception
 from aperture_site.reception import Bounds, ClientDisconnectedError
@@ -26,6 +27,7 @@ class Protocol(HttpToolsProtocol):
 
     bounds: Bounds
     _running: RequestResponseCycle | None = None
+    _writer: "Writer"
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -51,9 +53,7 @@ class Protocol(HttpToolsProtocol):
             cycle.disconnected = True
         super().connection_lost(exc)
         # A pipelined request hides the running one behind itself.
-        if self._running is not None and not self._running.response_complete:
-            self._running.disconnected = True
-            self._running.message_event.set()
+        self._lose_running()
 
     def data_received(self, data: bytes) -> None:
         """Parse, and refuse a head that grows beyond its bound before it is complete."""
@@ -132,38 +132,23 @@ class Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        ends_early = False
-
-        async def send(message: Any) -> None:
-            nonlocal ends_early
-            # A closing transport swallows what is written: a sender that noticed nothing would never yield to the loop.
-            if cycle.disconnected or cycle.transport.is_closing():
-                raise ClientDisconnectedError
-            if cycle.more_body and message["type"] == "http.response.start":
-                # uvicorn would go on reading, unbounded, a body that nobody wants.
-                ends_early = True
-                cycle.keep_alive = False
-            await cycle.send(message)
-            if ends_early:
-                # uvicorn's own close would reset the connection before the client has read the answer.
-                cycle.keep_alive = True
-                if cycle.response_complete:
-                    self._end()
+        writer = self._writer = Writer(cycle, self._end)
 
         async def receive() -> Any:
             self._refuse("request_too_large")
             return {"type": "http.disconnect"}
 
         async def answer(scope: Any, uvicorns_receive: Any, _send: Any) -> None:
+            scope["extensions"] = {reception.DISCONNECT: {"call": writer.call_when_lost}}
             try:
-                await app(scope, receive if self._declares_too_much(scope) else uvicorns_receive, send)
+                await app(scope, receive if self._declares_too_much(scope) else uvicorns_receive, writer.send)
             except ClientDisconnectedError:
                 cycle.disconnected = True
             except Exception:
                 logger.exception("The application failed.")
             if not cycle.response_complete and not cycle.disconnected:
                 cycle.disconnected = True
-                self._fail(cycle.response_started)
+                self._fail(writer.answering)
 
         super()._start_asgi_task(cycle, answer)
 
@@ -189,12 +174,17 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, code: str) -> None:
         # Inside an answer, a second one would be read as its body.
-        self._fail(self._answering() and self._running is not None and self._running.response_started, code)
+        self._fail(self._answering() and self._writer.answering, code)
 
-    def _fail(self, started: bool, code: str = "internal_error") -> None:
+    def _lose_running(self) -> None:
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
+            if self._writer.on_lost is not None:
+                self._writer.on_lost()
+
+    def _fail(self, started: bool, code: str = "internal_error") -> None:
+        self._lose_running()
         if started:
             # The answer's end never comes: its reader must see a cut, not an end.
             self._ended = True
@@ -209,6 +199,112 @@ class Protocol(HttpToolsProtocol):
         self._deadline.stop()
         self._unset_keepalive_if_required()
         reception.close_after_answer(self.loop, self.transport, self)
+
+
+class Writer:
+    """One answer on its way out: uvicorn's `send`, at a third of its cost.
+
+    A head that announces its body's length waits for the body, so that both are one write; a stream's head goes at
+    once. Headers are checked together: a line break or a NUL inside one would show in the count.
+    """
+
+    __slots__ = ("cycle", "end_early", "ends_early", "head", "left_bytes", "on_lost")
+
+    def __init__(self, cycle: RequestResponseCycle, end_early: Callable[[], None]) -> None:
+        self.cycle = cycle
+        self.end_early = end_early
+        self.ends_early = False
+        self.head = b""
+        self.left_bytes = 0
+        self.on_lost: Callable[[], None] | None = None
+
+    @property
+    def answering(self) -> bool:
+        """Whether a byte of the answer has been written."""
+        return self.cycle.response_started and not self.head
+
+    def call_when_lost(self, callback: Callable[[], None]) -> None:
+        """Have CALLBACK called once when the client goes, or now where it has gone (reception.DISCONNECT)."""
+        self.on_lost = callback
+        if self.cycle.disconnected:
+            callback()
+
+    async def send(self, message: Any) -> None:
+        """Write one message of an answer; raise ClientDisconnectedError once the client is gone."""
+        cycle = self.cycle
+        if cycle.flow.write_paused and not cycle.disconnected:
+            await cycle.flow.drain()
+        # A closing transport swallows what is written: a sender that noticed nothing would never yield to the loop.
+        if cycle.disconnected or cycle.transport.is_closing():
+            raise ClientDisconnectedError
+        if not cycle.response_started:
+            self._start(message)
+        elif cycle.response_complete:
+            raise RuntimeError(f"{message['type']} was sent after the answer's end.")
+        else:
+            self._body(message.get("body", b""), message.get("more_body", False))
+
+    def _start(self, message: Any) -> None:
+        cycle = self.cycle
+        if message["type"] != "http.response.start":
+            raise RuntimeError(f"An answer begins with http.response.start, not with {message['type']}.")
+        # uvicorn would go on reading, unbounded, a body that nobody wants.
+        self.ends_early = cycle.more_body
+        headers = [*cycle.default_headers, *message.get("headers", ())]
+        names = {name.lower(): value for name, value in headers}
+        if self.ends_early or b"close" in names.get(b"connection", b"").lower():
+            cycle.keep_alive = False
+        if not cycle.keep_alive and b"connection" not in names:
+            headers.append((b"connection", b"close"))
+        length = names.get(b"content-length")
+        cycle.chunked_encoding = False
+        if length is not None:
+            self.left_bytes = int(length)
+        elif cycle.scope["method"] != "HEAD" and message["status"] not in (204, 304):
+            cycle.chunked_encoding = True
+            if b"transfer-encoding" not in names:
+                headers.append((b"transfer-encoding", b"chunked"))
+        head = b"".join([b"%b: %b\r\n" % header for header in headers])
+        if not head.count(b"\r") == head.count(b"\n") == len(headers) or b"\0" in head:
+            raise RuntimeError("A header holds a line break or a NUL.")
+        cycle.response_started = True
+        cycle.waiting_for_100_continue = False
+        self.head = STATUS_LINE[message["status"]] + head + b"\r\n"
+        if length is None:
+            cycle.transport.write(self.head)
+            self.head = b""
+
+    def _body(self, body: bytes, more_body: bool) -> None:
+        cycle = self.cycle
+        if cycle.scope["method"] == "HEAD":
+            body = b""
+            self.left_bytes = 0
+        elif cycle.chunked_encoding:
+            body = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            if not more_body:
+                body += b"0\r\n\r\n"
+        else:
+            self.left_bytes -= len(body)
+            if self.left_bytes < 0 or (self.left_bytes and not more_body):
+                raise RuntimeError("The body is not as long as its Content-Length.")
+        if self.head or body:
+            cycle.transport.write(self.head + body)
+            self.head = b""
+        if not more_body:
+            self._complete()
+
+    def _complete(self) -> None:
+        cycle = self.cycle
+        cycle.response_complete = True
+        cycle.message_event.set()
+        if self.ends_early:
+            # uvicorn's own close would reset the connection before the client has read the answer.
+            cycle.on_response()
+            self.end_early()
+            return
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
 
 
 class Server:

@@ -9,6 +9,7 @@ nothing runs any more, at the latest after the drain time. A second signal ends 
 
 import argparse
 import asyncio
+import gc
 import importlib
 import logging
 import os
@@ -86,11 +87,22 @@ async def _serve(server_name: str, listening: socket.socket, application: Any, l
     if lifecycle is not None:
         await lifecycle.start()
     await server.start(listening)
+    _settle_memory()
     await stopping.wait()
     await draining.idle(drain_s)
     await server.stop(FLUSH_S)
     if lifecycle is not None:
         await lifecycle.stop()
+
+
+def _settle_memory() -> None:
+    """Take what start-up made out of the garbage collector's sight, and let it look less often.
+
+    Requests make few cycles: the default thresholds spend an eighth of the time looking for them.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 25, 50)
 
 
 def _on_signals(stopping: asyncio.Event) -> None:

@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
+from django.conf import settings
 
 from gateway import demo, health, listing, pipeline, routes
 from gateway.body import ClientGone, Message, Receive, Scope, Send
 from gateway.draining import draining
 from gateway.errors import ANTHROPIC, GOOGLE, OPENAI, Fault, render
-from gateway.exchange import Exchange
+from gateway.exchange import Exchange, new_request_id
 from gateway.runtime import Runtime, lifecycle
 
 __all__ = ["application", "lifecycle"]
@@ -24,12 +25,12 @@ logger = logging.getLogger(__name__)
 BASES = ("/api/v1", "/v1")
 DEMO_BASE = "/demo/"
 JSON = (b"content-type", b"application/json")
+REGION = (b"x-aperture-region", settings.REGION.encode("latin-1", "replace"))
 CORS = [
     (b"access-control-allow-origin", b"*"),
     (b"access-control-expose-headers", b"x-aperture-request-id, x-aperture-region, x-aperture-upstream, retry-after"),
 ]
 PREFLIGHT = [
-    *CORS,
     (b"access-control-allow-methods", b"GET, HEAD, POST, DELETE, OPTIONS"),
     (b"access-control-max-age", b"86400"),
     (b"content-length", b"0"),
@@ -110,16 +111,28 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         return
     runtime = lifecycle.current()
     exchange = Exchange(scope, receive, send, dict(scope["headers"]))
-    exchange.send = dressed(send, exchange.request_id, runtime.region, head=scope["method"] == "HEAD")
+    exchange.send = dressed(send, exchange.request_id, head=scope["method"] == "HEAD")
     try:
         await dispatch(runtime, exchange, path, scope["method"])
     except Fault as fault:
         await refuse(exchange, fault)
-    except ClientGone:
-        pass
+    except (ClientGone, OSError):
+        # An OSError is what `send` raises once the client is gone (ASGI HTTP specification, 2.4).
+        logger.debug("the client of request %s has gone", exchange.request_id)
     except Exception:
         logger.exception("request %s failed", exchange.request_id)
         await refuse(exchange, Fault("internal_error", "The gateway failed; the request id tells the operator where."))
+
+
+async def refuse_socket(scope: Scope, receive: Receive, send: Send) -> None:
+    """Refuse a WebSocket with an HTTP answer: no route of this version takes one (ASGI's websocket.http.response)."""
+    await receive()
+    fault = Fault("not_found", f"There is no WebSocket at {scope['path'][:200]!r}; use HTTP.")
+    request_id = new_request_id()
+    body = render(fault, OPENAI, request_id)
+    headers = [JSON, (b"content-length", b"%d" % len(body)), *common_headers(request_id)]
+    await send({"type": "websocket.http.response.start", "status": fault.status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})
 
 
 async def dispatch(runtime: Runtime, exchange: Exchange, path: str, method: str) -> None:
@@ -169,9 +182,14 @@ def find_route(path: str) -> tuple[Route | None, str]:
 NESTED = {f"{path}/": route for path, route in ROUTES.items() if route.nested}
 
 
-def dressed(send: Send, request_id: str, region: bytes, *, head: bool) -> Send:
+def common_headers(request_id: str) -> list[tuple[bytes, bytes]]:
+    """Return what every answer carries."""
+    return [(b"x-aperture-request-id", request_id.encode()), REGION, *CORS]
+
+
+def dressed(send: Send, request_id: str, *, head: bool) -> Send:
     """Return a `send` that adds what every answer carries and, for HEAD, leaves the body out."""
-    common = [(b"x-aperture-request-id", request_id.encode()), (b"x-aperture-region", region), *CORS]
+    common = common_headers(request_id)
 
     async def dress(message: Message) -> None:
         if message["type"] == "http.response.start":

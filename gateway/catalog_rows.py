@@ -121,6 +121,7 @@ def _provider(row: dict[str, Any], secret_rows: list[dict[str, Any]]) -> snapsho
         flags=frozenset(row["flags"]),
         headers=headers,
         secrets=tuple(opened),
+        builtin=row["source"] == "demo",
         timeout_s=row["timeout_s"],
     )
 

@@ -105,7 +105,8 @@ def check_messages(messages: Any) -> list[Mapping[str, Any]]:
     if not isinstance(messages, list) or not messages:
         raise BadRequest("messages must be a list with at least one message.", "messages")
     for number, message in enumerate(messages):
-        if not isinstance(message, Mapping) or message.get("role") not in ROLES:
+        role = message.get("role") if isinstance(message, Mapping) else None
+        if not isinstance(role, str) or role not in ROLES:
             raise BadRequest(
                 f"messages[{number}].role must be one of {', '.join(sorted(ROLES))}.", f"messages[{number}]"
             )

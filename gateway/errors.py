@@ -78,12 +78,17 @@ class Fault(Exception):  # noqa: N818
         self.retry_after_s = retry_after_s
         self.upstream = upstream
         self.rejected = rejection is not None
+        # The provider that was called, if one was.
+        self.provider: str | None = None
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Return the headers that this fault adds."""
-        if self.retry_after_s is None:
-            return []
-        return [(b"retry-after", b"%d" % self.retry_after_s)]
+        found = []
+        if self.retry_after_s is not None:
+            found.append((b"retry-after", b"%d" % self.retry_after_s))
+        if self.provider is not None:
+            found.append((b"x-aperture-upstream", self.provider.encode("latin-1", "replace")))
+        return found
 
 
 def render(fault: Fault, envelope: str, request_id: str) -> bytes:

@@ -76,6 +76,15 @@ def allowed(address: str, policy: Policy) -> bool:
     return _public(target) or any(target in network for network in policy.networks)
 
 
+def is_literal(host: str) -> bool:
+    """Tell whether HOST is an IP address, which clients connect to without asking a resolver."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def screen(host: str, addresses: Iterable[str], policy: Policy) -> list[str]:
     """Return those of HOST's addresses that may be connected to, in order; raise ForbiddenAddress if none may.
 

@@ -8,9 +8,7 @@ happen before the first byte reached the client; after it, a failure is an error
 
 import asyncio
 import time
-import zlib
 
-import aiohttp
 import msgspec
 from django.conf import settings
 
@@ -26,6 +24,7 @@ from gateway.runtime import Runtime
 from gateway.session import find as find_session
 from gateway.settlement import Charge
 from gateway.snapshot import Target
+from gateway.upstream import Answer
 from gateway.wire import openai_chat
 from gateway.wire.openai_chat import Request, StreamRelay
 
@@ -101,7 +100,7 @@ def prepare(exchange: Exchange, body: bytes, path: str, dialect: str) -> Call:
 
 async def answer(runtime: Runtime, exchange: Exchange, call: Call) -> None:
     """Call the upstream, relay what it says and settle; whatever happens, exactly one usage row is left."""
-    response: aiohttp.ClientResponse | None = None
+    response: Answer | None = None
     try:
         response = await send(runtime, exchange, call)
         exchange.first_byte()
@@ -112,13 +111,14 @@ async def answer(runtime: Runtime, exchange: Exchange, call: Call) -> None:
         else:
             await whole(runtime, exchange, call, response)
     except Fault as fault:
+        fault.provider = call.target.provider.slug
         exchange.settling()
         await settle(runtime, exchange, call, settlement.NOTHING, fault)
         raise
-    except (asyncio.CancelledError, OSError):
+    except (asyncio.CancelledError, OSError) as error:
         if response is not None:
             response.close()
-        if not exchange.client_gone:
+        if not exchange.left_by(error):
             raise
         exchange.settling()
         await settle(runtime, exchange, call, settlement.NOTHING, CLIENT_GONE)
@@ -128,7 +128,7 @@ async def answer(runtime: Runtime, exchange: Exchange, call: Call) -> None:
             response.release()
 
 
-async def send(runtime: Runtime, exchange: Exchange, call: Call) -> aiohttp.ClientResponse:
+async def send(runtime: Runtime, exchange: Exchange, call: Call) -> Answer:
     """Send the request to its target and return the answer once it begins; raise Fault."""
     headers = upstream.request_headers(call.target, exchange.headers, exchange.access.headers)
     timeout_s = call.target.timeout_s or settings.FIRST_BYTE_TIMEOUT_S
@@ -146,18 +146,18 @@ async def send(runtime: Runtime, exchange: Exchange, call: Call) -> aiohttp.Clie
 CLIENT_GONE = Fault("stream_aborted", "The client closed the connection.", rejection=(499, "client_closed"))
 
 
-async def failed(exchange: Exchange, target: Target, response: aiohttp.ClientResponse) -> Fault:
+async def failed(exchange: Exchange, target: Target, response: Answer) -> Fault:
     """Return the fault of an upstream's answer that is no success."""
     try:
         with exchange.deadline.within(settings.IDLE_TIMEOUT_S):
             body = await upstream.read(response, upstream.ERROR_BODY_BYTES_MAX)
-    except (upstream.AnswerTooLarge, upstream.UnknownEncoding, zlib.error, aiohttp.ClientError, TimeoutError):
+    except (upstream.Broken, upstream.Unreadable, TimeoutError):
         body = b""
         response.close()
     return rejection.of_status(target, response.status, body, response.headers.get("Retry-After"), time.time())
 
 
-async def whole(runtime: Runtime, exchange: Exchange, call: Call, response: aiohttp.ClientResponse) -> None:
+async def whole(runtime: Runtime, exchange: Exchange, call: Call, response: Answer) -> None:
     """Read a JSON answer, settle, and send it."""
     data = await read_whole(exchange, call.target, response)
     parsed = check(call, response, data)
@@ -175,7 +175,7 @@ async def whole(runtime: Runtime, exchange: Exchange, call: Call, response: aioh
     await exchange.send({"type": "http.response.body", "body": body})
 
 
-async def read_whole(exchange: Exchange, target: Target, response: aiohttp.ClientResponse) -> bytes:
+async def read_whole(exchange: Exchange, target: Target, response: Answer) -> bytes:
     """Return a successful answer's whole body; raise Fault."""
     try:
         with exchange.deadline.within(settings.IDLE_TIMEOUT_S):
@@ -183,52 +183,68 @@ async def read_whole(exchange: Exchange, target: Target, response: aiohttp.Clien
     except TimeoutError:
         response.close()
         raise Fault("upstream_timeout", f"{target.provider.slug} did not finish its answer in time.") from None
-    except upstream.AnswerTooLarge:
+    except upstream.Unreadable as error:
         response.close()
-        raise rejection.of_rubbish(target, response.status, b"", "sent an answer that is too large") from None
-    except (upstream.UnknownEncoding, zlib.error):
-        response.close()
-        raise rejection.of_rubbish(target, response.status, b"", "compressed its answer unasked") from None
-    except aiohttp.ClientError as error:
+        raise rejection.of_rubbish(target, response.status, b"", str(error)) from None
+    except upstream.Broken as error:
         raise upstream.unreachable(target, error) from None
 
 
-def check(call: Call, response: aiohttp.ClientResponse, data: bytes) -> openai_chat.Answer:
+def check(call: Call, response: Answer, data: bytes) -> openai_chat.Answer:
     """Return the parts of an answer that was claimed to be a success; raise Fault where it is none."""
     if call.request.stream:
         raise rejection.of_rubbish(call.target, response.status, data, "answered a stream with something else")
     try:
+        if not data.isascii():
+            data.decode()
         parsed = openai_chat.decode_answer(data)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise rejection.of_rubbish(call.target, response.status, data, "sent an answer that is no JSON") from None
     if openai_chat.present(parsed.error):
         raise rejection.of_rubbish(call.target, response.status, data, "reported an error inside its answer")
     return parsed
 
 
-async def stream(runtime: Runtime, exchange: Exchange, call: Call, response: aiohttp.ClientResponse) -> None:
+async def stream(runtime: Runtime, exchange: Exchange, call: Call, response: Answer) -> None:
     """Relay a stream; its last event is sent when the charge is durable."""
     relayed = StreamRelay(call.request.model, wants_usage=call.request.wants_usage)
-    headers = answer_headers(call, response) + NO_CACHE
-    exchange.answered = True
+
+    async def begin() -> None:
+        exchange.answered = True
+        headers = answer_headers(call, response) + NO_CACHE
+        await exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
+
     fault: Fault | None
     try:
-        await exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
-        fault = await relay(response, relayed, call.target, exchange.send)
-    except (asyncio.CancelledError, OSError):
+        fault = await relay(response, relayed, call.target, begin, exchange.send)
+    except (asyncio.CancelledError, OSError) as error:
         response.close()
-        if not exchange.client_gone:
+        if not exchange.left_by(error):
             raise
         fault = CLIENT_GONE
+    if fault is not None and not exchange.answered and fault is not CLIENT_GONE:
+        raise early(call.target, fault)
     exchange.settling()
     charged = stream_charge(call, relayed)
     try:
         await settle(runtime, exchange, call, charged, fault)
     except Fault as unsettled:
+        if not exchange.answered:
+            raise
         fault = unsettled
     if fault is not CLIENT_GONE:
+        if not exchange.answered:
+            await begin()
         last = openai_chat.DONE if fault is None else b"data: " + render(fault, OPENAI, exchange.request_id) + b"\n\n"
         await exchange.send({"type": "http.response.body", "body": last})
+
+
+def early(target: Target, fault: Fault) -> Fault:
+    """Return what a stream's fault is while the client has been sent nothing: a failure like any other."""
+    if fault.code != "stream_aborted":
+        return fault
+    shown = fault.upstream or {"provider": target.provider.slug, "status": 200, "body": None}
+    return Fault("upstream_failed", fault.message, upstream=shown)
 
 
 def stream_charge(call: Call, relayed: StreamRelay) -> Charge:
@@ -240,7 +256,7 @@ def stream_charge(call: Call, relayed: StreamRelay) -> Charge:
     return settlement.charge(call.target, usage, estimated, time.time())
 
 
-def answer_headers(call: Call, response: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
+def answer_headers(call: Call, response: Answer) -> list[tuple[bytes, bytes]]:
     """Return the headers of an answer that came from an upstream."""
     return [
         *upstream.returned_headers(response),
@@ -249,7 +265,10 @@ def answer_headers(call: Call, response: aiohttp.ClientResponse) -> list[tuple[b
 
 
 async def settle(runtime: Runtime, exchange: Exchange, call: Call, charged: Charge, fault: Fault | None) -> None:
-    """Write the usage row; raise Fault 503 when it is not durable in time."""
+    """Write the usage row, unless it has been; raise Fault 503 when it is not durable in time."""
+    if exchange.settled:
+        return
+    exchange.settled = True
     finished = settlement.Finished(
         request_id=exchange.request_id,
         model=call.request.model,

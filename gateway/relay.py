@@ -7,9 +7,8 @@ the upstream; a silence is filled with comments and, when it lasts too long, end
 import asyncio
 import contextlib
 import time
-import zlib
+from collections.abc import Awaitable, Callable
 
-import aiohttp
 from django.conf import settings
 
 from gateway import rejection, upstream
@@ -22,6 +21,8 @@ from gateway.wire.sse import EventTooLarge, Framer
 EVENT_BYTES_MAX = 8 * 1024 * 1024
 COMMENT = b": keep-alive\n\n"
 
+Begin = Callable[[], Awaitable[None]]
+
 
 class Watch:
     """Looks at a stream's silence with one timer: keep-alive comments first, then the upstream is given up.
@@ -29,8 +30,9 @@ class Watch:
     A comment is sent only while the relay waits for the upstream, so two sends never meet.
     """
 
-    def __init__(self, answer: aiohttp.ClientResponse, send: Send) -> None:
+    def __init__(self, answer: upstream.Answer, begin: Begin, send: Send) -> None:
         self.answer = answer
+        self.begin: Begin | None = begin
         self.send = send
         self.loop = asyncio.get_running_loop()
         self.heard_at = self.spoke_at = time.monotonic()
@@ -57,23 +59,32 @@ class Watch:
     async def _comment(self) -> None:
         # A client that has gone is noticed by the relay itself.
         with contextlib.suppress(OSError):
-            await self.send(_body(COMMENT))
+            await self._say(COMMENT)
 
     async def forward(self, piece: bytes, data: bytes) -> None:
         """Send DATA, what the client gets for an upstream's PIECE, after a comment that is on its way.
 
         A piece without data (an upstream's own comments) is no sign of life.
         """
-        if b"data" in piece:
-            self.heard_at = time.monotonic()
+        received_at = time.monotonic()
+        if b"data" in piece or b"data" in data:
+            self.heard_at = received_at
         if not data:
             return
         self.sending = True
         if self.comment is not None and not self.comment.done():
             await self.comment
-        await self.send(_body(data))
+        await self._say(data)
         self.sending = False
-        self.spoke_at = self.heard_at = time.monotonic()
+        self.spoke_at = time.monotonic()
+        # The time that the client took is not the upstream's silence.
+        self.heard_at += self.spoke_at - received_at
+
+    async def _say(self, data: bytes) -> None:
+        if self.begin is not None:
+            begin, self.begin = self.begin, None
+            await begin()
+        await self.send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def close(self) -> None:
         """Stop looking."""
@@ -83,14 +94,13 @@ class Watch:
             await asyncio.wait([self.comment])
 
 
-def _body(data: bytes) -> dict[str, object]:
-    return {"type": "http.response.body", "body": data, "more_body": True}
+async def relay(answer: upstream.Answer, stream: StreamRelay, target: Target, begin: Begin, send: Send) -> Fault | None:
+    """Pass the stream on until it ends; return None if it came to its proper end, else the fault that ended it.
 
-
-async def relay(answer: aiohttp.ClientResponse, stream: StreamRelay, target: Target, send: Send) -> Fault | None:
-    """Pass the stream on until it ends; return None if it came to its proper end, else the fault that ended it."""
+    BEGIN is called once, before the first byte: until then the client can still be told of a failure by the status.
+    """
     framer = Framer(EVENT_BYTES_MAX)
-    watch = Watch(answer, send)
+    watch = Watch(answer, begin, send)
     try:
         async for piece in upstream.pieces(answer, settings.MAX_ANSWER_BYTES):
             await watch.forward(piece, stream.feed(framer.feed(piece)))
@@ -100,11 +110,9 @@ async def relay(answer: aiohttp.ClientResponse, stream: StreamRelay, target: Tar
             await watch.forward(b"", stream.feed(framer.flush()))
     except EventTooLarge:
         return aborted(target, "sent an event that is too large")
-    except upstream.AnswerTooLarge:
-        return aborted(target, "sent more than is relayed of an answer")
-    except (upstream.UnknownEncoding, zlib.error):
-        return aborted(target, "compressed its answer in a way that was not asked for")
-    except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError):
+    except upstream.Unreadable as error:
+        return aborted(target, str(error))
+    except upstream.Broken:
         if watch.timed_out:
             return Fault("upstream_timeout", f"{target.provider.slug} fell silent for {settings.IDLE_TIMEOUT_S:g} s.")
         return None if stream.complete else aborted(target, "broke off its stream")

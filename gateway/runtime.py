@@ -35,7 +35,6 @@ class Runtime:
         self.journal = Journal()
         self.upstream = Upstream()
         self.trusted_proxies: list[Network] = [ip_network(text) for text in settings.TRUSTED_PROXIES]
-        self.region = settings.REGION.encode("latin-1")
         self.used_keys: set[int] = set()
         self.connection = Connection("aperture-last-used")
         self.task: asyncio.Task[None] | None = None

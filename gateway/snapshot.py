@@ -23,6 +23,7 @@ class Provider(msgspec.Struct, frozen=True):
     flags: frozenset[str]
     headers: Mapping[str, str]
     secrets: tuple[str, ...]
+    builtin: bool
     timeout_s: float | None
 
 

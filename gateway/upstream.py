@@ -6,10 +6,10 @@ the target's own host. One silent retry, and only where a reused connection clos
 """
 
 import contextvars
-import weakref
+import functools
+import socket
 import zlib
-from collections.abc import AsyncIterator, Mapping
-from functools import lru_cache
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import aiohttp
@@ -19,10 +19,16 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from catalog.addresses import endpoint
+from gateway import networks
 from gateway.errors import Fault
-from gateway.snapshot import Target
+from gateway.snapshot import Provider, Target
+
+# An upstream's answer: `status`, `headers`, `content_type`, `release()` and `close()` are what others use of it.
+Answer = aiohttp.ClientResponse
 
 ERROR_BODY_BYTES_MAX = 64 * 1024
+URLS_MAX = 4096
+INFLATE_STEP_BYTES = 64 * 1024
 POOL_IDLE_S = 30.0
 USER_AGENT = "aperture"
 
@@ -31,15 +37,40 @@ FORWARDED = frozenset({b"openai-beta", b"openai-organization", b"openai-project"
 # What an upstream's answer may carry back.
 RETURNED = ("content-type", "openai-processing-ms", "openai-version")
 
-_reused: contextvars.ContextVar[bool] = contextvars.ContextVar("reused", default=False)
+# The connection that a task's last request went over, and whether its next one must go over a new one.
+_connection: "contextvars.ContextVar[Connection | None]" = contextvars.ContextVar("connection", default=None)
+_fresh: contextvars.ContextVar[bool] = contextvars.ContextVar("fresh", default=False)
+
+
+class Connection(ResponseHandler):
+    """A connection that knows whether it was used before, and whether it brought a byte since it was taken."""
+
+    used = False
+    reused = False
+    heard = False
+
+    def take(self) -> None:
+        """Begin a request."""
+        self.reused, self.used, self.heard = self.used, True, False
+
+    def data_received(self, data: bytes) -> None:
+        """Note that the upstream has begun to answer."""
+        self.heard = True
+        super().data_received(data)
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        """End an unfinished body too: of broken framing within it, aiohttp tells whoever waits for a head alone."""
+        super().set_exception(exc, *cause)
+        if self._payload is not None and not self._payload.is_eof():
+            self._payload.set_exception(aiohttp.ClientPayloadError("The body's framing is broken."))
 
 
 class Connector(aiohttp.TCPConnector):
-    """A pool that tells whether the connection it gave had been used before."""
+    """A pool of such connections."""
 
-    def __init__(self) -> None:
-        super().__init__(limit=0, keepalive_timeout=POOL_IDLE_S, ttl_dns_cache=30)
-        self.seen: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
+    def __init__(self, resolver: aiohttp.abc.AbstractResolver) -> None:
+        super().__init__(limit=0, keepalive_timeout=POOL_IDLE_S, ttl_dns_cache=30, resolver=resolver)
+        self._factory = functools.partial(Connection, loop=self._loop)  # type: ignore[assignment]
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
@@ -47,18 +78,55 @@ class Connector(aiohttp.TCPConnector):
         """Get a connection, from the pool or new."""
         connection = await super().connect(req, traces, timeout)
         protocol = connection.protocol
-        if protocol is not None:
-            _reused.set(protocol in self.seen)
-            self.seen.add(protocol)
+        if isinstance(protocol, Connection):
+            protocol.take()
+            _connection.set(protocol)
         return connection
+
+    async def _get(self, key: Any, traces: list[Any]) -> aiohttp.connector.Connection | None:
+        return None if _fresh.get() else await super()._get(key, traces)
+
+
+class Resolver(aiohttp.abc.AbstractResolver):
+    """Resolve names to the addresses that the policy allows, so that what is connected to is what was checked."""
+
+    def __init__(self, policy: networks.Policy) -> None:
+        self.policy = policy
+
+    async def resolve(
+        self,
+        host: str,
+        port: int = 0,
+        family: socket.AddressFamily = socket.AF_INET,  # noqa: ARG002
+    ) -> list[aiohttp.abc.ResolveResult]:
+        """Return the allowed addresses of a host; raise OSError where there are none."""
+        try:
+            found = await networks.resolve(host, port, self.policy)
+        except networks.ForbiddenAddress as error:
+            raise OSError(str(error)) from None
+        return [
+            {
+                "hostname": host,
+                "host": address,
+                "port": port,
+                "family": socket.AF_INET6 if ":" in address else socket.AF_INET,
+                "proto": 0,
+                "flags": socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            }
+            for address in found
+        ]
+
+    async def close(self) -> None:
+        """Hold nothing."""
 
 
 class Upstream:
     """One process's client; opened lazily in its event loop."""
 
     def __init__(self) -> None:
+        self.policy = networks.operator_policy(settings.PRIVATE_UPSTREAMS)
         self.session = aiohttp.ClientSession(
-            connector=Connector(),
+            connector=Connector(Resolver(self.policy)),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
@@ -66,29 +134,40 @@ class Upstream:
             trust_env=False,
             read_bufsize=64 * 1024,
         )
+        self.urls: dict[tuple[str, str], URL] = {}
 
     async def close(self) -> None:
         """Close every connection."""
         await self.session.close()
 
-    async def post(self, target: Target, path: str, body: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+    async def post(self, target: Target, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Send a request and return the answer once its head is in; raise Fault when none can come.
 
         The caller bounds the time.
         """
-        url = _url(target.provider.base_url, path)
         try:
+            url = self.urls.get((target.provider.base_url, path)) or self._url(target.provider, path)
             try:
-                return await self._send(url, body, headers)
+                return await self.session.post(url, data=body, headers=headers, allow_redirects=False)
             except aiohttp.ServerDisconnectedError:
-                if not _reused.get():
+                connection = _connection.get()
+                if connection is None or not connection.reused or connection.heard:
                     raise
-                return await self._send(url, body, headers)
+                # The other idle ones may be just as stale: an upstream that restarts closes them all.
+                _fresh.set(True)
+                return await self.session.post(url, data=body, headers=headers, allow_redirects=False)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise unreachable(target, error) from None
 
-    async def _send(self, url: URL, body: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
-        return await self.session.post(url, data=body, headers=headers, allow_redirects=False)
+    def _url(self, provider: Provider, path: str) -> URL:
+        """Return the URL of a path at a provider; a literal address is checked here, for no resolver sees it."""
+        url = URL(endpoint(provider.base_url, path))
+        if url.host and networks.is_literal(url.host) and not provider.builtin:
+            networks.screen(url.host, [url.host], self.policy)
+        if len(self.urls) >= URLS_MAX:
+            self.urls.clear()
+        self.urls[provider.base_url, path] = url
+        return url
 
 
 def unreachable(target: Target, error: BaseException) -> Fault:
@@ -98,11 +177,6 @@ def unreachable(target: Target, error: BaseException) -> Fault:
         f"{target.provider.slug} could not be reached ({type(error).__name__}); try again later.",
         upstream={"provider": target.provider.slug, "status": None, "body": None},
     )
-
-
-@lru_cache(maxsize=4096)
-def _url(base_url: str, path: str) -> URL:
-    return URL(endpoint(base_url, path))
 
 
 def request_headers(target: Target, incoming: Mapping[bytes, bytes], granted: Mapping[str, str]) -> CIMultiDict[str]:
@@ -126,43 +200,49 @@ BASE_HEADERS = {
 }
 
 
-def returned_headers(answer: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
+def returned_headers(answer: Answer) -> list[tuple[bytes, bytes]]:
     """Return the listed headers of an upstream's answer."""
     found = answer.headers
     return [(name.encode(), found[name].encode("latin-1", "replace")) for name in RETURNED if name in found]
 
 
-async def pieces(answer: aiohttp.ClientResponse, bytes_max: int) -> AsyncIterator[bytes]:
-    """Yield an answer's body as it comes, inflated if it was compressed all the same; raise TooLarge past the cap."""
+class Broken(Exception):  # noqa: N818
+    """The connection failed before the answer was complete."""
+
+
+class Unreadable(Exception):  # noqa: N818
+    """The answer is too large, or compressed in a way that was not asked for; the message says which."""
+
+
+async def pieces(answer: Answer, bytes_max: int) -> AsyncIterator[bytes]:
+    """Yield an answer's body as it comes, inflated if it was compressed all the same; raise Broken or Unreadable."""
     inflate = _inflater(answer.headers.get("Content-Encoding", ""))
     size = 0
-    while piece := await answer.content.readany():
-        while piece:
-            if inflate is None:
-                whole, piece = piece, b""
-            else:
-                whole = inflate.decompress(piece, 64 * 1024)
-                piece = inflate.unconsumed_tail
-            size += len(whole)
-            if size > bytes_max:
-                raise AnswerTooLarge
-            if whole:
+    try:
+        while piece := await answer.content.readany():
+            for whole in (piece,) if inflate is None else _inflated(inflate, piece):
+                size += len(whole)
+                if size > bytes_max:
+                    raise Unreadable("sent an answer that is too large")
                 yield whole
+    except (aiohttp.ClientError, OSError) as error:
+        raise Broken(type(error).__name__) from None
+    except zlib.error:
+        raise Unreadable("sent an answer whose compression is broken") from None
 
 
-async def read(answer: aiohttp.ClientResponse, bytes_max: int) -> bytes:
-    """Return an answer's whole body; raise AnswerTooLarge past the cap, and aiohttp.ClientError when it breaks off."""
+async def read(answer: Answer, bytes_max: int) -> bytes:
+    """Return an answer's whole body; raise Broken or Unreadable."""
     if (answer.content_length or 0) > bytes_max:
-        raise AnswerTooLarge
+        raise Unreadable("sent an answer that is too large")
     return b"".join([piece async for piece in pieces(answer, bytes_max)])
 
 
-class AnswerTooLarge(Exception):  # noqa: N818
-    """The upstream sent more than is ever kept of an answer."""
-
-
-class UnknownEncoding(Exception):  # noqa: N818
-    """The upstream compressed its answer in a way that was never asked for."""
+def _inflated(inflate: "zlib._Decompress", piece: bytes) -> Iterator[bytes]:
+    """Yield a compressed piece in bounded steps, so that no bomb is ever held whole."""
+    while piece:
+        yield inflate.decompress(piece, INFLATE_STEP_BYTES)
+        piece = inflate.unconsumed_tail
 
 
 def _inflater(encoding: str) -> "zlib._Decompress | None":
@@ -171,4 +251,4 @@ def _inflater(encoding: str) -> "zlib._Decompress | None":
         return None
     if kind in ("gzip", "x-gzip", "deflate"):
         return zlib.decompressobj(zlib.MAX_WBITS | 32)
-    raise UnknownEncoding(kind[:32])
+    raise Unreadable("compressed its answer in a way that was not asked for")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.configuration import redaction
-from gateway.configuration.image import KINDS, Columns, Image, Key
+from gateway.configuration.image import KINDS, Columns, Image, Key, blank
 
 ADDED, CHANGED, DISABLED, REMOVED = "added", "changed", "disabled", "removed"
 NANOS = 1_000_000_000
@@ -34,20 +34,20 @@ class Change:
         return DISABLED if self.before.get("enabled") and self.after.get("enabled") is False else CHANGED
 
     def lines(self) -> Iterator[str]:
-        """Yield the change as text, one line for the row and one for each column; secrets as fingerprints."""
+        """Yield the change as text, one line for the row and one for each column; secrets as fingerprints.
+
+        Of a new row, only what is not at its default is told.
+        """
         yield f"{self.action} {self.kind} {self.name}"
         if self.action == REMOVED:
             return
+        usual = blank(self.kind)
         for column, value in (self.after or {}).items():
-            old = (self.before or {}).get(column)
-            if self.before is None and value in (None, "", [], {}):
-                continue
             shown = show(self.kind, column, value)
-            yield (
-                f"    {column}: {shown}"
-                if self.before is None
-                else (f"    {column}: {show(self.kind, column, old)} → {shown}")
-            )
+            if self.before is not None:
+                yield f"    {column}: {show(self.kind, column, self.before[column])} → {shown}"
+            elif column != "source" and value != usual[column]:
+                yield f"    {column}: {shown}"
 
 
 def show(kind: str, column: str, value: Any) -> str:

@@ -21,9 +21,11 @@ DEPTH_MAX = 32
 VALUES_MAX = 200_000
 EXTENSIONS = {"json": JSON, "hujson": JSON, "jsonc": JSON, "json5": JSON, "yaml": YAML, "yml": YAML}
 
-# A string, a comment, or a bracket: all that matters for blanking and for depth.
-LEXEME = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*|/\*.*?\*/|[{}\[\],]|[^\s"/{}\[\],]+|/', re.DOTALL)
-TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s"{}\[\],:]+')
+# A string, a comment, or a bracket: all that matters for blanking and for depth. Strings and comments that never close
+# run to the end of the text, so that each character is looked at once.
+STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
+LEXEME = re.compile(STRING + r'|//[^\n]*|/\*.*?(?:\*/|\Z)|[{}\[\],]|[^\s"/{}\[\],]++|/', re.DOTALL)
+TOKEN = re.compile(STRING + r'|[{}\[\],:]|[^\s"{}\[\],:]+')
 SPACE_FOR = re.compile(r"[^\n]")
 
 PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
@@ -107,7 +109,7 @@ def standardised(text: str) -> str:
         pieces.append(text[end : match.start()])
         end = match.end()
         lexeme = match[0]
-        if lexeme.startswith(("//", "/*")):
+        if lexeme.startswith("//") or (lexeme.startswith("/*") and lexeme.endswith("*/") and len(lexeme) > 3):
             pieces.append(SPACE_FOR.sub(" ", lexeme))
             continue
         if lexeme in "]}" and comma is not None:

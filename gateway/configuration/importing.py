@@ -28,7 +28,7 @@ LOCK = 7_267_001
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an import found and did."""
+    """What an import found and did. A document whose data is wrong has no changes: they would be made of defaults."""
 
     problems: list[Problem]
     changes: list[Change]
@@ -56,6 +56,8 @@ def apply(
     text = document.read(content, name)
     wanted = statement.of(text, environment)
     read = Fields(text.positions, environment, wanted.problems)
+    if text.data is None:
+        return Report(read.problems, [], False)
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
@@ -67,7 +69,8 @@ def apply(
             read.note(
                 ("grants",), f"would take the admin role from {who}; grant it to stay able to change this", "", ERROR
             )
-        report = Report(read.problems, difference.between(before, after), False)
+        wrong = any(problem.fatal for problem in wanted.problems)
+        report = Report(read.problems, [] if wrong else difference.between(before, after), False)
         if report.fatal or check:
             return report
         for change in report.changes:

@@ -74,6 +74,9 @@ def state_provider(outcome: Outcome, slug: str, stated: ProviderStatement) -> No
     path: Path = (*stated.path, "add_headers")
     headers = kept_headers(outcome.read, stated.columns["add_headers"], stored, path, is_new=old is None)
     outcome.state("provider", (slug,), stated.columns | {"add_headers": headers})
+    if not stated.columns["base_url"]:
+        # A wrong address is a problem already; what would follow from its absence is none.
+        return
     for name, secret in stated.secrets.items():
         path = (*stated.path, "apikey") if name == "default" else (*stated.path, "apikeys", name)
         state_credential(outcome, (slug, name), secret, host, path)

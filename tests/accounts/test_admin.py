@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
 from django.contrib.sessions.models import Session
 from django.db import connection
 from django.test import Client
@@ -160,6 +161,24 @@ def test_users_and_organizations_are_switched_off_not_deleted(client: Client, in
         name = row._meta.model_name
         assert client.post(reverse(f"admin:accounts_{name}_delete", args=[row.pk])).status_code == 403
     assert User.objects.filter(pk=installation.bob.pk).exists()
+
+
+def test_staff_that_edits_users_makes_nobody_an_operator_and_takes_no_operator_over(installation: Installation) -> None:
+    carol = User.objects.create_user("carol@example.com", is_staff=True)
+    carol.user_permissions.set(Permission.objects.filter(codename__in=["view_user", "change_user"]))
+    client = signed_in(carol)
+    memberships = {"memberships-TOTAL_FORMS": 0, "memberships-INITIAL_FORMS": 0}
+    for user in (carol, installation.bob):
+        page = reverse("admin:accounts_user_change", args=[user.pk])
+        raised = {"email": user.email, "name": "Changed", "is_active": "on", "is_staff": "on", "is_superuser": "on"}
+        client.post(page, {**raised, **memberships})
+        user.refresh_from_db()
+        assert (user.name, user.is_superuser) == ("Changed", False)
+    password = {"password1": "taken over 1234", "password2": "taken over 1234", "usable_password": "true"}
+    taken = client.post(reverse("admin:auth_user_password_change", args=[installation.alice.pk]), password)
+    assert taken.status_code == 403
+    installation.alice.refresh_from_db()
+    assert installation.alice.check_password("alice's long password")
 
 
 def test_people_sign_in_with_their_e_mail() -> None:

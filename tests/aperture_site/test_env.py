@@ -52,6 +52,7 @@ def test_a_value_is_read(
         ("nan", lambda: env.seconds(NAME, 1), "a number of seconds from 0 to 86400"),
         ("-1", lambda: env.seconds(NAME, 1), "a number of seconds from 0 to 86400"),
         ("both", lambda: env.choice(NAME, "team", ["team", "resale"]), "write one of team, resale"),
+        ("perhaps", lambda: env.upstream_networks(NAME), "write allow, forbid, or networks"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_name_and_what_to_write(
@@ -62,6 +63,12 @@ def test_a_wrong_value_is_refused_with_its_name_and_what_to_write(
         read()
     assert str(refused.value).startswith(f"{NAME}='{value}' is not valid: ")
     assert advice in str(refused.value)
+
+
+def test_upstream_networks_are_allow_unless_narrowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert env.upstream_networks(NAME) == ["allow"]
+    monkeypatch.setenv(NAME, "10.0.0.0/8, fd00::/8")
+    assert env.upstream_networks(NAME) == ["10.0.0.0/8", "fd00::/8"]
 
 
 def test_every_variable_that_is_read_is_listed() -> None:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import django
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
@@ -82,6 +83,8 @@ class Command(BaseCommand):
         supervisor = Supervisor(programs, settings.BASE_DIR, run_dir, lambda: report(own_engines.revive()))
         try:
             supervisor.preload()
+            # After the web processes began to load, so that both do at once.
+            django.setup()
             with own_engines.running():
                 prepare_database(self.stdout, address, addresses.loopback_url(host, port))
                 self.stdout.write(f"Aperture is serving on {addresses.local_url(host, port)} (Ctrl-C stops it)")

@@ -56,6 +56,7 @@ def test_yaml_values_have_their_line_and_column() -> None:
         ('{"a": [,]}', 1, 8),
         ('{"a": "never closed}', 1, 7),
         ("{/* never closed ", 1, 2),
+        ("{/*/", 1, 2),
         ('{"a": 1} trailing', 1, 10),
         ("a: [1, 2\nb: 3\n", 2, 2),
         ("a: b: c\n", 1, 5),
@@ -111,6 +112,9 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
         ('"' + "x" * document.TEXT_BYTES_MAX, "at most"),
         ("[" + "0," * document.VALUES_MAX + "0]", "more than"),
         ("a: 1\n---\nb: 2\n", "expected a single document"),
+        ('{"a": ' + "/* " * 500_000, "Expecting value"),
+        ("{" + '"\\' * 500_000, "Unterminated string"),
+        ("{" + '"\n' * 500_000, "Invalid control character"),
     ],
 )
 def test_what_is_no_document_or_too_much_is_refused_in_a_moment(text: str | bytes, message: str) -> None:

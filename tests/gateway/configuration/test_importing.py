@@ -303,6 +303,7 @@ def test_one_error_and_nothing_is_changed() -> None:
     document["providers"]["openai"]["name"] = "New"
     document["providers"]["azure"]["timeout_s"] = "soon"
     assert "providers.azure.timeout_s" in refused(document)
+    assert load(document, check=True).changes == []
     assert Provider.objects.get(slug="openai").name == ""
     assert versions() == before
 
@@ -315,6 +316,13 @@ def test_a_check_changes_nothing_and_tells_each_field() -> None:
     assert not report.applied
     assert [list(change.lines()) for change in report.changes] == [
         ["changed provider openai", "    timeout_s: none → 30.0"]
+    ]
+    added = {"new": {"baseurl": "https://new.example", "auth_mode": "none", "models": []}}
+    change = next(change for change in load(house(providers=added), check=True).changes if change.action == "added")
+    assert list(change.lines()) == [
+        "added provider new",
+        "    base_url: https://new.example",
+        "    auth_mode: none",
     ]
     assert Provider.objects.get(slug="openai").timeout_s is None
 

@@ -70,6 +70,15 @@ def test_an_import_prices_what_the_price_data_knows(file: Path) -> None:
     assert Price.objects.get() == price
 
 
+def test_a_document_that_cannot_be_read_gives_one_problem(file: Path) -> None:
+    file.write_text('{"providers": {"own": {', encoding="utf-8")
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.raises(CommandError, match="1 error; nothing was changed"):
+        call_command("import_config", str(file), stdout=out, stderr=err, no_color=True)
+    assert err.getvalue().startswith("error: line 1, column 24: This is not JSON: Expecting property name")
+    assert (err.getvalue().count("\n"), out.getvalue()) == (1, "")
+
+
 def test_a_document_comes_from_standard_input_too(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(HUJSON.encode())))
     assert run("import_config", "-")[0].endswith("Imported: 4 added.\n")

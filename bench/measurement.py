@@ -1,0 +1,223 @@
+"""What is measured, in which order, and the medians and ratios that come of it.
+
+Invariants: the bare pass-through is measured again right before each round of the gateway, and a ratio is the median of
+the rounds' own ratios; processor time is that of the web process by its id, the engines' is told beside it.
+"""
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+from bench import load
+from bench.entrant import PEERS, Entrant, bare
+from bench.installation import Installation
+from bench.process import BenchError, cpu_s, rss_mb
+
+SERVERS = ("uvicorn", "daphne")
+RATE = 500
+WARM_UP_S = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long everything takes."""
+
+    rounds: int
+    seconds: int
+    memory_requests: int
+
+
+FULL = Plan(rounds=5, seconds=5, memory_requests=50_000)
+QUICK = Plan(rounds=2, seconds=2, memory_requests=5_000)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One entrant under load: medians over the rounds; `cpu_ratio` is to the bare pass-through next to it."""
+
+    name: str
+    requests: int
+    rps: float
+    p50_ms: float
+    p99_ms: float
+    cpu_us: float
+    postgres_us: float
+    valkey_us: float
+    rss_mb: float
+    errors: int
+    cpu_ratio: float | None = None
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Both of a pair at a fixed rate."""
+
+    server: str
+    bare_p50_ms: float
+    bare_p99_ms: float
+    p50_ms: float
+    p99_ms: float
+    added_p50_ms: float
+    p99_ratio: float
+    errors: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """One web process before, during and after so many requests."""
+
+    server: str
+    requests: int
+    start_mb: float
+    early_mb: float
+    end_mb: float
+    errors: int
+
+    @property
+    def growth_mb(self) -> float:
+        """What it grew by over the last four fifths of the requests."""
+        return self.end_mb - self.early_mb
+
+
+class Bench:
+    """One run: its folder, its mock, its installation of the gateway, and how long everything takes."""
+
+    def __init__(self, folder: Path, mock: Entrant, plan: Plan) -> None:
+        self.folder = folder
+        self.mock = mock
+        self.mock_port = mock.address.port
+        self.plan = plan
+        self.installation = Installation(folder, self.mock_port)
+        self.answered = 0
+        self.left_out: list[str] = []
+
+    def throughput(self, streamed: bool) -> list[Row]:
+        """Load everything that is installed as far as it goes."""
+        rows = [self.rounds(self.mock, streamed), *self.peer("nginx", streamed)]
+        for server in SERVERS:
+            rows += self.pair(server, streamed)
+        return [*rows, *self.peer("LiteLLM", streamed), *self.peer("Portkey", streamed)]
+
+    def peer(self, name: str, streamed: bool) -> list[Row]:
+        """Load a peer; where it is not there or does not work, say so, and go on."""
+        start, path = PEERS[name]
+        if not path():
+            reason = f"{name}, which is not installed."
+            self.left_out += [reason] if reason not in self.left_out else []
+            return []
+        try:
+            with start(self.folder, self.mock_port, streamed) as entrant:
+                return [self.rounds(entrant, streamed)]
+        except BenchError as error:
+            say(str(error))
+            self.left_out.append(f"{name} with {'streams' if streamed else 'JSON'}, which gave no whole answer.")
+            return []
+
+    def rounds(self, entrant: Entrant, streamed: bool) -> Row:
+        """Load one entrant round after round."""
+        return combined([self.one(entrant, streamed) for _ in range(self.plan.rounds)])
+
+    def pair(self, server: str, streamed: bool) -> list[Row]:
+        """Load the bare pass-through and the gateway on one server, in turns."""
+        with bare(self.folder, self.mock_port, server) as limit, self.installation.serving(server) as gateway:
+            pairs = [(self.one(limit, streamed), self.one(gateway, streamed)) for _ in range(self.plan.rounds)]
+        ratio = median(ours.cpu_us / theirs.cpu_us for theirs, ours in pairs)
+        ours = combined([ours for _, ours in pairs])
+        self.answered += ours.requests
+        return [combined([theirs for theirs, _ in pairs]), replace(ours, cpu_ratio=ratio)]
+
+    def one(self, entrant: Entrant, streamed: bool) -> Row:
+        """Load one entrant once."""
+        load.full(entrant.address, streamed, WARM_UP_S, self.folder)
+        used_s, beside_s = cpu_s(entrant.pids), {name: cpu_s([pid]) for name, pid in entrant.beside.items()}
+        seen = load.full(entrant.address, streamed, self.plan.seconds, self.folder)
+        used_s = cpu_s(entrant.pids) - used_s
+        beside_s = {name: cpu_s([pid]) - beside_s[name] for name, pid in entrant.beside.items()}
+        row = Row(
+            name=entrant.name,
+            requests=seen.requests,
+            rps=seen.requests / seen.seconds,
+            p50_ms=seen.p50_ms,
+            p99_ms=seen.p99_ms,
+            cpu_us=each_us(used_s, seen.requests),
+            postgres_us=each_us(beside_s.get("postgres", 0.0), seen.requests),
+            valkey_us=each_us(beside_s.get("valkey", 0.0), seen.requests),
+            rss_mb=rss_mb(entrant.pids),
+            errors=seen.errors,
+        )
+        say(f"{row.name}: {row.rps:.0f} requests/s, {row.cpu_us:.0f} us each, {row.errors} errors")
+        return row
+
+    def latency(self, server: str) -> Latency:
+        """Ask the bare pass-through and the gateway, in turns, at a fixed rate."""
+        pairs = []
+        seconds = 2 * self.plan.seconds
+        with bare(self.folder, self.mock_port, server) as limit, self.installation.serving(server) as gateway:
+            for entrant in (limit, gateway):
+                load.fixed_rate(entrant.address, RATE, WARM_UP_S)
+            for _ in range(self.plan.rounds):
+                theirs = load.fixed_rate(limit.address, RATE, seconds)
+                ours = load.fixed_rate(gateway.address, RATE, seconds)
+                say(
+                    f"{server} at {RATE}/s: p50 {theirs.p50_ms:.2f} and {ours.p50_ms:.2f} ms, "
+                    f"p99 {theirs.p99_ms:.2f} and {ours.p99_ms:.2f} ms"
+                )
+                pairs.append((theirs, ours))
+        self.answered += sum(ours.requests for _, ours in pairs)
+        return Latency(
+            server=server,
+            bare_p50_ms=median(theirs.p50_ms for theirs, _ in pairs),
+            bare_p99_ms=median(theirs.p99_ms for theirs, _ in pairs),
+            p50_ms=median(ours.p50_ms for _, ours in pairs),
+            p99_ms=median(ours.p99_ms for _, ours in pairs),
+            added_p50_ms=median(ours.p50_ms - theirs.p50_ms for theirs, ours in pairs),
+            p99_ratio=median(ours.p99_ms / theirs.p99_ms for theirs, ours in pairs),
+            errors=sum(theirs.errors + ours.errors for theirs, ours in pairs),
+        )
+
+    def memory(self, server: str) -> Memory:
+        """Send so many requests, every tenth of them a stream, to a web process that has just started."""
+        early = self.plan.memory_requests // 5
+        with self.installation.serving(server) as gateway:
+            start_mb = rss_mb(gateway.pids)
+            first = load.fixed_count(gateway.address, early)
+            early_mb = rss_mb(gateway.pids)
+            rest = load.fixed_count(gateway.address, self.plan.memory_requests - early)
+            end_mb = rss_mb(gateway.pids)
+        self.answered += first.requests + rest.requests
+        say(f"{server}: {start_mb:.0f} MB at first, {early_mb:.0f} after {early} requests, {end_mb:.0f} at the end")
+        requests = first.requests + rest.requests
+        return Memory(server, requests, start_mb, early_mb, end_mb, first.errors + rest.errors)
+
+    def usage_rows(self) -> int:
+        """Return how many usage rows were written; raise BenchError where a counted answer left none."""
+        rows = self.installation.usage_rows()
+        if rows < self.answered:
+            raise BenchError(f"{self.answered} requests were answered, but only {rows} usage rows were written.")
+        return rows
+
+
+def combined(rows: list[Row]) -> Row:
+    """Return the rounds of one entrant as one row: medians, and all requests and errors."""
+    middle = {
+        name: median(getattr(row, name) for row in rows)
+        for name in ("rps", "p50_ms", "p99_ms", "cpu_us", "postgres_us", "valkey_us")
+    }
+    return replace(
+        rows[-1],
+        **middle,
+        rss_mb=max(row.rss_mb for row in rows),
+        requests=sum(row.requests for row in rows),
+        errors=sum(row.errors for row in rows),
+    )
+
+
+def each_us(seconds: float, requests: int) -> float:
+    """Return a request's share in microseconds."""
+    return seconds * 1_000_000 / requests if requests else 0.0
+
+
+def say(line: str) -> None:
+    """Tell how far the run is."""
+    print(line, file=sys.stderr, flush=True)

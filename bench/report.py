@@ -1,0 +1,268 @@
+"""The document: what was measured, beside what is to be reached, and how to measure it again. Pure but for `machine`.
+
+Invariant: nothing of the machine but its kind gets in: no host name, no path, no address.
+"""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from bench.entrant import litellm_path, nginx_path, portkey_path
+from bench.load import CONNECTIONS
+from bench.measurement import RATE, WARM_UP_S, Latency, Memory, Plan, Row
+
+# A growth that pages and pools explain; a leak of a hundred bytes a request would show as 4 MB.
+FLAT_MB = 3.0
+COLUMNS = (
+    "Entrant", "requests/s", "p50 ms", "p99 ms", "CPU µs/request", "÷ bare", "PostgreSQL µs", "Valkey µs", "RSS MB",
+    "errors",
+)  # fmt: skip
+
+
+@dataclass
+class Results:
+    """What a run found; a part that did not run is empty."""
+
+    plan: Plan
+    machine: list[str]
+    json: list[Row] = field(default_factory=list)
+    stream: list[Row] = field(default_factory=list)
+    latency: list[Latency] = field(default_factory=list)
+    memory: list[Memory] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    usage_rows: int = 0
+    answered: int = 0
+    load_after: str = ""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One thing to reach: `reached` is None where what it compares with is not there."""
+
+    what: str
+    bound: float
+    reached: float | None
+    unit: str = ""
+    at_least: bool = False
+
+    def cells(self) -> list[str]:
+        """Return the row of the table."""
+        sign = "≥" if self.at_least else "≤"
+        wanted = f"{sign} {self.bound:g}{self.unit}"
+        if self.reached is None:
+            return [self.what, wanted, "–", "not measured"]
+        met = self.reached >= self.bound if self.at_least else self.reached <= self.bound
+        digits = 0 if self.reached >= 100 else 1 if self.at_least else 2
+        return [self.what, wanted, f"{self.reached:.{digits}f}{self.unit}", "met" if met else "**not met**"]
+
+
+def targets(results: Results) -> list[Target]:
+    """Return everything that is to be reached in the parts that ran."""
+    found: list[Target] = []
+    for kind, rows, cpu, uvicorn, daphne in (
+        ("JSON request", results.json, 2.2, 25, 12),
+        ("stream of 103 events", results.stream, 1.4, 50, 40),
+    ):
+        if rows:
+            ratio = row_of(rows, "gateway, uvicorn").cpu_ratio
+            found.append(Target(f"CPU of a {kind}, uvicorn: gateway ÷ bare pass-through", cpu, ratio, " x"))
+            for server, bound in (("uvicorn", uvicorn), ("daphne", daphne)):
+                what = f"{kind}s a second, {server}: gateway ÷ LiteLLM"
+                found.append(Target(what, bound, against_litellm(rows, server), " x", at_least=True))
+    for memory, bound in zip(results.memory, (130, 150), strict=False):
+        of = f"Memory of the web process, {memory.server}"
+        found.append(Target(f"{of}, after {memory.requests:,} requests", bound, memory.end_mb, " MB"))
+        found.append(Target(f"{of}: growth over the last four fifths", FLAT_MB, memory.growth_mb, " MB"))
+    for latency in results.latency:
+        of = f"At {RATE} requests/s, {latency.server}"
+        found.append(Target(f"{of}: added p50", 2, latency.added_p50_ms, " ms"))
+        found.append(Target(f"{of}: p99, gateway ÷ bare pass-through", 3, latency.p99_ratio, " x"))
+    return found
+
+
+def row_of(rows: list[Row], name: str) -> Row:
+    """Return the row of an entrant."""
+    return next(row for row in rows if name in row.name)
+
+
+def against_litellm(rows: list[Row], server: str) -> float | None:
+    """Return the gateway's requests a second in LiteLLM's, where that ran."""
+    theirs = [row.rps for row in rows if row.name == "LiteLLM" and row.rps]
+    return row_of(rows, f"gateway, {server}").rps / theirs[0] if theirs else None
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown; all but the first column are figures."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def load_table(rows: list[Row]) -> str:
+    """Return the table of a load."""
+    return table(COLUMNS, map(load_cells, rows))
+
+
+def load_cells(row: Row) -> list[str]:
+    """Return an entrant's figures; the engines' only where it has engines."""
+    beside = [f"{row.postgres_us:.0f}", f"{row.valkey_us:.0f}"] if row.cpu_ratio else ["–", "–"]
+    return [
+        row.name,
+        f"{row.rps:,.0f}",
+        f"{row.p50_ms:.1f}",
+        f"{row.p99_ms:.1f}",
+        f"{row.cpu_us:,.0f}",
+        f"{row.cpu_ratio:.2f}" if row.cpu_ratio else "–",
+        *beside,
+        f"{row.rss_mb:.0f}",
+        str(row.errors),
+    ]
+
+
+def document(results: Results) -> str:
+    """Return the whole document."""
+    parts = [
+        INTRODUCTION,
+        "## Reached",
+        table(["What", "to reach", "reached", ""], (t.cells() for t in targets(results))),
+    ]
+    if results.json:
+        parts += ["## JSON: one completion of about 900 bytes", load_table(results.json)]
+    if results.stream:
+        parts += ["## Streams: 103 events, each its own write of the upstream", load_table(results.stream)]
+    if results.latency:
+        parts += [
+            f"## Latency at a fixed {RATE} requests a second",
+            LATENCY,
+            table(LATENCY_COLUMNS, map(latency_cells, results.latency)),
+        ]
+    if results.memory:
+        parts += ["## Memory of a web process", MEMORY, table(MEMORY_COLUMNS, map(memory_cells, results.memory))]
+    return "\n\n".join([*parts, how(results)]) + "\n"
+
+
+LATENCY_COLUMNS = ("Server", "bare p50 ms", "p50 ms", "added p50 ms", "bare p99 ms", "p99 ms", "p99 ÷ bare", "errors")
+MEMORY_COLUMNS = ("Server", "requests", "at first MB", "after a fifth MB", "at the end MB", "growth MB", "errors")
+
+
+def latency_cells(latency: Latency) -> list[str]:
+    """Return a pair's figures."""
+    figures = (
+        latency.bare_p50_ms, latency.p50_ms, latency.added_p50_ms, latency.bare_p99_ms, latency.p99_ms,
+        latency.p99_ratio,
+    )  # fmt: skip
+    return [latency.server, *(f"{figure:.2f}" for figure in figures), str(latency.errors)]
+
+
+def memory_cells(memory: Memory) -> list[str]:
+    """Return a web process's figures."""
+    figures = (memory.start_mb, memory.early_mb, memory.end_mb, memory.growth_mb)
+    return [memory.server, f"{memory.requests:,}", *(f"{figure:.1f}" for figure in figures), str(memory.errors)]
+
+
+def how(results: Results) -> str:
+    """Return how this was measured, on what, and how to measure it again."""
+    plan = results.plan
+    left_out = [f"Not measured: {reason}" for reason in results.left_out]
+    lines = [
+        f"* {datetime.now(UTC):%Y-%m-%d}, Aperture {commit()}",
+        *(f"* {line}" for line in results.machine),
+        f"* Load average when it ended: {results.load_after}",
+        f"* {plan.rounds} rounds of {plan.seconds} s for each entrant after {WARM_UP_S} s of warm-up, over "
+        f"{CONNECTIONS} connections; {plan.rounds} of {2 * plan.seconds} s at the fixed rate",
+        f"* {results.usage_rows:,} usage rows with tokens and price were found for {results.answered:,} counted "
+        "answers and the warm-ups; fewer than the answers would have failed the run",
+    ]
+    return "\n\n".join(["## This run", "\n".join(lines), *left_out, AGAIN])
+
+
+INTRODUCTION = """# Performance
+
+One run of `scripts/bench`: everything on one machine over loopback, in front of one mock upstream, one process for each
+entrant, one entrant under load at a time. The gateway is what `manage.py serve` starts on a fresh data folder, with
+one web process and nothing left out: the key is checked, grants and routes are resolved, the model's name is rewritten
+in request and answer, the usage is priced, and its row is committed to PostgreSQL before the last byte of the answer.
+
+Read the ratios, not the absolute figures: each is the median over rounds in which the bare pass-through, an ASGI
+application that only forwards, was measured right before the gateway. CPU is that of the web process alone, by its
+process id; what PostgreSQL and Valkey used for the same request stands beside it."""
+
+LATENCY = f"""JSON, open loop: request N is due N / {RATE} s after the first, whatever became of the others, and its
+latency counts from that moment, so that a stall cannot hide the requests that waited for it."""
+
+MEMORY = """Resident memory of a fresh web process; every tenth request is a stream."""
+
+AGAIN = """## Again
+
+```
+scripts/bench                    # everything, about fifteen minutes; writes this file
+scripts/bench json --quick       # one part (json, stream, latency, memory), short rounds; only prints
+scripts/bench memory --requests 500000
+```
+
+It needs Linux. With `wrk` (Debian: `wrk`) the load comes from there, otherwise from a small generator of its own;
+nginx (`nginx-light`) is measured where it is installed. The peers are not part of the locked dependencies; install them
+apart and name them:
+
+```
+python3 -m venv /tmp/litellm && /tmp/litellm/bin/pip install 'litellm[proxy]'
+npm install --prefix /tmp/portkey @portkey-ai/gateway
+export LITELLM=/tmp/litellm/bin/litellm
+export PORTKEY=/tmp/portkey/node_modules/@portkey-ai/gateway/build/start-server.js
+```
+
+No entrant sees the environment of the one who starts the run: no secret and no address of a real installation gets in.
+Everything that it starts it stops, and its folder is removed."""
+
+
+def machine() -> list[str]:
+    """Describe what this runs on, without names."""
+    cpu = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    memory_gb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    python = f"Python {platform.python_version()}"
+    packages = [f"{name} {version(name)}" for name in ("uvicorn", "daphne", "aiohttp", "uvloop")]
+    return [
+        f"{os.cpu_count()} x {cpu[1] if cpu else platform.machine()}, {memory_gb:.0f} GB, Linux {kernel()}",
+        ", ".join([python, *packages, *peers()]),
+        f"Load average when it began: {load_average()}",
+    ]
+
+
+def kernel() -> str:
+    """Return the kernel's version, without what its builder added."""
+    return platform.release().split("-")[0]
+
+
+def load_average() -> str:
+    """Return the load of the last minute."""
+    return f"{os.getloadavg()[0]:.1f}"
+
+
+def peers() -> list[str]:
+    """Return the versions of what else is installed."""
+    found = [first_match([nginx_path(), "-v"], r"nginx/([\d.]+)", "nginx")] if nginx_path() else []
+    if litellm_path():
+        found.append(first_match([litellm_path(), "--version"], r"(\d+\.\d+\.\d+)", "LiteLLM"))
+    if portkey_path():
+        package = Path(portkey_path()).parent.parent / "package.json"
+        found.append(first_match(["cat", str(package)], r'"version":\s*"([\d.]+)"', "Portkey"))
+    generator = first_match(["wrk", "-v"], r"wrk \S*?([\d.]+)", "wrk") if shutil.which("wrk") else "own load generator"
+    return [*found, generator]
+
+
+def commit() -> str:
+    """Return the commit that is measured, where there is git."""
+    return first_match(["git", "rev-parse", "--short", "HEAD"], r"(\w+)", "at commit") if shutil.which("git") else ""
+
+
+def first_match(command: Sequence[str], pattern: str, name: str) -> str:
+    """Return NAME and the version that a command prints."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    found = re.search(pattern, done.stdout + done.stderr)
+    return f"{name} {found[1] if found else '(unknown version)'}"

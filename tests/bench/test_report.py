@@ -1,0 +1,63 @@
+"""The document: what was reached, beside what is to be reached."""
+
+from dataclasses import replace
+
+from bench import report
+from bench.measurement import QUICK, Latency, Memory, Row, combined
+
+ROW = Row(
+    name="bare pass-through, uvicorn",
+    requests=1000,
+    rps=5000.0,
+    p50_ms=5.0,
+    p99_ms=9.0,
+    cpu_us=120.0,
+    postgres_us=0.0,
+    valkey_us=0.0,
+    rss_mb=50.0,
+    errors=0,
+)
+ROWS = [
+    ROW,
+    replace(ROW, name="**gateway, uvicorn**", rps=2600.0, cpu_us=270.0, cpu_ratio=2.25),
+    replace(ROW, name="**gateway, daphne**", rps=1500.0, cpu_us=400.0, cpu_ratio=1.1),
+]
+LITELLM = replace(ROW, name="LiteLLM", rps=100.0)
+
+
+def results(**parts: object) -> report.Results:
+    return replace(report.Results(QUICK, ["2 x a processor"]), **parts)  # type: ignore[arg-type]
+
+
+def test_a_target_is_met_or_not_met_on_its_own_side() -> None:
+    cells = [target.cells() for target in report.targets(results(json=[*ROWS, LITELLM]))]
+    assert [(wanted, reached, verdict) for _, wanted, reached, verdict in cells] == [
+        ("≤ 2.2 x", "2.25 x", "**not met**"),
+        ("≥ 25 x", "26.0 x", "met"),
+        ("≥ 12 x", "15.0 x", "met"),
+    ]
+
+
+def test_what_has_nothing_to_compare_with_is_neither_met_nor_missed() -> None:
+    cells = [target.cells() for target in report.targets(results(json=ROWS))]
+    assert [verdict for *_, verdict in cells] == ["**not met**", "not measured", "not measured"]
+
+
+def test_memory_and_latency_have_their_targets_for_each_server() -> None:
+    memory = [Memory("uvicorn", 50_000, 100, 110, 112, 0), Memory("daphne", 50_000, 120, 130, 141, 0)]
+    latency = [Latency("uvicorn", 0.5, 2.0, 1.0, 7.0, 0.5, 3.5, 0)]
+    cells = [target.cells() for target in report.targets(results(memory=memory, latency=latency))]
+    assert [verdict for *_, verdict in cells] == ["met", "met", "met", "**not met**", "met", "**not met**"]
+
+
+def test_rounds_are_combined_by_their_median_and_all_their_errors_count() -> None:
+    rounds = [replace(ROW, cpu_us=cpu, errors=1) for cpu in (100.0, 900.0, 120.0)]
+    whole = combined(rounds)
+    assert (whole.cpu_us, whole.requests, whole.errors) == (120.0, 3000, 3)
+
+
+def test_the_document_shows_only_the_parts_that_ran_and_how_to_run_them_again() -> None:
+    text = report.document(results(json=ROWS))
+    assert "| **gateway, uvicorn** | 2,600 |" in text
+    assert "## Streams" not in text
+    assert "scripts/bench" in text
