@@ -12,7 +12,7 @@ RATES = Rates(1, 0.0, 2_000_000, 1_000_000, 2_000_000, 3_000_000, 4_000_000, 5_0
 
 
 def a_provider(slug: str = "openai", **fields: Any) -> Provider:
-    plain = Provider(sum(slug.encode()), slug, "http://127.0.0.1:9", frozenset({"openai_chat"}), {}, (), None, False)
+    plain = Provider(sum(slug.encode()), slug, "http://127.0.0.1:9", frozenset({"openai_chat"}), {}, (), False, None)
     return msgspec.structs.replace(plain, **fields)
 
 
