@@ -202,8 +202,8 @@ Read the ratios, not the absolute figures: each is the median over rounds in whi
 application that only forwards, was measured right before the gateway. CPU is that of the web process alone, by its
 process id; what PostgreSQL and Valkey used for the same request stands beside it."""
 
-BUSY = """**The machine was busy with other things during this run** (see the load average below): absolute figures and tails
-are worse than the machine's, and ratios are less certain than their digits."""
+BUSY = """**The machine was busy with other things during this run** (see the load average below): absolute figures and
+tails are worse than the machine's, and ratios are less certain than their digits."""
 
 LATENCY = f"""JSON, open loop: request N is due N / {RATE} s after the first, whatever became of the others, and its
 latency counts from that moment, so that a stall cannot hide the requests that waited for it."""
