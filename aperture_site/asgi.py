@@ -1,7 +1,7 @@
 """The ASGI application: API paths go to the gateway, everything else to Django.
 
-Channels divides by protocol. HTTP is divided here by the first characters of the path: Channels' URLRouter would copy
-the scope and match patterns for each request, which the API cannot afford.
+Channels divides by protocol. HTTP is divided here by the first characters of the path: two prefixes need no patterns,
+and Channels' URLRouter would copy the scope of each request.
 """
 
 import os
