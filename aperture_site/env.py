@@ -7,6 +7,7 @@ compares that list with docs/configuration.md.
 import ipaddress
 import os
 from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 READ: set[str] = set()
@@ -90,6 +91,25 @@ def upstream_networks(name: str) -> list[str]:
             except ValueError:
                 raise SettingError(name, word, "write allow, forbid, or networks such as 10.0.0.0/8,fd00::/8") from None
     return found
+
+
+def networks(name: str) -> list[IPv4Network | IPv6Network]:
+    """Return a comma-separated list of IP networks; an address alone is a network of one."""
+    found: list[IPv4Network | IPv6Network] = []
+    for word in words(name):
+        try:
+            found.append(ip_network(word, strict=False))
+        except ValueError:
+            raise SettingError(name, word, "write networks such as 10.0.0.0/8, separated by commas") from None
+    return found
+
+
+def header(name: str, default: str) -> str:
+    """Return a text that can be the value of an HTTP header."""
+    value = text(name, default)
+    if not (value.isascii() and value.isprintable()):
+        raise SettingError(name, value, "write printable ASCII characters")
+    return value
 
 
 def folder(name: str, default: Path) -> Path:

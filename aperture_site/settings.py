@@ -28,11 +28,11 @@ VENDOR_KEYS = {vendor.slug: env.numbered(vendor.variable) for vendor in vendors.
 # --- The installation -------------------------------------------------------------------------------------------------
 DEBUG = env.flag("APERTURE_DEBUG")
 MODE = env.choice("APERTURE_MODE", "team", ["team", "resale"])
-REGION = env.text("APERTURE_REGION", "local")
+REGION = env.header("APERTURE_REGION", "local")
 HOST = env.text("APERTURE_HOST", "127.0.0.1")
 PORT = env.integer("APERTURE_PORT", 8000, at_least=0, at_most=65_535)
 PUBLIC_URL = env.text("APERTURE_PUBLIC_URL", addresses.local_url(HOST, PORT)).rstrip("/")
-TRUSTED_PROXIES = env.words("APERTURE_TRUSTED_PROXIES")
+TRUSTED_PROXIES = env.networks("APERTURE_TRUSTED_PROXIES")
 DRAIN_S = env.seconds("APERTURE_DRAIN_SECONDS", 30)
 KEY_REVEAL = env.flag("APERTURE_KEY_REVEAL")
 DEMO = env.flag("APERTURE_DEMO", default=True)

@@ -148,7 +148,7 @@ def _target(
         preference=preference if row["preference"] is None else row["preference"],
         timeout_s=model["timeout_s"] or provider.timeout_s,
         prices=tuple(_rates(price) for price in prices),
-        names=(f"{provider.slug}/{row['upstream_id']}", f"{provider.slug}/{model['public_id']}"),
+        names=(model["public_id"], f"{provider.slug}/{row['upstream_id']}", f"{provider.slug}/{model['public_id']}"),
     )
 
 

@@ -4,7 +4,10 @@ A mistake that is the caller's keeps the upstream's status and message; our own 
 ours to mend; anything else is a 502 too. Whatever is shown is scrubbed.
 """
 
+import contextlib
 import math
+from collections.abc import Iterable
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -17,22 +20,26 @@ from gateway.snapshot import Target
 CALLERS_OWN = frozenset({400, 404, 408, 409, 413, 415, 422, 429})
 CREDENTIAL = frozenset({401, 402, 403})
 BODY_CHARS_MAX = 4096
+SAID_CHARS_MAX = {"message": BODY_CHARS_MAX, "code": 64, "type": 64, "param": 256}
+READ_BYTES_MAX = 64 * 1024
+# The most characters that escaping makes of one.
+ESCAPED_CHARS = 12
 RETRY_AFTER_S_MAX = 3600
 CODES = {429: "rate_limit_exceeded", 404: "not_found", 413: "request_too_large", 408: "request_timeout"}
 
 
 def of_status(target: Target, status: int, body: bytes, retry_after: str | None, now: float) -> Fault:
-    """Return the fault of an answer that is no success; RETRY_AFTER is its header, NOW the time in seconds."""
+    """Return the fault of an answer that is no success; RETRY_AFTER is its header, NOW is in seconds since 1970."""
     slug = target.provider.slug
-    text = scrub(body.decode("utf-8", "replace"), target.provider.secrets)[:BODY_CHARS_MAX]
-    upstream = {"provider": slug, "status": status, "body": _json_or_text(text)}
+    text = readable(body, target.provider.secrets)
+    upstream = {"provider": slug, "status": status, "body": _shown(text)}
     if status in CALLERS_OWN:
         said = _said(text)
         return Fault(
             "upstream_rejected",
             said.get("message") or f"{slug} refused the request with status {status}.",
             param=said.get("param"),
-            retry_after_s=clamp(retry_after, now) if status == 429 else None,
+            retry_after_s=wait_s(retry_after, now) if status == 429 else None,
             upstream=upstream,
             rejection=(status, said.get("code") or said.get("type") or CODES.get(status, "invalid_request")),
         )
@@ -47,25 +54,45 @@ def of_status(target: Target, status: int, body: bytes, retry_after: str | None,
 
 def of_rubbish(target: Target, status: int, body: bytes, why: str) -> Fault:
     """Return the fault of an answer that claims success and is none."""
-    text = scrub(body[: BODY_CHARS_MAX * 4].decode("utf-8", "replace"), target.provider.secrets)[:BODY_CHARS_MAX]
+    text = readable(body, target.provider.secrets)
     return Fault(
         "upstream_failed",
         f"{target.provider.slug} {why}; try again later.",
-        upstream={"provider": target.provider.slug, "status": status, "body": _json_or_text(text)},
+        upstream={"provider": target.provider.slug, "status": status, "body": _shown(text)},
     )
 
 
-def clamp(retry_after: str | None, now: float) -> int:
-    """Return a Retry-After (RFC 9110, section 10.2.3: seconds or a date) in whole seconds within a sane bound.
+def readable(body: bytes, secrets: Iterable[str]) -> str:
+    """Return a body as scrubbed text. JSON is written anew first, so that no escape hides a secret."""
+    secrets = tuple(secrets)
+    cut = len(body) > READ_BYTES_MAX
+    text = body[:READ_BYTES_MAX].decode("utf-8", "replace")
+    with contextlib.suppress(ValueError, OverflowError, RecursionError):
+        text = msgspec.json.encode(msgspec.json.decode(text)).decode()
+    text = scrub(text, secrets)
+    # Where the text was cut, the beginning of a secret may stand at its end.
+    return text[: -max(map(len, secrets), default=1) * ESCAPED_CHARS] if cut else text
 
-    NOW is in seconds since 1970; rubbish counts as the least.
+
+def wait_s(retry_after: str | None, now: float) -> int:
+    """Return a Retry-After, which is seconds or a date, as whole seconds within a sane bound; rubbish is the least.
+
+    https://www.rfc-editor.org/rfc/rfc9110#field.retry-after
     """
-    text = retry_after or ""
     try:
-        seconds = float(text) if text[:1] in "-0123456789" else parsedate_to_datetime(text).timestamp() - now
-        return min(max(math.ceil(seconds), 1), RETRY_AFTER_S_MAX)
+        seconds = float(retry_after or "")
+    except ValueError:
+        seconds = _until(retry_after or "", now)
+    # This order also makes 1 of what is no number.
+    return math.ceil(min(max(1.0, seconds), RETRY_AFTER_S_MAX))
+
+
+def _until(date: str, now: float) -> float:
+    try:
+        found = parsedate_to_datetime(date)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() - now
     except (ValueError, OverflowError):
-        return 1
+        return 0.0
 
 
 def _said(text: str) -> dict[str, str]:
@@ -73,14 +100,22 @@ def _said(text: str) -> dict[str, str]:
     body = _json_or_text(text)
     error = body.get("error", body) if isinstance(body, dict) else {}
     if isinstance(error, str):
-        return {"message": error}
+        return {"message": error[:BODY_CHARS_MAX]}
     if not isinstance(error, dict):
         return {}
-    return {name: value for name in ("message", "code", "type", "param") if isinstance(value := error.get(name), str)}
+    return {
+        name: value[:chars_max]
+        for name, chars_max in SAID_CHARS_MAX.items()
+        if isinstance(value := error.get(name), str)
+    }
+
+
+def _shown(text: str) -> Any:
+    return _json_or_text(text) if len(text) <= BODY_CHARS_MAX else text[:BODY_CHARS_MAX]
 
 
 def _json_or_text(text: str) -> Any:
     try:
         return msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return text

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from ipaddress import ip_network
 
 import psycopg
 from django.conf import settings
@@ -34,7 +33,7 @@ class Runtime:
         self.freshness = Freshness(self.callers)
         self.journal = Journal()
         self.upstream = Upstream()
-        self.trusted_proxies: list[Network] = [ip_network(text) for text in settings.TRUSTED_PROXIES]
+        self.trusted_proxies: list[Network] = settings.TRUSTED_PROXIES
         self.used_keys: set[int] = set()
         self.connection = Connection("aperture-last-used")
         self.task: asyncio.Task[None] | None = None

@@ -28,7 +28,10 @@ class Provider(msgspec.Struct, frozen=True):
 
 
 class Target(msgspec.Struct, frozen=True):
-    """A model at a provider. `names` are what grants may call it: provider/upstream-id and provider/public-id."""
+    """A model at a provider. `names` are what globs may call it: its public id, and provider/ with either id.
+
+    They go with the target, so that a name which several models answer to opens no more than is granted of each.
+    """
 
     id: int
     provider: Provider
@@ -143,7 +146,7 @@ def build(version: int, models: Iterable[tuple[Model, Iterable[str]]], grants: I
     A name means, in this order: a public id or alias; `provider/upstream-id` or `provider/public-id`; a bare upstream
     id. Where several models answer to one of the latter, their targets are put together.
     """
-    pairs = [(model, tuple(aliases)) for model, aliases in models]
+    pairs = sorted(((model, tuple(aliases)) for model, aliases in models), key=lambda pair: pair[0].public_id)
     names: dict[str, Model] = {}
     for model, aliases in pairs:
         for alias in aliases:
@@ -159,7 +162,7 @@ def build(version: int, models: Iterable[tuple[Model, Iterable[str]]], grants: I
         names |= found
     return Snapshot(
         version=version,
-        models=tuple(model for model, _ in sorted(pairs, key=lambda pair: pair[0].public_id)),
+        models=tuple(model for model, _ in pairs),
         names=names,
         grants=tuple(grants),
         accesses={},

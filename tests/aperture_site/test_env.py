@@ -1,6 +1,7 @@
 """Variables are read as what they should be, and a wrong one is named."""
 
 from collections.abc import Callable
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,10 @@ def forget_the_sample() -> None:
         ("", lambda: env.choice(NAME, "resale", ["team", "resale"]), "resale"),
         ("a, b,,c ", lambda: env.words(NAME), ["a", "b", "c"]),
         ("", lambda: env.words(NAME, ["d"]), ["d"]),
+        ("10.1.2.3/8, ::1", lambda: env.networks(NAME), [ip_network("10.0.0.0/8"), ip_network("::1")]),
+        ("", lambda: env.networks(NAME), []),
+        ("eu-1", lambda: env.header(NAME, "local"), "eu-1"),
+        ("", lambda: env.header(NAME, "local"), "local"),
         ("/srv/../data", lambda: env.folder(NAME, Path("/x")), Path("/data")),
         ("", lambda: env.folder(NAME, Path("/x")), Path("/x")),
     ],
@@ -52,6 +57,8 @@ def test_a_value_is_read(
         ("nan", lambda: env.seconds(NAME, 1), "a number of seconds from 0 to 86400"),
         ("-1", lambda: env.seconds(NAME, 1), "a number of seconds from 0 to 86400"),
         ("both", lambda: env.choice(NAME, "team", ["team", "resale"]), "write one of team, resale"),
+        ("10.0.0.0/99", lambda: env.networks(NAME), "write networks such as 10.0.0.0/8"),
+        ("münchen", lambda: env.header(NAME, "local"), "write printable ASCII"),
         ("perhaps", lambda: env.upstream_networks(NAME), "write allow, forbid, or networks"),
     ],
 )
