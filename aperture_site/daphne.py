@@ -14,15 +14,13 @@ import io
 import logging
 import re
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from functools import partial
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
 import daphne.server
 from daphne.http_protocol import WebRequest
-from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 from twisted.internet import reactor
 from twisted.logger import globalLogBeginner
 from twisted.protocols import basic
@@ -30,10 +28,17 @@ from twisted.web import http
 from twisted.web.http_headers import Headers
 
 from aperture_site import reception
-from aperture_site.reception import Bounds, ClientDisconnectedError
+from aperture_site.reception import (
+    ANSWER_NAME,
+    ANSWER_VALUE_FORBIDDEN,
+    STATUS_LINES,
+    Bounds,
+    ClientDisconnectedError,
+    Message,
+)
+from aperture_site.sockets import Inbox, SocketFactory
 from aperture_site.transport import Connection
 
-Message = MutableMapping[str, Any]
 Application = Callable[
     [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
 ]
@@ -46,12 +51,8 @@ daphne.server.twisted_loop.close()
 QUEUED_BYTES = 256 * 1024
 # What a queued piece costs beside its bytes; else a body in tiny chunks would take many times its size.
 PIECE_BYTES = 64
-QUEUED_MESSAGES = 8
 LINES_BYTES = 8 * 1024
 FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
-ANSWER_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-ANSWER_VALUE_FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 BODYLESS = {204, 304}
 
 
@@ -458,70 +459,6 @@ class Request(WebRequest):
             logger.exception("The application failed.")
         if not self.done and not self.gone:
             self.channel.refuse("internal_error")
-
-
-class Socket(WebSocketProtocol):
-    """Daphne's WebSocket, which can also refuse with an answer of the application's own.
-
-    The ASGI extension "websocket.http.response": status, headers and body in place of a bare 403.
-    """
-
-    _denial: Message | None = None
-
-    def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: N803
-        """Queue one message; stop reading while the application has enough."""
-        super().onMessage(payload, isBinary)
-        if self.application_queue.qsize() > QUEUED_MESSAGES:
-            self.transport.pauseProducing()
-
-    def handle_reply(self, message: Message) -> None:
-        """Write one message of the application."""
-        if message["type"] == "websocket.http.response.start":
-            if self.state != self.STATE_CONNECTING or self._denial is not None:
-                raise RuntimeError("The application refused a WebSocket that it had already answered.")
-            self._denial = message
-            self.sendData(_denial_head(message["status"], message.get("headers", ()), self.server.date))
-        elif message["type"] == "websocket.http.response.body":
-            if self._denial is None:
-                raise RuntimeError("The application sent a refusal's body before its start.")
-            self.sendData(message.get("body", b""))
-            if not message.get("more_body", False):
-                del self.handshake_deferred
-                self.dropConnection(abort=False)
-        else:
-            super().handle_reply(message)
-
-
-def _denial_head(status: int, headers: reception.Headers, date: reception.Date) -> bytes:
-    lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, date.line()]
-    for name, value in headers:
-        if not ANSWER_NAME.fullmatch(name) or ANSWER_VALUE_FORBIDDEN.search(value):
-            raise RuntimeError(f"The application sent an invalid header named {name!r}.")
-        # The answer ends with its connection.
-        if name.lower() not in (b"connection", b"transfer-encoding"):
-            lines.append(name + b": " + value + b"\r\n")
-    return b"".join([*lines, b"connection: close\r\n\r\n"])
-
-
-class Inbox(asyncio.Queue[Message]):
-    """What a WebSocket's client sent; taking from it lets the client send again."""
-
-    def __init__(self, socket: Socket) -> None:
-        super().__init__()
-        self._socket = socket
-
-    async def get(self) -> Message:
-        """Wait for the next message."""
-        message = await super().get()
-        if self.qsize() <= QUEUED_MESSAGES and self._socket.transport is not None:
-            self._socket.transport.resumeProducing()
-        return message
-
-
-class SocketFactory(WebSocketFactory):
-    """Builds our WebSocket protocol."""
-
-    protocol = Socket
 
 
 class Server(daphne.server.Server):

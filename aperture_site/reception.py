@@ -6,14 +6,22 @@ and the client can read it even while it is still sending. A timer is set and cl
 
 import asyncio
 import json
+import re
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import NamedTuple
+from http import HTTPStatus
+from typing import Any, NamedTuple
 
 Headers = Iterable[tuple[bytes, bytes]]
+Message = MutableMapping[str, Any]
+
+# What an answer's header may look like (RFC 9110, section 5), and the first lines of answers.
+ANSWER_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+ANSWER_VALUE_FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
 # How long a connection that was answered early may go on sending without being cut.
 LINGER_S = 2.0

@@ -1,6 +1,7 @@
 """`python -m bench`: measure, print the tables, and after a whole run keep them in docs/performance.md."""
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
@@ -45,7 +46,7 @@ def main() -> int:
 
 def run(parts: list[str], plan: Plan) -> str:
     """Run the parts; return the document."""
-    results = report.Results(plan, report.machine())
+    results = report.Results(plan, report.machine(), load_before=os.getloadavg()[0])
     with tempfile.TemporaryDirectory(prefix="aperture-bench-") as name, mock(Path(name)) as upstream:
         bench = Bench(Path(name), upstream, plan)
         if "json" in parts:
@@ -58,7 +59,6 @@ def run(parts: list[str], plan: Plan) -> str:
             results.memory = [bench.memory(server) for server in SERVERS]
         results.usage_rows, results.answered = bench.usage_rows(), bench.answered
         results.left_out = bench.left_out
-    results.load_after = report.load_average()
     return report.document(results)
 
 

@@ -130,5 +130,5 @@ def parsed(output: str) -> Result:
 
 
 def _percentile(output: str, name: str) -> float:
-    found = re.search(rf"^\s*{name}\s+([\d.]+)(us|ms|s|m)$", output, re.MULTILINE)
+    found = re.search(rf"^\s*{name}\s+([\d.]+)(us|ms|s|m)\s*$", output, re.MULTILINE)
     return float(found[1]) * UNITS_MS[found[2]] if found else 0.0

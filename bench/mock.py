@@ -26,7 +26,7 @@ HEAD = {"id": "chatcmpl-bench0001", "created": 1_700_000_000, "model": "gpt-4o",
 
 def completion() -> bytes:
     """Return a whole HTTP answer with about 900 bytes of JSON."""
-    message = {"role": "assistant", "content": "All is well. " * 32, "refusal": None, "annotations": []}
+    message: dict[str, Any] = {"role": "assistant", "content": "All is well. " * 32, "refusal": None, "annotations": []}
     choices = [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}]
     body = json.dumps({**HEAD, "object": "chat.completion", "choices": choices, "usage": USAGE}).encode()
     return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)

@@ -20,6 +20,8 @@ from bench.measurement import RATE, WARM_UP_S, Latency, Memory, Plan, Row
 
 # A growth that pages and pools explain; a leak of a hundred bytes a request would show as 4 MB.
 FLAT_MB = 3.0
+# Above it, something else had a good part of the processors.
+QUIET_LOAD = 1.0
 COLUMNS = (
     "Entrant", "requests/s", "p50 ms", "p99 ms", "CPU µs/request", "÷ bare", "PostgreSQL µs", "Valkey µs", "RSS MB",
     "errors",
@@ -39,7 +41,7 @@ class Results:
     left_out: list[str] = field(default_factory=list)
     usage_rows: int = 0
     answered: int = 0
-    load_after: str = ""
+    load_before: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Target:
         if self.reached is None:
             return [self.what, wanted, "–", "not measured"]
         met = self.reached >= self.bound if self.at_least else self.reached <= self.bound
-        digits = 0 if self.reached >= 100 else 1 if self.at_least else 2
+        digits = 0 if self.reached >= 100 or isinstance(self.reached, int) else 1 if self.at_least else 2
         return [self.what, wanted, f"{self.reached:.{digits}f}{self.unit}", "met" if met else "**not met**"]
 
 
@@ -84,7 +86,13 @@ def targets(results: Results) -> list[Target]:
         of = f"At {RATE} requests/s, {latency.server}"
         found.append(Target(f"{of}: added p50", 2, latency.added_p50_ms, " ms"))
         found.append(Target(f"{of}: p99, gateway ÷ bare pass-through", 3, latency.p99_ratio, " x"))
-    return found
+    return [*found, Target("Errors of the gateway, everywhere", 0, gateway_errors(results))]
+
+
+def gateway_errors(results: Results) -> int:
+    """Return how many requests to the gateway failed; at the fixed rate those to the pass-through count too."""
+    loads = sum(row.errors for row in [*results.json, *results.stream] if row.cpu_ratio)
+    return loads + sum(each.errors for each in results.latency) + sum(each.errors for each in results.memory)
 
 
 def row_of(rows: list[Row], name: str) -> Row:
@@ -129,6 +137,7 @@ def document(results: Results) -> str:
     """Return the whole document."""
     parts = [
         INTRODUCTION,
+        *([BUSY] if results.load_before > QUIET_LOAD else []),
         "## Reached",
         table(["What", "to reach", "reached", ""], (t.cells() for t in targets(results))),
     ]
@@ -173,7 +182,7 @@ def how(results: Results) -> str:
     lines = [
         f"* {datetime.now(UTC):%Y-%m-%d}, Aperture {commit()}",
         *(f"* {line}" for line in results.machine),
-        f"* Load average when it ended: {results.load_after}",
+        f"* Load average when it began: {results.load_before:.1f}",
         f"* {plan.rounds} rounds of {plan.seconds} s for each entrant after {WARM_UP_S} s of warm-up, over "
         f"{CONNECTIONS} connections; {plan.rounds} of {2 * plan.seconds} s at the fixed rate",
         f"* {results.usage_rows:,} usage rows with tokens and price were found for {results.answered:,} counted "
@@ -192,6 +201,9 @@ in request and answer, the usage is priced, and its row is committed to PostgreS
 Read the ratios, not the absolute figures: each is the median over rounds in which the bare pass-through, an ASGI
 application that only forwards, was measured right before the gateway. CPU is that of the web process alone, by its
 process id; what PostgreSQL and Valkey used for the same request stands beside it."""
+
+BUSY = """**The machine was busy with other things during this run** (see the load average below): absolute figures and
+tails are worse than the machine's, and ratios are less certain than their digits."""
 
 LATENCY = f"""JSON, open loop: request N is due N / {RATE} s after the first, whatever became of the others, and its
 latency counts from that moment, so that a stall cannot hide the requests that waited for it."""
@@ -230,18 +242,12 @@ def machine() -> list[str]:
     return [
         f"{os.cpu_count()} x {cpu[1] if cpu else platform.machine()}, {memory_gb:.0f} GB, Linux {kernel()}",
         ", ".join([python, *packages, *peers()]),
-        f"Load average when it began: {load_average()}",
     ]
 
 
 def kernel() -> str:
     """Return the kernel's version, without what its builder added."""
     return platform.release().split("-")[0]
-
-
-def load_average() -> str:
-    """Return the load of the last minute."""
-    return f"{os.getloadavg()[0]:.1f}"
 
 
 def peers() -> list[str]:

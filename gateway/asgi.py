@@ -28,7 +28,10 @@ JSON = (b"content-type", b"application/json")
 REGION = (b"x-aperture-region", settings.REGION.encode("latin-1", "replace"))
 CORS = [
     (b"access-control-allow-origin", b"*"),
-    (b"access-control-expose-headers", b"x-aperture-request-id, x-aperture-region, x-aperture-upstream, retry-after"),
+    (
+        b"access-control-expose-headers",
+        b"x-aperture-request-id, x-aperture-region, x-aperture-upstream, x-aperture-cost, retry-after",
+    ),
 ]
 PREFLIGHT = [
     (b"access-control-allow-methods", b"GET, HEAD, POST, DELETE, OPTIONS"),
@@ -185,6 +188,18 @@ NESTED = {f"{path}/": route for path, route in ROUTES.items() if route.nested}
 def common_headers(request_id: str) -> list[tuple[bytes, bytes]]:
     """Return what every answer carries."""
     return [(b"x-aperture-request-id", request_id.encode()), REGION, *CORS]
+
+
+def named(send: Send) -> Send:
+    """Return a `send` that gives pages, which are no API and so carry no CORS, their request id and region."""
+    headers = [(b"x-aperture-request-id", new_request_id().encode()), REGION]
+
+    async def name(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], *headers]
+        await send(message)
+
+    return name
 
 
 def dressed(send: Send, request_id: str, *, head: bool) -> Send:

@@ -32,8 +32,9 @@ INFLATE_STEP_BYTES = 64 * 1024
 POOL_IDLE_S = 30.0
 USER_AGENT = "aperture"
 
-# What a caller's request may carry on to the upstream, apart from its body.
-FORWARDED = frozenset({b"openai-beta", b"openai-organization", b"openai-project", b"anthropic-beta"})
+# What a caller's request may carry on to the upstream, apart from its body. Not the vendors' organization and project
+# headers: whose account is charged is the operator's choice.
+FORWARDED = frozenset({b"openai-beta", b"anthropic-beta"})
 # What an upstream's answer may carry back.
 RETURNED = ("content-type", "openai-processing-ms", "openai-version")
 

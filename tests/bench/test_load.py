@@ -24,7 +24,7 @@ WRK = """Running 2s test @ http://127.0.0.1:4242/v1/chat/completions
      50%  850.00us
      75%    5.60ms
      90%    6.40ms
-     99%    1.02s
+     99%    1.02s\x20
   12000 requests in 2.01s, 14.60MB read
 """
 WHOLE = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
@@ -58,6 +58,16 @@ def test_our_generator_makes_exactly_the_requests_it_was_told_to(tmp_path: Path)
         seen = load.fixed_count(upstream.address, 1000)
     assert (seen.requests, seen.errors) == (1000, 0)
     assert 0 < seen.p50_ms <= seen.p99_ms
+
+
+@pytest.mark.server
+def test_without_wrk_our_generator_loads_as_far_as_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.load.shutil.which", lambda _name: None)
+    with mock(tmp_path) as upstream:
+        seen = load.full(upstream.address, True, 1, tmp_path)
+    assert seen.requests > 32
+    assert seen.errors == 0
+    assert 0.9 < seen.seconds < 10
 
 
 @pytest.mark.server

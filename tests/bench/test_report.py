@@ -35,19 +35,20 @@ def test_a_target_is_met_or_not_met_on_its_own_side() -> None:
         ("≤ 2.2 x", "2.25 x", "**not met**"),
         ("≥ 25 x", "26.0 x", "met"),
         ("≥ 12 x", "15.0 x", "met"),
+        ("≤ 0", "0", "met"),
     ]
 
 
 def test_what_has_nothing_to_compare_with_is_neither_met_nor_missed() -> None:
     cells = [target.cells() for target in report.targets(results(json=ROWS))]
-    assert [verdict for *_, verdict in cells] == ["**not met**", "not measured", "not measured"]
+    assert [verdict for *_, verdict in cells] == ["**not met**", "not measured", "not measured", "met"]
 
 
 def test_memory_and_latency_have_their_targets_for_each_server() -> None:
     memory = [Memory("uvicorn", 50_000, 100, 110, 112, 0), Memory("daphne", 50_000, 120, 130, 141, 0)]
     latency = [Latency("uvicorn", 0.5, 2.0, 1.0, 7.0, 0.5, 3.5, 0)]
     cells = [target.cells() for target in report.targets(results(memory=memory, latency=latency))]
-    assert [verdict for *_, verdict in cells] == ["met", "met", "met", "**not met**", "met", "**not met**"]
+    assert [verdict for *_, verdict in cells] == ["met", "met", "met", "**not met**", "met", "**not met**", "met"]
 
 
 def test_rounds_are_combined_by_their_median_and_all_their_errors_count() -> None:
@@ -61,3 +62,10 @@ def test_the_document_shows_only_the_parts_that_ran_and_how_to_run_them_again() 
     assert "| **gateway, uvicorn** | 2,600 |" in text
     assert "## Streams" not in text
     assert "scripts/bench" in text
+
+
+def test_a_busy_machine_and_failed_requests_are_told() -> None:
+    failed = [replace(row, errors=3) for row in ROWS]
+    text = report.document(results(json=failed, load_before=2.4))
+    assert "The machine was busy" in text
+    assert "| Errors of the gateway, everywhere | ≤ 0 | 6 | **not met** |" in text

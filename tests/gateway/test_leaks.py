@@ -124,6 +124,18 @@ def test_no_word_of_a_prompt_an_answer_or_a_secret_is_kept_anywhere(gateway: Gat
             assert secret not in text, f"{secret[:12]}… is in the {place}"
 
 
+def test_faults_of_others_are_no_faults_of_ours(gateway: Gateway) -> None:
+    """Whatever upstreams and clients did, the log tells of no exception of ours and of no task that nobody awaited."""
+    storm(gateway)
+    abandon(gateway)
+    settled(gateway)
+
+    # Django refuses the Host that the test's own look at the process sends.
+    ours = gateway.web.log.split("DisallowedHost: Invalid HTTP_HOST header: 'test'. You may need", 2)[-1]
+    for sign in ("Traceback", "never retrieved", "was destroyed", "never awaited", "Unclosed", "ERROR"):
+        assert sign not in ours, ours[max(0, ours.find(sign) - 500) : ours.find(sign) + 3000]
+
+
 @pytest.mark.slow
 def test_many_storms_take_no_more_memory_than_a_few(gateway: Gateway) -> None:
     """Storm after storm: memory no longer grows."""

@@ -2,8 +2,10 @@
 
 import itertools
 import json
+import socket
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 
 import psutil
@@ -13,6 +15,7 @@ from tests.gateway import http
 from tests.gateway.conftest import Gateway
 from tests.gateway.installation import CREDENTIAL
 from tests.upstream import streams
+from tests.upstream.answers import pieces
 
 pytestmark = pytest.mark.server
 
@@ -291,6 +294,39 @@ def test_a_client_that_leaves_ends_the_upstream_at_once(
     rows = gateway.installed.query("SELECT * FROM billing_usage ORDER BY created_at DESC LIMIT 10")
     assert {(row["status"], row["error_code"]) for row in rows} == {(499, "client_closed")}
     assert all((row["output_tokens"] > 0) is after_first_byte for row in rows)
+
+
+@pytest.mark.parametrize("scenario", ["drip-0.1", "slow-first-byte-0.3"])
+def test_a_client_that_closes_its_half_is_answered_or_let_go_and_settled_once(gateway: Gateway, scenario: str) -> None:
+    before = gateway.installed.usage_count()
+    body = json.dumps(http.chat(f"chaos/{scenario}", stream=scenario.startswith("drip"))).encode()
+    request = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {gateway.installed.key}\r\n"
+        f"Content-Type: application/json\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with gateway.web.connect() as client:
+        client.sendall(request.encode() + body)
+        time.sleep(0.15)
+        client.shutdown(socket.SHUT_WR)
+        received = b""
+        while piece := client.recv(65_536):
+            received += piece
+
+    gateway.upstream.wait(lambda: gateway.installed.usage_count() == before + 1)
+    time.sleep(0.3)
+    assert gateway.installed.usage_count() == before + 1
+    [row] = gateway.installed.query("SELECT status FROM billing_usage ORDER BY created_at DESC LIMIT 1")
+    answered = b"[DONE]" in received or b'"chat.completion"' in received
+    assert row["status"] == (200 if answered else 499)
+
+
+def test_hundreds_of_streams_at_once_all_arrive_whole(gateway: Gateway) -> None:
+    with ThreadPoolExecutor(150) as pool:
+        answers = list(pool.map(lambda _: gateway.stream("drip-0.1"), range(150)))
+
+    assert {text_of(answer) for answer in answers} == {"".join(pieces(5))}
+    for answer in answers:
+        assert_ended_well(answer)
 
 
 def test_a_client_that_never_reads_takes_bounded_memory(gateway: Gateway) -> None:
