@@ -103,7 +103,7 @@ class Journal:
         self.task = asyncio.get_running_loop().create_task(self._run(), name="journal")
 
     async def stop(self, timeout_s: float) -> None:
-        """Write what is queued, at most this long, and stop."""
+        """Write what is queued, at most this long, and stop; who still waits gets NotDurable."""
         self.stopping = True
         self.wake.set()
         if self.task is not None:
@@ -113,10 +113,14 @@ class Journal:
         if self.task is not None:
             self.task.cancel()
             await asyncio.wait([self.task])
+        for entry in self.queue:
+            entry.finish(NotDurable("The server has stopped."))
         await self.connection.close()
 
     async def record(self, row: UsageRow, timeout_s: float) -> None:
         """Return when the row is durable; raise NotDurable after about TIMEOUT_S (the row stays queued)."""
+        if self.task is not None and self.task.done():
+            raise NotDurable("The server has stopped.")
         loop = asyncio.get_running_loop()
         entry = Entry(row, loop.create_future(), loop.time() + timeout_s)
         self.queue.append(entry)

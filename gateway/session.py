@@ -25,7 +25,7 @@ _decode_message = msgspec.json.Decoder(Message).decode
 def find(headers: Mapping[bytes, bytes], fields: Fields, key_id: int) -> str:
     """Return a session id of at most 64 characters; two keys never share a fingerprint."""
     for header in HEADERS:
-        if header in headers:
+        if headers.get(header):
             return headers[header].decode("latin-1")[:64]
     for field in BODY_FIELDS:
         raw = bytes(fields.get(field, b""))

@@ -235,5 +235,7 @@ async def test_stopping_ends_in_time_and_says_what_was_lost(caplog: pytest.LogCa
         await journal.stop(0.2)
         assert time.monotonic() - began_at < 2
     assert "1 usage rows were not written" in caplog.text
-    task.cancel()
+    for late in (task, journal.record(a_row(), 10)):
+        with pytest.raises(NotDurable):
+            await late
     assert await count() == 0

@@ -1,0 +1,58 @@
+"""What the process says of itself and of a key."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from pytest_django import Settings
+
+from gateway import health
+from gateway.draining import draining
+from gateway.runtime import Runtime
+from tests.gateway.scenery import a_caller, a_grant, a_model, a_snapshot
+
+
+def a_runtime(*, stale: bool = False) -> Runtime:
+    freshness = SimpleNamespace(stale=lambda: stale, snapshot=a_snapshot(a_model("m")))
+    return cast(Runtime, SimpleNamespace(freshness=freshness, journal=SimpleNamespace(queue=[1, 2])))
+
+
+async def test_alive_is_a_short_answer_that_asks_no_engine(settings: Settings) -> None:
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    assert await health.report(a_runtime(stale=True), verbose=False) == (200, {"status": "ok", "region": "local"})
+
+
+async def test_verbose_names_each_engine(engines: Path, settings: Settings) -> None:
+    status, content = await health.report(a_runtime(), verbose=True)
+    assert (status, content["status"], content["engines"]) == (200, "ok", {"postgresql": "ok", "redis": "ok"})
+    assert (content["catalog"], content["unsettled"]) == ({"version": 7, "models": 1}, 2)
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    status, content = await health.report(a_runtime(stale=True), verbose=True)
+    assert (status, content["status"], content["engines"]) == (200, "degraded", {"postgresql": "down", "redis": "down"})
+
+
+async def test_a_process_that_drains_asks_for_no_more_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draining, "active", True)
+    status, content = await health.report(a_runtime(), verbose=False)
+    assert (status, content["status"]) == (503, "draining")
+
+
+def test_a_key_s_holder_learns_what_it_is_and_nothing_secret() -> None:
+    caller = a_caller("gpt-*", labels={"project": "search"}, expires_at=5.0)
+    shown = health.caller(caller, a_snapshot(a_model("m"), grants=(a_grant("**", role="admin"),)).access(caller))
+    assert shown["key"] == {
+        "display": "sg-ab…wxyz",
+        "name": "laptop",
+        "models": ["gpt-*"],
+        "labels": {"project": "search"},
+        "expires_at": 5.0,
+    }
+    assert (shown["role"], shown["user"]["email"]) == ("admin", "bob@example.com")
+    assert shown["organization"] == {"id": 3, "name": "Bob"}
+
+
+def test_targets_say_where_to_send_requests(settings: Settings) -> None:
+    settings.PUBLIC_URL = "https://ai.example.com"
+    (target,) = health.targets()["data"]
+    assert target["base_url"] == "https://ai.example.com/api/v1"

@@ -1,0 +1,79 @@
+"""A finished request becomes one row: what it used, what it cost, and nothing that a column cannot take."""
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from billing.pricing import Parts
+from gateway import settlement
+from gateway.settlement import Finished
+from gateway.wire.openai_chat import Tokens
+from tests.gateway.scenery import RATES, a_caller, a_target
+
+TARGET = a_target("m")
+ESTIMATE = Parts(input=5, output=6)
+
+
+def finished(**texts: str) -> Finished:
+    plain = Finished("r", "m", "openai_chat", True, 200, "", 3, 9, "s", "curl/8")
+    return msgspec.structs.replace(plain, **texts)
+
+
+def test_the_upstream_s_own_numbers_are_charged_at_the_rates_in_force() -> None:
+    tokens = Tokens(input=1, cache_read=1, audio_input=1, output=1, reasoning=1, audio_output=1)
+    charged = settlement.charge(TARGET, tokens, ESTIMATE, now=1.0)
+    assert (charged.source, charged.price_id, charged.cost_nanos) == ("provider", 1, 2 + 1 + 3 + 4 + 5 + 6)
+
+
+def test_without_numbers_an_estimate_is_charged_and_called_so() -> None:
+    charged = settlement.charge(TARGET, None, ESTIMATE, now=1.0)
+    assert (charged.source, charged.parts, charged.cost_nanos) == ("estimate", ESTIMATE, 5 * 2 + 6 * 4)
+    doubtful = settlement.charge(TARGET, Tokens(input=1, sound=False), ESTIMATE, now=1.0)
+    assert (doubtful.source, doubtful.parts.input) == ("estimate", 1)
+
+
+def test_the_price_is_the_one_that_has_begun() -> None:
+    dear = msgspec.structs.replace(RATES, price_id=2, effective_at=100.0, input=7_000_000)
+    target = msgspec.structs.replace(TARGET, prices=(dear, RATES))
+    charged = [settlement.charge(target, Tokens(input=1), ESTIMATE, now) for now in (99.9, 100.0)]
+    assert [(each.price_id, each.cost_nanos) for each in charged] == [(1, 2), (2, 7)]
+
+
+def test_a_target_without_a_price_costs_nothing() -> None:
+    free = msgspec.structs.replace(TARGET, prices=())
+    charged = settlement.charge(free, Tokens(input=10**9), ESTIMATE, 1.0)
+    assert (charged.price_id, charged.cost_nanos) == (None, 0)
+    assert settlement.cost_header(charged) == b"0.000000000"
+
+
+def test_an_estimate_rounds_the_request_up() -> None:
+    assert settlement.estimate(0, 0) == Parts()
+    assert settlement.estimate(1, 3) == Parts(input=1, output=3)
+    assert settlement.estimate(9, 0).input == 3
+
+
+def test_the_row_says_who_asked_for_what_and_where_it_went() -> None:
+    tokens = Tokens(input=1, cache_read=2, audio_input=3, output=4, reasoning=5, audio_output=6)
+    row = settlement.row(finished(), a_caller(), TARGET, settlement.charge(TARGET, tokens, ESTIMATE, 1.0))
+    assert (row.key_id, row.user_id, row.organization_id) == (1, 2, 3)
+    assert (row.provider_id, row.target_id) == (TARGET.provider.id, TARGET.id)
+    assert (row.input_tokens, row.cache_read_tokens, row.output_tokens, row.reasoning_tokens) == (1, 2, 4, 5)
+    assert row.audio_tokens == 9
+    assert (row.usage_source, row.price_id, row.first_byte_ms, row.duration_ms) == ("provider", 1, 3, 9)
+
+
+@given(st.text(st.characters(), max_size=400))
+def test_no_text_breaks_a_column(text: str) -> None:
+    row = settlement.row(
+        finished(model=text, session_id=text, client=text, error_code=text), a_caller(), TARGET, settlement.NOTHING
+    )
+    for column, chars_max in (("model", 256), ("session_id", 64), ("client", 64), ("error_code", 64)):
+        value = getattr(row, column)
+        assert len(value) <= chars_max
+        assert value.isprintable()
+        value.encode()
+
+
+def test_plain_text_stays_as_it_is() -> None:
+    assert settlement.clean("vendor/Modèle 1.5 ✓", 64) == "vendor/Modèle 1.5 ✓"
+    assert settlement.clean("a\x00b\nc\u2028d\ud800", 64) == "abcd"
