@@ -30,6 +30,10 @@ class Deadline:
             self.timer = self.loop.call_at(at, self._fire)
         return self
 
+    def move(self, seconds: float) -> None:
+        """Begin the running block's time anew; SECONDS must not be less than what the block began with."""
+        self.at = self.loop.time() + seconds
+
     def __enter__(self) -> None:
         """Begin the block."""
 

@@ -123,6 +123,10 @@ async def answer(runtime: Runtime, exchange: Exchange, call: Call) -> None:
         exchange.settling()
         await settle(runtime, exchange, call, settlement.NOTHING, CLIENT_GONE)
         raise ClientGone from None
+    except Exception:
+        exchange.settling()
+        await settle(runtime, exchange, call, settlement.NOTHING, OUR_OWN)
+        raise
     finally:
         if response is not None:
             response.release()
@@ -144,6 +148,7 @@ async def send(runtime: Runtime, exchange: Exchange, call: Call) -> Answer:
 
 
 CLIENT_GONE = Fault("stream_aborted", "The client closed the connection.", rejection=(499, "client_closed"))
+OUR_OWN = Fault("internal_error", "The gateway failed.")
 
 
 async def failed(exchange: Exchange, target: Target, response: Answer) -> Fault:
@@ -176,13 +181,19 @@ async def whole(runtime: Runtime, exchange: Exchange, call: Call, response: Answ
 
 
 async def read_whole(exchange: Exchange, target: Target, response: Answer) -> bytes:
-    """Return a successful answer's whole body; raise Fault."""
+    """Return a successful answer's whole body, however slowly it comes, unless it falls silent; raise Fault."""
+    pieces = []
     try:
         with exchange.deadline.within(settings.IDLE_TIMEOUT_S):
-            return await upstream.read(response, settings.MAX_ANSWER_BYTES)
+            async for piece in upstream.pieces(response, settings.MAX_ANSWER_BYTES):
+                pieces.append(piece)
+                exchange.deadline.move(settings.IDLE_TIMEOUT_S)
+        return b"".join(pieces)
     except TimeoutError:
         response.close()
-        raise Fault("upstream_timeout", f"{target.provider.slug} did not finish its answer in time.") from None
+        raise Fault(
+            "upstream_timeout", f"{target.provider.slug} fell silent for {settings.IDLE_TIMEOUT_S:g} s."
+        ) from None
     except upstream.Unreadable as error:
         response.close()
         raise rejection.of_rubbish(target, response.status, b"", str(error)) from None

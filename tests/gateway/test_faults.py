@@ -73,6 +73,14 @@ def test_a_json_answer_that_stalls_is_given_up(gateway: Gateway) -> None:
     assert (answer.status, answer.error["code"]) == (504, "upstream_timeout")
 
 
+def test_a_json_answer_that_comes_slowly_is_waited_for(gateway: Gateway) -> None:
+    # Longer in all than the idle limit, but never silent for as long.
+    answer = gateway.chat("patient-body")
+
+    assert answer.status == 200
+    assert answer.json["model"] == "chaos/patient-body"
+
+
 class TestReusedConnections:
     def test_all_idle_connections_may_have_gone_stale_at_once(self, gateway: Gateway) -> None:
         with ThreadPoolExecutor(4) as pool:

@@ -245,6 +245,16 @@ async def slow_body(exchange: Exchange, wire: Wire) -> None:
     await wire.hang()
 
 
+async def patient_body(exchange: Exchange, wire: Wire) -> None:
+    """Blank lines for a while, as vendors send to keep a slow answer's connection open, and then the answer."""
+    body = b"\n" * 6 + answers.completion(exchange.model)
+    await wire.head(200, "Content-Type: application/json", f"Content-Length: {len(body)}")
+    for at in range(6):
+        await wire.raw(body[at : at + 1])
+        await wire.pause(0.4)
+    await wire.raw(body[6:])
+
+
 async def slow_first_byte(seconds: float, exchange: Exchange, wire: Wire) -> None:
     """A good answer after a while."""
     await wire.pause(seconds)

@@ -44,6 +44,7 @@ SCENARIOS: dict[str, Scenario] = {
     "bad-chunk": faults.bad_chunk,
     "short-body": faults.short_body,
     "slow-body": faults.slow_body,
+    "patient-body": faults.patient_body,
     "slow-first-byte-0.3": partial(faults.slow_first_byte, 0.3),
     "slow-first-byte-2": partial(faults.slow_first_byte, 2.0),
     "html-200": partial(faults.body, b"<html>hello</html>", "text/html"),
