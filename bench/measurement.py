@@ -1,10 +1,13 @@
 """What is measured, in which order, and the medians and ratios that come of it.
 
-Invariants: the bare pass-through is measured again right before each round of the gateway, and a ratio is the median of
-the rounds' own ratios; processor time is that of the web process by its id, the engines' is told beside it.
+Invariants: the bare pass-through is measured again right before each round of the gateway and LiteLLM right after, and
+a ratio is the median of the rounds' own ratios; processor time is that of the web process by its id, the engines' is
+told beside it.
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -34,7 +37,7 @@ QUICK = Plan(rounds=2, seconds=2, memory_requests=5_000)
 
 @dataclass(frozen=True)
 class Row:
-    """One entrant under load: medians over the rounds; `cpu_ratio` is to the bare pass-through next to it."""
+    """One entrant under load: medians over the rounds; both ratios are to the rounds next to its own."""
 
     name: str
     requests: int
@@ -47,6 +50,7 @@ class Row:
     rss_mb: float
     errors: int
     cpu_ratio: float | None = None
+    litellm_ratio: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,38 +98,52 @@ class Bench:
 
     def throughput(self, streamed: bool) -> list[Row]:
         """Load everything that is installed as far as it goes."""
-        rows = [self.rounds(self.mock, streamed), *self.peer("nginx", streamed)]
-        for server in SERVERS:
-            rows += self.pair(server, streamed)
-        return [*rows, *self.peer("LiteLLM", streamed), *self.peer("Portkey", streamed)]
+        rows = [self.rounds(self.mock, streamed)]
+        with self.peer("nginx", streamed) as nginx:
+            rows += [self.rounds(nginx, streamed)] if nginx else []
+        with self.peer("LiteLLM", streamed) as litellm:
+            litellm_rows: list[Row] = []
+            for server in SERVERS:
+                rows += self.turns(server, streamed, litellm, litellm_rows)
+        rows += [combined(litellm_rows)] if litellm_rows else []
+        with self.peer("Portkey", streamed) as portkey:
+            rows += [self.rounds(portkey, streamed)] if portkey else []
+        return rows
 
-    def peer(self, name: str, streamed: bool) -> list[Row]:
-        """Load a peer; where it is not there or does not work, say so, and go on."""
+    @contextmanager
+    def peer(self, name: str, streamed: bool) -> Iterator[Entrant | None]:
+        """Run a peer; where it is not there or does not work, say so, and go on without."""
         start, path = PEERS[name]
-        if not path():
-            reason = f"{name}, which is not installed."
-            self.left_out += [reason] if reason not in self.left_out else []
-            return []
-        try:
-            with start(self.folder, self.mock_port, streamed) as entrant:
-                return [self.rounds(entrant, streamed)]
-        except BenchError as error:
-            say(str(error))
-            self.left_out.append(f"{name} with {'streams' if streamed else 'JSON'}, which gave no whole answer.")
-            return []
+        with ExitStack() as stack:
+            entrant = None
+            if not path():
+                reason = f"{name}, which is not installed."
+                self.left_out += [reason] if reason not in self.left_out else []
+            else:
+                try:
+                    entrant = stack.enter_context(start(self.folder, self.mock_port, streamed))
+                except BenchError as error:
+                    say(str(error))
+                    self.left_out.append(f"{name} with {'streams' if streamed else 'JSON'}: it gave no whole answer.")
+            yield entrant
 
     def rounds(self, entrant: Entrant, streamed: bool) -> Row:
         """Load one entrant round after round."""
         return combined([self.one(entrant, streamed) for _ in range(self.plan.rounds)])
 
-    def pair(self, server: str, streamed: bool) -> list[Row]:
-        """Load the bare pass-through and the gateway on one server, in turns."""
+    def turns(self, server: str, streamed: bool, litellm: Entrant | None, litellm_rows: list[Row]) -> list[Row]:
+        """Load the bare pass-through, the gateway and LiteLLM in turns; LiteLLM's rounds go to LITELLM_ROWS."""
+        limits, ours, theirs = [], [], []
         with bare(self.folder, self.mock_port, server) as limit, self.installation.serving(server) as gateway:
-            pairs = [(self.one(limit, streamed), self.one(gateway, streamed)) for _ in range(self.plan.rounds)]
-        ratio = median(ours.cpu_us / theirs.cpu_us for theirs, ours in pairs)
-        ours = combined([ours for _, ours in pairs])
-        self.answered += ours.requests
-        return [combined([theirs for theirs, _ in pairs]), replace(ours, cpu_ratio=ratio)]
+            for _ in range(self.plan.rounds):
+                limits.append(self.one(limit, streamed))
+                ours.append(self.one(gateway, streamed))
+                theirs += [self.one(litellm, streamed)] if litellm else []
+        litellm_rows += theirs
+        row = combined(ours)
+        self.answered += row.requests
+        cpu_ratio, litellm_ratio = ratios(limits, ours, theirs)
+        return [combined(limits), replace(row, cpu_ratio=cpu_ratio, litellm_ratio=litellm_ratio)]
 
     def one(self, entrant: Entrant, streamed: bool) -> Row:
         """Load one entrant once."""
@@ -211,6 +229,13 @@ def combined(rows: list[Row]) -> Row:
         requests=sum(row.requests for row in rows),
         errors=sum(row.errors for row in rows),
     )
+
+
+def ratios(limits: list[Row], ours: list[Row], theirs: list[Row]) -> tuple[float, float | None]:
+    """Return the medians of the rounds' ratios: processor time to the bare pass-through, requests/s to LiteLLM."""
+    speeds = [own.rps / other.rps for own, other in zip(ours, theirs, strict=False) if other.rps]
+    cpu_ratio = median(own.cpu_us / limit.cpu_us for own, limit in zip(ours, limits, strict=True))
+    return cpu_ratio, median(speeds) if speeds else None
 
 
 def each_us(seconds: float, requests: int) -> float:

@@ -77,7 +77,7 @@ def targets(results: Results) -> list[Target]:
             found.append(Target(f"CPU of a {kind}, uvicorn: gateway ÷ bare pass-through", cpu, ratio, " x"))
             for server, bound in (("uvicorn", uvicorn), ("daphne", daphne)):
                 what = f"{kind}s a second, {server}: gateway ÷ LiteLLM"
-                found.append(Target(what, bound, against_litellm(rows, server), " x", at_least=True))
+                found.append(Target(what, bound, row_of(rows, f"gateway, {server}").litellm_ratio, " x", at_least=True))
     for memory, bound in zip(results.memory, (130, 150), strict=False):
         of = f"Memory of the web process, {memory.server}"
         found.append(Target(f"{of}, after {memory.requests:,} requests", bound, memory.end_mb, " MB"))
@@ -98,12 +98,6 @@ def gateway_errors(results: Results) -> int:
 def row_of(rows: list[Row], name: str) -> Row:
     """Return the row of an entrant."""
     return next(row for row in rows if name in row.name)
-
-
-def against_litellm(rows: list[Row], server: str) -> float | None:
-    """Return the gateway's requests a second in LiteLLM's, where that ran."""
-    theirs = [row.rps for row in rows if row.name == "LiteLLM" and row.rps]
-    return row_of(rows, f"gateway, {server}").rps / theirs[0] if theirs else None
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -199,8 +193,8 @@ one web process and nothing left out: the key is checked, grants and routes are 
 in request and answer, the usage is priced, and its row is committed to PostgreSQL before the last byte of the answer.
 
 Read the ratios, not the absolute figures: each is the median over rounds in which the bare pass-through, an ASGI
-application that only forwards, was measured right before the gateway. CPU is that of the web process alone, by its
-process id; what PostgreSQL and Valkey used for the same request stands beside it."""
+application that only forwards, was measured right before the gateway, and LiteLLM right after. CPU is that of the web
+process alone, by its process id; what PostgreSQL and Valkey used for the same request stands beside it."""
 
 BUSY = """**The machine was busy with other things during this run** (see the load average below): absolute figures and
 tails are worse than the machine's, and ratios are less certain than their digits."""
