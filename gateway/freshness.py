@@ -98,7 +98,7 @@ class Freshness:
                 self.callers.forget()
                 self.keys_version = keys_version
             if catalog_version != self.snapshot.version:
-                read_version, _, rows = await catalog_rows.read(raw)
+                read_version, rows = await catalog_rows.read(raw)
                 self.snapshot = catalog_rows.assemble(read_version, rows)
         self.confirmed_at = began_at
         self.confirmed.set()
