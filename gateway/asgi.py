@@ -110,7 +110,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer one HTTP request of the API."""
     path: str = scope["path"]
     if path.startswith(DEMO_BASE):
-        await demo.app(scope, receive, send)
+        await demo.app(scope, receive, named(send))
         return
     runtime = lifecycle.current()
     exchange = Exchange(scope, receive, send, dict(scope["headers"]))
@@ -191,7 +191,7 @@ def common_headers(request_id: str) -> list[tuple[bytes, bytes]]:
 
 
 def named(send: Send) -> Send:
-    """Return a `send` that gives pages, which are no API and so carry no CORS, their request id and region."""
+    """Return a `send` that gives an answer its request id and region, without CORS: for pages and the demo upstream."""
     headers = [(b"x-aperture-request-id", new_request_id().encode()), REGION]
 
     async def name(message: Message) -> None:

@@ -6,7 +6,6 @@ in the log: the rest keeps working.
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
 from typing import Any
 
 import psycopg
@@ -50,8 +49,8 @@ async def read(raw: psycopg.AsyncConnection) -> tuple[int, int, Rows]:
     return version["catalog"], version["keys"], rows
 
 
-def assemble(version: int, rows: Rows) -> snapshot.Snapshot:
-    """Return the snapshot that these rows make."""
+def assemble(version: int, rows: Rows, now: float) -> snapshot.Snapshot:
+    """Return the snapshot that these rows make at NOW, in seconds since 1970."""
     providers = _providers(rows)
     prices = _grouped(rows["prices"], "target_id")
     targets: dict[int, list[tuple[dict[str, Any], snapshot.Provider]]] = defaultdict(list)
@@ -65,15 +64,20 @@ def assemble(version: int, rows: Rows) -> snapshot.Snapshot:
         built = [
             _target(row, target, provider, preferences[provider.id], prices.get(target["id"], []))
             for target, provider in targets[row["id"]]
-            if flags.OPENAI_CHAT in provider.flags and _sellable(target["id"], prices)
+            if flags.OPENAI_CHAT in provider.flags and _sellable(prices.get(target["id"], []), now)
         ]
         if built:
             models.append((_model(row, built), [alias["name"] for alias in aliases.get(row["id"], [])]))
     return snapshot.build(version, models, _grants(rows))
 
 
-def _sellable(target_id: int, prices: Mapping[int, Any]) -> bool:
-    return settings.MODE != "resale" or target_id in prices
+def _sellable(prices: list[dict[str, Any]], now: float) -> bool:
+    return settings.MODE != "resale" or any(price["effective"] <= now for price in prices)
+
+
+def next_price_at(rows: Rows, now: float) -> float:
+    """Return when the next price begins, in seconds since 1970: what can be sold changes then, and no row does."""
+    return min((price["effective"] for price in rows["prices"] if price["effective"] > now), default=float("inf"))
 
 
 def _grouped(rows: list[dict[str, Any]], column: str) -> dict[int, list[dict[str, Any]]]:
