@@ -131,7 +131,6 @@ class Sourced(models.Model):
     """
 
     FILE, ENVIRONMENT, ADMIN, DEMO, SEED = "file", "environment", "admin", "demo", "seed"
-    SOURCES = (FILE, ENVIRONMENT, ADMIN, DEMO, SEED)
 
     source = models.CharField(max_length=16, default=ADMIN, editable=False)
     enabled = models.BooleanField(default=True)

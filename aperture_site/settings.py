@@ -107,7 +107,6 @@ ASGI_APPLICATION = "aperture_site.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "aperture_site" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -129,8 +128,6 @@ TIME_ZONE = "UTC"
 USE_I18N = True
 USE_TZ = True
 FORMAT_MODULE_PATH = "aperture_site.formats"
-LOGIN_URL = "admin:login"
-LOGIN_REDIRECT_URL = "admin:index"
 
 # Hosts and origins come from the public address alone; the local names are for the machine itself.
 ALLOWED_HOSTS = sorted({urlsplit(PUBLIC_URL).hostname or "localhost", "localhost", "127.0.0.1", "[::1]"})
@@ -155,8 +152,7 @@ EMAIL_HOST_USER = env.text("APERTURE_MAIL_USER")
 EMAIL_HOST_PASSWORD = env.text("APERTURE_MAIL_PASSWORD")
 EMAIL_USE_TLS = env.flag("APERTURE_MAIL_TLS", default=True)
 DEFAULT_FROM_EMAIL = env.text("APERTURE_MAIL_FROM", "aperture@localhost")
-MAIL_CONFIGURED = bool(EMAIL_HOST)
-EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if MAIL_CONFIGURED else 'console'}.EmailBackend"
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'console'}.EmailBackend"
 
 # --- Logging ----------------------------------------------------------------------------------------------------------
 LOG_LEVEL = env.choice("APERTURE_LOG_LEVEL", "INFO", ["DEBUG", "INFO", "WARNING", "ERROR"])

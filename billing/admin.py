@@ -18,6 +18,7 @@ from unfold.paginator import InfinitePaginator
 from unfold.utils import parse_datetime_str
 
 from accounts.models import APIKey, Organization, User
+from billing import money
 from billing.models import Usage
 from catalog.models import Provider
 
@@ -167,7 +168,7 @@ class UsageAdmin(ModelAdmin):
 
     @display(description="Cost")
     def cost(self, usage: Usage) -> str:
-        return f"${usage.cost_nanos / 1_000_000_000:.6f}"
+        return f"${usage.cost_nanos / money.NANOS_PER_DOLLAR:.6f}"
 
     @display(description="Duration")
     def duration(self, usage: Usage) -> str:

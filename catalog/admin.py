@@ -401,6 +401,4 @@ def _with_prices(targets: QuerySet[Target]) -> QuerySet[Target]:
 def _price_in_force(target: Target) -> str:
     now = timezone.now()
     price = next((price for price in target.prices.all() if price.effective_at <= now), None)
-    if price is None:
-        return "no price"
-    return f"${rates.to_dollars(price.input)} in, ${rates.to_dollars(price.output)} out"
+    return "no price" if price is None else str(price)

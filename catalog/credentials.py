@@ -12,7 +12,14 @@ from django.db import transaction
 from accounts.cipher import UnreadableSecret, seal, unseal
 from catalog.models import Credential, Provider
 
-__all__ = ["UnreadableSecret", "fingerprint", "open_credential", "purpose", "store"]
+__all__ = ["UnreadableSecret", "authorization", "fingerprint", "open_credential", "purpose", "store"]
+
+# How a provider is shown its secret: the header's name, and what stands before the secret.
+AUTHORIZATIONS = {
+    Provider.BEARER: ("Authorization", "Bearer "),
+    Provider.X_API_KEY: (Provider.X_API_KEY, ""),
+    Provider.X_GOOG_API_KEY: (Provider.X_GOOG_API_KEY, ""),
+}
 
 
 def fingerprint(secret: str) -> str:
@@ -48,3 +55,9 @@ def store(provider: Provider, secret: str, *, name: str = "default", source: str
 def open_credential(row: Credential) -> str:
     """Return a credential's secret, or raise UnreadableSecret; ROW comes with its provider."""
     return unseal(bytes(row.encrypted), purpose(row.provider_id, row.name, row.provider.host))
+
+
+def authorization(kind: str, secret: str) -> dict[str, str]:
+    """Return the header by which a provider of this kind is shown its secret."""
+    name, prefix = AUTHORIZATIONS[kind]
+    return {name: prefix + secret}

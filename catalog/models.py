@@ -5,7 +5,6 @@ drops it; a name (public id or alias) means one model; a price never changes onc
 Every change bumps `accounts.Version` when its transaction commits (migration 0002, triggers).
 """
 
-from decimal import Decimal
 from typing import ClassVar
 from urllib.parse import urlsplit
 
@@ -16,7 +15,7 @@ from django.db import models
 from django.utils import timezone
 
 from accounts.models import Sourced
-from catalog import addresses, flags
+from catalog import addresses, flags, rates
 
 SLUG = RegexValidator(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", "Use letters, digits, dots, dashes and underscores.")
 NAME_LENGTH_MAX = 256
@@ -192,11 +191,7 @@ class Price(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"${self.dollars('input')} in, ${self.dollars('output')} out per million"
-
-    def dollars(self, part: str) -> Decimal:
-        """Return a part's rate in dollars per million."""
-        return Decimal(getattr(self, part) or 0) / 1_000_000_000
+        return f"${rates.to_dollars(self.input)} in, ${rates.to_dollars(self.output)} out"
 
 
 class Once(models.Model):

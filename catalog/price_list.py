@@ -11,12 +11,14 @@ dearest, so that a price does not depend on the hour at which it was read.
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime
+from datetime import date
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from catalog.rates import NANOS
 
 # Ours → the package's.
 PARTS = {
@@ -32,7 +34,6 @@ PARTS = {
     "web_search": "web_searches_kcount",
 }
 CHILD_TIMEOUT_S = 60
-NANOS = 1_000_000_000
 
 
 class PriceListError(RuntimeError):
@@ -152,11 +153,6 @@ def read(request: Request) -> PriceList:
         if model:
             matches[wanted] = model.id
     return PriceList(entries=entries, matches=matches)
-
-
-def today() -> date:
-    """Return the day in UTC."""
-    return datetime.now(UTC).date()
 
 
 if __name__ == "__main__":

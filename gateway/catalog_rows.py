@@ -34,11 +34,11 @@ MALFORMED = (cipher.UnreadableSecret, KeyError, ValueError, TypeError, Attribute
 Rows = dict[str, list[dict[str, Any]]]
 
 
-async def read(raw: psycopg.AsyncConnection) -> tuple[int, int, Rows]:
-    """Return (catalog version, keys version, rows), all of one moment."""
+async def read(raw: psycopg.AsyncConnection) -> tuple[int, Rows]:
+    """Return the catalog's version and its rows, all of one moment."""
     async with raw.transaction(), raw.cursor(row_factory=dict_row) as cursor:
         await cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        await cursor.execute("SELECT catalog, keys FROM accounts_version")
+        await cursor.execute("SELECT catalog FROM accounts_version")
         version = await cursor.fetchone()
         rows = {}
         for name, query in QUERIES.items():
@@ -46,7 +46,7 @@ async def read(raw: psycopg.AsyncConnection) -> tuple[int, int, Rows]:
             rows[name] = await cursor.fetchall()
     if version is None:
         raise psycopg.OperationalError("accounts_version holds no row; run the migrations")
-    return version["catalog"], version["keys"], rows
+    return version["catalog"], rows
 
 
 def assemble(version: int, rows: Rows, now: float) -> snapshot.Snapshot:
@@ -116,8 +116,7 @@ def _provider(row: dict[str, Any], secret_rows: list[dict[str, Any]]) -> snapsho
     ]
     headers = {str(name): str(value) for name, value in row["add_headers"].items()}
     if opened and row["auth_mode"] != "none":
-        name, prefix = AUTHORIZATIONS[row["authorization"]]
-        headers[name] = prefix + opened[0]
+        headers |= credentials.authorization(row["authorization"], opened[0])
     return snapshot.Provider(
         id=row["id"],
         slug=row["slug"],
@@ -128,13 +127,6 @@ def _provider(row: dict[str, Any], secret_rows: list[dict[str, Any]]) -> snapsho
         builtin=row["source"] == "demo",
         timeout_s=row["timeout_s"],
     )
-
-
-AUTHORIZATIONS = {
-    "bearer": ("Authorization", "Bearer "),
-    "x-api-key": ("x-api-key", ""),
-    "x-goog-api-key": ("x-goog-api-key", ""),
-}
 
 
 def _target(

@@ -82,22 +82,16 @@ def describe(provider: Provider) -> Upstream:
     credential = provider.credentials.filter(enabled=True).select_related("provider").order_by("name").first()
     secret = credentials.open_credential(credential) if credential and provider.auth_mode != Provider.NONE else ""
     targets = Target.objects.filter(provider=provider, enabled=True, model__enabled=True).select_related("model")
+    shown = credentials.authorization(provider.authorization, secret) if secret else {}
     target = targets.filter(model__kind=Model.CHAT).order_by("pk").first() or targets.order_by("pk").first()
     return Upstream(
         base_url=provider.base_url,
         flags=tuple(provider.flags),
-        headers={**provider.add_headers, **authorization(provider.authorization, secret)},
+        headers={**provider.add_headers, **shown},
         secret=secret,
         model=target.upstream_id if target else "",
         is_embedding=bool(target and target.model.kind == Model.EMBEDDING),
     )
-
-
-def authorization(kind: str, secret: str) -> dict[str, str]:
-    """Return the headers by which a provider of this kind is shown its secret."""
-    if not secret:
-        return {}
-    return {"authorization": f"Bearer {secret}"} if kind == Provider.BEARER else {kind: secret}
 
 
 async def probe(upstream: Upstream, *, policy: networks.Policy, timeout_s: float = TIMEOUT_S) -> Result:

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
+from django.conf import settings
 
 from gateway import demo_model
 from gateway.demo_model import Answer, BadRequest
@@ -33,10 +34,6 @@ JSON = b"application/json"
 
 async def app(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
     """Answer one HTTP request whose path begins with /demo/v1/."""
-    from django.conf import settings
-
-    if scope["type"] != "http":
-        return
     method, path = scope["method"], scope["path"].removeprefix(PREFIX)
     if not authorized(scope["headers"], settings.DEMO_SECRET):
         await refuse(

@@ -203,15 +203,15 @@ def check_inputs(request: Mapping[str, Any]) -> list[list[str]]:
     if not isinstance(inputs, list) or not 1 <= len(inputs) <= INPUTS_MAX:
         raise BadRequest(f"input must be a text, a list of 1 to {INPUTS_MAX} texts, or token ids.", "input")
     words: list[list[str]] = []
-    for number_, value in enumerate(inputs):
+    for number, value in enumerate(inputs):
         if isinstance(value, str) and value:
             words.append(WORD.findall(value.lower()) or [value])
         elif isinstance(value, list) and value and all(isinstance(token, int) for token in value):
             words.append([str(token) for token in value])
         else:
-            raise BadRequest(f"input[{number_}] must be a text that is not empty, or token ids.", "input")
+            raise BadRequest(f"input[{number}] must be a text that is not empty, or token ids.", "input")
         if len(words[-1]) > INPUT_WORDS_MAX:
-            raise BadRequest(f"input[{number_}] is longer than {INPUT_WORDS_MAX} words.", "input")
+            raise BadRequest(f"input[{number}] is longer than {INPUT_WORDS_MAX} words.", "input")
     if sum(map(len, words)) > EMBEDDING_WORDS_MAX:
         raise BadRequest(f"All inputs together may have {EMBEDDING_WORDS_MAX} words.", "input")
     return words

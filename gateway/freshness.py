@@ -99,7 +99,7 @@ class Freshness:
                 self.callers.forget()
                 self.keys_version = keys_version
             if catalog_version != self.snapshot.version or time.time() >= self.next_price_at:
-                read_version, _, rows = await catalog_rows.read(raw)
+                read_version, rows = await catalog_rows.read(raw)
                 now = time.time()
                 self.snapshot = catalog_rows.assemble(read_version, rows, now)
                 self.next_price_at = catalog_rows.next_price_at(rows, now)

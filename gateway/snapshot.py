@@ -66,7 +66,7 @@ class Grant(msgspec.Struct, frozen=True):
     add_headers: Mapping[str, str]
 
 
-class Caller(msgspec.Struct, frozen=True, eq=False, weakref=True):
+class Caller(msgspec.Struct, frozen=True, eq=False):
     """Whom a key stands for."""
 
     key_id: int

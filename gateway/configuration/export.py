@@ -4,22 +4,19 @@ What the demo brought is left out: its address belongs to one running installati
 """
 
 import json
-from decimal import Decimal
 from typing import Any
 
 import yaml
 
 from accounts.models import Sourced
 from accounts.subjects import EVERYONE
-from catalog import flags
+from catalog import flags, rates
 from catalog.models import Price
 from gateway.configuration import redaction
 from gateway.configuration.document import YAML
 from gateway.configuration.fields import MACRO
 from gateway.configuration.image import Columns, Image, Key, blank
 from gateway.configuration.statement import CAPABILITIES
-
-NANOS = Decimal(1_000_000_000)
 
 
 class Dumper(yaml.SafeDumper):
@@ -136,15 +133,10 @@ def target(image: Image, key: Key) -> dict[str, Any]:
         entry["disabled"] = True
     price = image["price"].get(key)
     if price:
-        entry["price"] = {part: dollars(price[part]) for part in Price.PARTS if price[part] is not None}
+        entry["price"] = {part: rates.to_dollars(price[part]) for part in Price.PARTS if price[part] is not None}
         if price["source"] != Price.OPERATOR:
             entry["price"]["source"] = price["source"]
     return entry
-
-
-def dollars(nanos: int) -> str:
-    """Return nano-dollars as dollars, every digit of them."""
-    return f"{(Decimal(nanos) / NANOS).normalize():f}"
 
 
 def grant(columns: Columns) -> dict[str, Any]:

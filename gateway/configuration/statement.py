@@ -5,12 +5,12 @@ the fields it names, because capabilities and prices come from the price data as
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
-from catalog import flags
+from catalog import flags, rates
 from catalog.models import NAME_LENGTH_MAX, SLUG, Model, Price, Provider
 from gateway.configuration import redaction
 from gateway.configuration.document import Document
@@ -37,8 +37,6 @@ COST_BASES = (
     "anthropic", "openai", "google", "vertex", "bedrock", "bedrock-us", "bedrock-eu", "bedrock-ap", "azure", "azure-eu",
     "openrouter", "vercel",
 )  # fmt: skip
-NANOS = Decimal(1_000_000_000)
-NANOS_MAX = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,11 +295,7 @@ def read_price(read: Fields, data: dict[str, Any], path: Path) -> dict[str, Any]
 def read_nanos(read: Fields, value: Any, path: Path) -> int:
     """Return dollars as whole nano-dollars."""
     if isinstance(value, str | int | float) and not isinstance(value, bool):
-        try:
-            nanos = Decimal(str(value).strip().removeprefix("$")) * NANOS
-        except (ArithmeticError, ValueError):
-            nanos = Decimal("NaN")
-        if nanos.is_finite() and 0 <= nanos <= NANOS_MAX and nanos == nanos.to_integral_value():
-            return int(nanos)
+        with suppress(ValueError):
+            return rates.to_nanos(str(value))
     read.note(path, 'must be dollars such as "1.25", not negative, with at most 9 decimals', value)
     return 0

@@ -116,10 +116,8 @@ def render_request(request: Request, upstream_id: str) -> bytes:
 class Answer(msgspec.Struct):
     """The parts of a JSON answer that the gateway reads."""
 
-    model: msgspec.Raw = msgspec.Raw(b"")
     usage: msgspec.Raw = msgspec.Raw(b"")
     error: msgspec.Raw = msgspec.Raw(b"")
-    choices: msgspec.Raw = msgspec.Raw(b"")
 
 
 decode_answer = msgspec.json.Decoder(Answer).decode

@@ -22,7 +22,7 @@ def openai_like(models: Reply = MODELS, chat: Reply = CHAT) -> Callable[[Asked],
 
 
 def upstream(url: str, *, model: str = "", flags: tuple[str, ...] = ("openai_chat",)) -> connection.Upstream:
-    headers = connection.authorization("bearer", SECRET)
+    headers = credentials.authorization("bearer", SECRET)
     return connection.Upstream(base_url=url, flags=flags, headers=headers, secret=SECRET, model=model)
 
 
