@@ -196,8 +196,8 @@ Read the ratios, not the absolute figures: each is the median over rounds in whi
 application that only forwards, was measured right before the gateway, and LiteLLM right after. CPU is that of the web
 process alone, by its process id; what PostgreSQL and Valkey used for the same request stands beside it."""
 
-STREAMS = """Writing and counting 103 events costs the mock and the load generator about as much as relaying them costs the
-pass-through, so on few processors they bound the fast entrants' streams a second; the CPU column is what counts."""
+STREAMS = """Writing and counting 103 events costs the mock and the load generator about as much as relaying them costs
+the pass-through, so on few processors they bound the fast entrants' streams a second; the CPU column is what counts."""
 
 BUSY = """**The machine was busy with other things during this run** (see the load average below): absolute figures and
 tails are worse than the machine's, and ratios are less certain than their digits."""
