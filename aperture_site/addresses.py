@@ -10,8 +10,6 @@ from aperture_site import env, secret_files
 DATABASE_NAME = "aperture"
 # A Unix socket's path holds at most 107 bytes; PostgreSQL adds "/.s.PGSQL.5432".
 SOCKET_PATH_BYTES_MAX = 85
-
-
 DATABASE_FORM = "write postgresql://user:password@host:5432/name"
 REDIS_FORM = "write redis://:password@host:6379/0, rediss://... or unix:///path/of.sock"
 

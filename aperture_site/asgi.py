@@ -5,11 +5,12 @@ and Channels' URLRouter would copy the scope of each request.
 """
 
 import os
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from channels.routing import ProtocolTypeRouter
 from django.core.asgi import get_asgi_application
+
+from gateway.body import Receive, Scope, Send
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aperture_site.settings")
 
@@ -23,10 +24,6 @@ __all__ = ["application", "lifecycle"]
 
 BELOW = ("/v1/", "/api/v1/", "/v1beta/", "/demo/")
 EXACTLY = {"/v1", "/api/v1", "/v1beta", "/health", "/targets", "/auth/me"}
-
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
 
 
 async def http(scope: Scope, receive: Receive, send: Send) -> None:

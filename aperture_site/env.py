@@ -4,7 +4,6 @@ Invariant: every variable that the product reads is read through this module, so
 compares that list with docs/configuration.md.
 """
 
-import ipaddress
 import os
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -87,7 +86,7 @@ def upstream_networks(name: str) -> list[str]:
     if found not in (["allow"], ["forbid"]):
         for word in found:
             try:
-                ipaddress.ip_network(word, strict=False)
+                ip_network(word, strict=False)
             except ValueError:
                 raise SettingError(name, word, "write allow, forbid, or networks such as 10.0.0.0/8,fd00::/8") from None
     return found

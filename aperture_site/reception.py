@@ -26,7 +26,6 @@ STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".enc
 # How long a connection that was answered early may go on sending without being cut.
 LINGER_S = 2.0
 
-
 # The key of an ASGI extension of both servers: `{"call": register}`, where `register(callback)` has a callback called
 # once when the client goes. It costs a request nothing, where waiting in `receive` costs a task.
 DISCONNECT = "aperture.disconnect"

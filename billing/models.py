@@ -30,7 +30,7 @@ class Usage(models.Model):
     output_tokens = models.BigIntegerField(default=0)
     reasoning_tokens = models.BigIntegerField(default=0)
     audio_tokens = models.BigIntegerField(default=0)
-    usage_source = models.CharField(max_length=16, help_text="provider, partial, estimate or none")
+    usage_source = models.CharField(max_length=16, help_text="provider, estimate or none")
     cost_nanos = models.BigIntegerField(default=0)
     first_byte_ms = models.IntegerField(null=True)
     duration_ms = models.IntegerField()

@@ -1,7 +1,8 @@
 """The raw ASGI application of the API: request ids, routes, methods, draining, envelopes.
 
 Django's request handler, middleware and ORM are never in it. Every answer, errors included, carries
-`x-aperture-request-id` and `x-aperture-region`; any origin may call, for keys are sent by hand and cookies ignored.
+`x-aperture-request-id` and `x-aperture-region`; any origin may call, for keys are sent by hand and cookies ignored. The
+demo upstream, below /demo, is no part of the API: its answers are a vendor's, and carry none of that.
 """
 
 import logging
@@ -139,7 +140,7 @@ async def refuse_socket(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def dispatch(runtime: Runtime, exchange: Exchange, path: str, method: str) -> None:
-    """Find the route and run it; raise Fault 404, 405 or 503, in this order."""
+    """Find the route and run it; raise Fault 404, 405 or 503, in this order, or what the route raises."""
     route, rest = find_route(path)
     if route is None:
         raise Fault("not_found", f"There is no {path[:200]!r} here; the API's paths are below /v1 and /api/v1.")

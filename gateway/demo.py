@@ -18,10 +18,8 @@ import msgspec
 from django.conf import settings
 
 from gateway import demo_model
+from gateway.body import Receive, Scope, Send
 from gateway.demo_model import Answer, BadRequest
-
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 PREFIX = "/demo"
 BODY_BYTES_MAX = 4 * 1024 * 1024
@@ -31,8 +29,10 @@ CHUNK_PAUSE_S = 0.01
 MADE_AT = 1_767_225_600
 JSON = b"application/json"
 
+Answering = Callable[[dict[str, Any], str, Send], Awaitable[None]]
 
-async def app(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer one HTTP request whose path begins with /demo/v1/."""
     method, path = scope["method"], scope["path"].removeprefix(PREFIX)
     if not authorized(scope["headers"], settings.DEMO_SECRET):
@@ -52,7 +52,7 @@ async def app(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         await post(answering, receive, send)
 
 
-async def post(answering: "Answering", receive: Receive, send: Send) -> None:
+async def post(answering: Answering, receive: Receive, send: Send) -> None:
     """Read the body and answer it, or say what is wrong with it."""
     try:
         body = await read(receive)
@@ -241,12 +241,11 @@ async def answer_json(send: Send, status: int, value: Any, allow: bytes = b"") -
 
 
 async def refuse(
-    send: Send, status: int, message_: str, code: str, *, param: str | None = None, allow: bytes = b""
+    send: Send, status: int, text: str, code: str, *, param: str | None = None, allow: bytes = b""
 ) -> None:
     """Send an error in OpenAI's form."""
-    error = {"message": message_, "type": "invalid_request_error", "param": param, "code": code}
+    error = {"message": text, "type": "invalid_request_error", "param": param, "code": code}
     await answer_json(send, status, {"error": error}, allow)
 
 
-Answering = Callable[[dict[str, Any], str, Send], Awaitable[None]]
 ROUTES: dict[str, Answering] = {"/v1/chat/completions": chat, "/v1/embeddings": embeddings}

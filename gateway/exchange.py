@@ -1,4 +1,4 @@
-"""One request while it is being answered: what is known of it, and the two ways in which it can be cut short.
+"""One request while it is being answered: what is known of it, its deadline, and how the client's departure ends it.
 
 Invariant: the client's departure interrupts only what waits for the upstream or for the client, never a settlement.
 """
@@ -72,12 +72,12 @@ class Exchange:
             self.task.cancel()
 
     def left_by(self, error: BaseException) -> bool:
-        """Tell whether this error means that the client has gone: our own cancellation, or an OSError of `send`."""
+        """Tell whether the client has gone: ERROR is an OSError of `send`, or our own cancellation. Remember it."""
         self.client_gone = self.client_gone or isinstance(error, OSError)
         return self.client_gone
 
     def settling(self) -> None:
-        """The request's fate is known: nothing interrupts it any more."""
+        """From now on nothing interrupts the task: what happened to the request is known and is to be written."""
         self.interruptible = False
         if self.cancelled:
             self.cancelled = False

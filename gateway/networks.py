@@ -1,7 +1,8 @@
 """Which addresses this installation may connect to. Pure but for `resolve`.
 
 The decision is made on the address that is about to be connected to, never on a name: whoever connects takes an
-address that `screen` let through and resolves no second time. The policy is that of whoever controls the URL:
+address that `screen` let through and resolves no second time. (The demo's own address is never screened.) The policy
+is that of whoever controls the URL:
 
 * an operator's provider may live on loopback and private networks, unless APERTURE_PRIVATE_UPSTREAMS narrows that;
 * a URL that a user can influence reaches public addresses only.

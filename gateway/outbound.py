@@ -1,4 +1,4 @@
-"""The one HTTP client for everything off the hot path: connection tests, discovery, hooks, key servers.
+"""The one HTTP client for everything off the hot path, such as connection tests.
 
 It resolves a host itself, connects to an address that the policy of `networks` allows and to no other (so a name that
 changes its mind between check and connection gains nothing), follows no redirect, reads no proxy from the

@@ -2,8 +2,8 @@
 
     authenticate → read and parse → plan → call → relay → settle
 
-Refusals come in the order of these steps; a body is never read for a key that is not good. A fallback could only
-happen before the first byte reached the client; after it, a failure is an error event in the stream.
+Refusals come in the order of these steps; a body is never read for a key that is not good. Of a plan only the best
+target is called. Until the client has a byte, a failure is an HTTP error; after that, an error event in the stream.
 """
 
 import asyncio
@@ -30,6 +30,9 @@ from gateway.wire.openai_chat import Request, StreamRelay
 
 JSON_TYPES = (b"application/json", b"")
 NO_CACHE = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"), (b"x-cache", b"MISS")]
+# What a usage row says where nobody is told: neither is ever raised.
+CLIENT_GONE = Fault("stream_aborted", "The client closed the connection.", rejection=(499, "client_closed"))
+OUR_OWN = Fault("internal_error", "The gateway failed.")
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -44,7 +47,7 @@ class Call(msgspec.Struct, frozen=True):
 
 
 async def run(runtime: Runtime, exchange: Exchange, path: str, dialect: str) -> None:
-    """Answer one inference request; raise Fault for what is refused before the upstream is called."""
+    """Answer one inference request; raise Fault for a failure while the client has nothing yet."""
     try:
         await admit(runtime, exchange)
         body = await receive(exchange)
@@ -56,7 +59,7 @@ async def run(runtime: Runtime, exchange: Exchange, path: str, dialect: str) -> 
 
 
 async def admit(runtime: Runtime, exchange: Exchange) -> None:
-    """Find the caller and what it may do; raise Fault."""
+    """Find the caller and what it may do; raise Fault 401, 403 or 503."""
     exchange.caller = await authenticate(runtime, exchange.scope, exchange.headers)
     exchange.snapshot = runtime.freshness.snapshot
     exchange.access = exchange.snapshot.access(exchange.caller)
@@ -82,7 +85,7 @@ async def receive(exchange: Exchange) -> bytes:
 
 
 def prepare(exchange: Exchange, body: bytes, path: str, dialect: str) -> Call:
-    """Parse the request and choose its target; raise Fault."""
+    """Parse the request and choose its target; raise Fault 400, 403 or 404."""
     try:
         request = openai_chat.parse_request(body)
     except openai_chat.InvalidRequest as error:
@@ -145,10 +148,6 @@ async def send(runtime: Runtime, exchange: Exchange, call: Call) -> Answer:
             f"{call.target.provider.slug} sent nothing for {timeout_s:g} s; "
             "try again, ask for fewer tokens, or stream.",
         ) from None
-
-
-CLIENT_GONE = Fault("stream_aborted", "The client closed the connection.", rejection=(499, "client_closed"))
-OUR_OWN = Fault("internal_error", "The gateway failed.")
 
 
 async def failed(exchange: Exchange, target: Target, response: Answer) -> Fault:
@@ -217,7 +216,7 @@ def check(call: Call, response: Answer, data: bytes) -> openai_chat.Answer:
 
 
 async def stream(runtime: Runtime, exchange: Exchange, call: Call, response: Answer) -> None:
-    """Relay a stream; its last event is sent when the charge is durable."""
+    """Relay a stream and settle; its last event, `[DONE]` or what ended it, is sent when the charge is durable."""
     relayed = StreamRelay(call.request.model, wants_usage=call.request.wants_usage)
 
     async def begin() -> None:
@@ -251,7 +250,7 @@ async def stream(runtime: Runtime, exchange: Exchange, call: Call, response: Ans
 
 
 def early(target: Target, fault: Fault) -> Fault:
-    """Return what a stream's fault is while the client has been sent nothing: a failure like any other."""
+    """Return the fault that a stream's is while the client has been sent nothing: a failure like any other."""
     if fault.code != "stream_aborted":
         return fault
     shown = fault.upstream or {"provider": target.provider.slug, "status": 200, "body": None}

@@ -1,4 +1,4 @@
-"""Turn a finished request into its usage row, and make that durable. `charge` and `row` are pure."""
+"""What a finished request used and cost, and its usage row. Pure."""
 
 import math
 

@@ -34,7 +34,7 @@ class Migration(migrations.Migration):
                 ('output_tokens', models.BigIntegerField(default=0)),
                 ('reasoning_tokens', models.BigIntegerField(default=0)),
                 ('audio_tokens', models.BigIntegerField(default=0)),
-                ('usage_source', models.CharField(help_text='provider, partial, estimate or none', max_length=16)),
+                ('usage_source', models.CharField(help_text='provider, estimate or none', max_length=16)),
                 ('cost_nanos', models.BigIntegerField(default=0)),
                 ('first_byte_ms', models.IntegerField(null=True)),
                 ('duration_ms', models.IntegerField()),

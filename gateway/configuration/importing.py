@@ -1,4 +1,4 @@
-"""Apply a configuration document: the one verb that the command, the admin and the API call.
+"""Apply a configuration document: the one verb of `manage.py import_config`.
 
 Everything happens in one transaction behind one lock: two imports never mix, and a document with an error changes no
 row. A second import of the same document writes nothing, so it bumps no version.
