@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from billing import money
+
 OPENAI, ANTHROPIC, GOOGLE = "openai", "anthropic", "google"
 
 
@@ -88,6 +90,8 @@ class Fault(Exception):  # noqa: N818
             found.append((b"retry-after", b"%d" % self.retry_after_s))
         if self.provider is not None:
             found.append((b"x-aperture-upstream", self.provider.encode("latin-1", "replace")))
+            # A failed request costs nothing.
+            found.append((b"x-aperture-cost", money.dollars(0).encode()))
         return found
 
 

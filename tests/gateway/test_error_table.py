@@ -98,6 +98,7 @@ def test_a_row_has_its_status_type_and_code(gateway: Gateway, name: str) -> None
     assert len(answer.error["message"]) > 10
     assert set(answer.error) <= {"message", "type", "code", "param", "upstream"}
     assert answer.header("x-aperture-region") == "test-1"
+    assert answer.header("x-aperture-cost") == ("0.000000000" if answer.header("x-aperture-upstream") else "")
     assert len(answer.request_id) > 10
     assert answer.header("content-type") == "application/json"
     assert int(answer.header("content-length")) == len(answer.body)
