@@ -37,6 +37,8 @@ TABLE: dict[str, Row] = {
     "headers_too_large": Row(431, INVALID, INVALID, "INVALID_ARGUMENT"),
     "request_timeout": Row(408, INVALID, INVALID, "INVALID_ARGUMENT"),
     "unsupported_media_type": Row(415, INVALID, INVALID, "INVALID_ARGUMENT"),
+    # Given by the servers themselves (aperture_site.reception), before any route is known.
+    "invalid_request": Row(400, INVALID, INVALID, "INVALID_ARGUMENT"),
     "invalid_json": Row(400, INVALID, INVALID, "INVALID_ARGUMENT"),
     "invalid_parameter": Row(400, INVALID, INVALID, "INVALID_ARGUMENT"),
     "draining": Row(503, "service_unavailable", "overloaded_error", "UNAVAILABLE"),

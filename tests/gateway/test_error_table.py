@@ -78,8 +78,8 @@ ROWS: dict[str, tuple[int, str, str, str, Callable[[Gateway], http.Answer]]] = {
     "unreachable": (502, "upstream_error", "upstream_unreachable", "api_error", scripted("ok", "refused")),
     "no first byte": (504, "timeout", "upstream_timeout", "timeout_error", scripted("silent")),
 }  # fmt: skip
-# Provoked in test_streams, test_draining and test_storage; and one that only a bug provokes.
-ELSEWHERE = {"stream_aborted", "draining", "storage_unavailable", "internal_error"}
+# Provoked in test_requests, test_streams, test_draining and test_storage; and one that only a bug provokes.
+ELSEWHERE = {"invalid_request", "stream_aborted", "draining", "storage_unavailable", "internal_error"}
 # Codes that the upstream chose.
 OF_THE_UPSTREAM = {"upstream_400", "upstream_429"}
 
