@@ -12,7 +12,7 @@ import psycopg
 from django.conf import settings
 from psycopg.rows import dict_row
 
-from accounts import cipher
+from accounts import cipher, subjects
 from billing.pricing import Rates
 from catalog import addresses, credentials, flags
 from gateway import snapshot
@@ -185,7 +185,7 @@ def _model(row: dict[str, Any], targets: list[snapshot.Target]) -> snapshot.Mode
 
 def _grant(row: dict[str, Any]) -> snapshot.Grant:
     return snapshot.Grant(
-        subjects=frozenset(row["subjects"]),
+        subjects=frozenset(subjects.normal(subject) for subject in row["subjects"]),
         role=row["role"],
         model_globs=tuple(row["model_globs"]),
         add_headers={str(name): str(value) for name, value in row["add_headers"].items()},

@@ -169,11 +169,9 @@ def parse_usage(raw: bytes) -> Tokens | None:
 
 def _count(holder: Any, name: str) -> int | None:
     value = holder.get(name) if isinstance(holder, dict) else None
-    if isinstance(value, float) and value.is_integer():
+    if type(value) is float and value.is_integer():
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= TOKENS_MAX:
-        return None
-    return value
+    return value if type(value) is int and 0 <= value <= TOKENS_MAX else None
 
 
 class Chunk(msgspec.Struct):

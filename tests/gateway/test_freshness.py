@@ -335,6 +335,12 @@ async def test_the_rows_of_a_snapshot_are_of_one_moment(installation: Installati
     assert await orm(Model.objects.count) == await orm(Price.objects.count) == 1
 
 
+async def test_a_grant_s_e_mail_is_the_same_in_every_case(installation: Installation) -> None:
+    await orm(lambda: Grant.objects.update(subjects=["user:BOB@Example.com"]))
+    async with kept() as memory:
+        assert [grant.subjects for grant in memory.snapshot.grants] == [{"user:bob@example.com"}]
+
+
 # --- What may be sold -----------------------------------------------------------------------------------------------
 
 
