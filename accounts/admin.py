@@ -208,6 +208,18 @@ class KeyStateFilter(admin.SimpleListFilter):
         return queryset.exclude(revoked_at=None) if self.value() == "revoked" else queryset
 
 
+def show_once(request: HttpRequest, clear: str) -> None:
+    """Put a key's clear text into the next page that this browser sees."""
+    messages.warning(
+        request,
+        format_html(
+            "Copy this key now, it is not shown again: "
+            '<code class="select-all break-all font-mono font-semibold" data-key>{}</code>',
+            clear,
+        ),
+    )
+
+
 @admin.register(APIKey)
 class KeyAdmin(ModelAdmin):
     form = KeyForm
@@ -219,8 +231,8 @@ class KeyAdmin(ModelAdmin):
     search_fields = ("name", "display", "user__email", "organization__name")
     autocomplete_fields = ("user", "organization")
     ordering = ("-created_at",)
-    actions_detail = ("revoke",)
-    actions_row = ("revoke",)
+    actions_detail = ("reset", "revoke")
+    actions_row = ("reset", "revoke")
     add_fieldsets = (
         (None, {"fields": ("user", "organization", "name", "expires_at")}),
         ("Bounds", {"fields": ("model_globs", "ip_allowlist", "scopes")}),
@@ -262,15 +274,31 @@ class KeyAdmin(ModelAdmin):
         if change:
             super().save_model(request, obj, form, change)
             return
-        clear = keys.issue(obj)
-        messages.warning(
-            request,
-            format_html(
-                "Copy this key now, it is not shown again: "
-                '<code class="select-all break-all font-mono font-semibold" data-key>{}</code>',
-                clear,
-            ),
-        )
+        show_once(request, keys.issue(obj))
+
+    @action(
+        description="Reset key",
+        icon="autorenew",
+        permissions=["change"],
+        dialog={
+            "title": "Reset this key?",
+            "description": "A new key takes its place, with the same name and bounds. The old one is refused "
+            "everywhere in under a second.",
+            "form_class": BaseDialogForm,
+            "form_submit_text": "Reset",
+        },
+    )
+    def reset(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
+        key = self.get_object(request, object_id)
+        if key is None:
+            messages.error(request, f"There is no key {object_id}.")
+        elif key.revoked_at:
+            messages.error(request, f"{key} is revoked, for good; make a new key.")
+        else:
+            before = key.display
+            show_once(request, keys.reset(key))
+            self.log_change(request, key, f"Reset: {before} is refused.")
+        return HttpResponse(headers={"HX-Redirect": reverse("admin:accounts_apikey_changelist")})
 
     @action(
         description="Revoke",

@@ -21,6 +21,11 @@ def validate(subject: str) -> None:
         )
 
 
+def normal(subject: str) -> str:
+    """Return a subject as `of_caller` writes it: an e-mail address is the same in every case."""
+    return subject.lower() if subject.startswith("user:") else subject
+
+
 def of_caller(*, email: str, groups: Iterable[str], labels: Mapping[str, str], key_id: int) -> frozenset[str]:
     """Return every subject that this caller is."""
     own = {EVERYONE, f"user:{email.lower()}", f"key:{key_id}"}

@@ -17,6 +17,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aperture_site.settings")
 django_application: Any = get_asgi_application()
 
 from gateway import asgi as gateway  # noqa: E402
+from gateway.draining import draining  # noqa: E402
 
 lifecycle = gateway.lifecycle
 
@@ -31,6 +32,8 @@ async def http(scope: Scope, receive: Receive, send: Send) -> None:
     path = scope["path"]
     if path.startswith(BELOW) or path in EXACTLY or (path == "/" and scope["method"] == "HEAD"):
         await gateway.application(scope, receive, send)
+    elif draining.active:
+        await gateway.refuse_page(scope, gateway.named(send))
     else:
         await django_application(scope, receive, gateway.named(send))
 

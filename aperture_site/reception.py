@@ -110,6 +110,8 @@ def refusal(code: str, bounds: Bounds, request_id: str) -> bytes:
         f"content-length: {len(body)}\r\n"
         f"x-aperture-request-id: {request_id}\r\n"
         f"x-aperture-region: {bounds.region}\r\n"
+        # Without it a browser hides the answer from the page that asked; nothing here is anybody's.
+        "access-control-allow-origin: *\r\n"
         "connection: close\r\n\r\n"
     )
     return head.encode("latin-1", "replace") + body

@@ -33,7 +33,7 @@ class Protocol(HttpToolsProtocol):
         super().__init__(*arguments, **named)
         self.access_log = False
         self._in_head = self._in_body = False
-        self._head_bytes = self._body_bytes = 0
+        self._head_bytes = self._body_bytes = self._framing_bytes = 0
         self._refused_as = "invalid_request"
         self._ended = False
         self._deadline = reception.Deadline(self.loop, self.bounds.receive_timeout_s, self._late)
@@ -56,13 +56,16 @@ class Protocol(HttpToolsProtocol):
         self._lose_running()
 
     def data_received(self, data: bytes) -> None:
-        """Parse, and refuse a head that grows beyond its bound before it is complete."""
+        """Parse, and refuse a head, or framing around a body, that grows beyond its bound before it is complete."""
         if self._ended:
             return
         if self._in_head:
             self._head_bytes += len(data)
+        self._framing_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > self.bounds.header_bytes and not self._ended:
+        too_large = self._in_head and self._head_bytes > self.bounds.header_bytes
+        too_large = too_large or (self._in_body and self._framing_bytes > self.bounds.header_bytes)
+        if too_large and not self._ended:
             self._refuse("headers_too_large")
 
     def on_message_begin(self) -> None:
@@ -87,13 +90,15 @@ class Protocol(HttpToolsProtocol):
         if reception.ambiguous(self.headers, self.parser.get_http_version()) or not self.url.isascii():
             raise ValueError(self._refused_as)
         self._in_body = True
-        self._body_bytes = 0
+        self._body_bytes = self._framing_bytes = 0
         self._deadline.start()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Count, and refuse a body that outgrows its bound."""
         self._body_bytes += len(body)
+        # The parser keeps a trailer until it is complete, so what brings no byte of a body is bounded as a head is.
+        self._framing_bytes = 0
         if self._body_bytes > self.bounds.body_bytes:
             self._refused_as = "request_too_large"
             raise ValueError(self._refused_as)

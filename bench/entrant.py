@@ -21,6 +21,7 @@ from bench.load import Address
 from bench.process import BenchError, free_port, running
 
 READY_S = 90.0
+WRONG_S = 15.0
 UPSTREAM_KEY = "upstream"
 CALLER_KEY = "sk-caller"
 
@@ -135,10 +136,13 @@ PEERS = {"nginx": (nginx, nginx_path), "LiteLLM": (litellm, litellm_path), "Port
 def ready(entrant: Entrant, process: "subprocess.Popen[bytes]", log: Path, *kinds: bool) -> Entrant:
     """Return the entrant once it answers whole, of each kind (streamed or not); else raise BenchError with its log."""
     deadline = time.monotonic() + READY_S
-    failure = "no answer"
+    wrong_until, failure = 0.0, "no answer"
     while time.monotonic() < deadline and process.poll() is None:
         try:
             failure = next(filter(None, (fault(entrant.address, streamed) for streamed in kinds or (False, True))), "")
+            # It listens; what it still answers wrongly after a while it always will.
+            wrong_until = wrong_until or time.monotonic() + WRONG_S
+            deadline = min(deadline, wrong_until)
         except (OSError, http.client.HTTPException) as error:
             failure = repr(error)
         if not failure:

@@ -31,7 +31,7 @@ class Plan:
     memory_requests: int
 
 
-FULL = Plan(rounds=5, seconds=5, memory_requests=50_000)
+FULL = Plan(rounds=4, seconds=5, memory_requests=50_000)
 QUICK = Plan(rounds=2, seconds=2, memory_requests=5_000)
 
 

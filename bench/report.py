@@ -68,15 +68,15 @@ class Target:
 def targets(results: Results) -> list[Target]:
     """Return everything that is to be reached in the parts that ran."""
     found: list[Target] = []
-    for kind, rows, cpu, uvicorn, daphne in (
-        ("JSON request", results.json, 2.2, 25, 12),
-        ("stream of 103 events", results.stream, 1.4, 50, 40),
+    for one, many, rows, cpu, uvicorn, daphne in (
+        ("JSON request", "JSON requests", results.json, 2.2, 25, 12),
+        ("stream of 103 events", "Streams", results.stream, 1.4, 50, 40),
     ):
         if rows:
             ratio = row_of(rows, "gateway, uvicorn").cpu_ratio
-            found.append(Target(f"CPU of a {kind}, uvicorn: gateway ÷ bare pass-through", cpu, ratio, " x"))
+            found.append(Target(f"CPU of a {one}, uvicorn: gateway ÷ bare pass-through", cpu, ratio, " x"))
             for server, bound in (("uvicorn", uvicorn), ("daphne", daphne)):
-                what = f"{kind}s a second, {server}: gateway ÷ LiteLLM"
+                what = f"{many} a second, {server}: gateway ÷ LiteLLM"
                 found.append(Target(what, bound, row_of(rows, f"gateway, {server}").litellm_ratio, " x", at_least=True))
     for memory, bound in zip(results.memory, (130, 150), strict=False):
         of = f"Memory of the web process, {memory.server}"
@@ -138,7 +138,7 @@ def document(results: Results) -> str:
     if results.json:
         parts += ["## JSON: one completion of about 900 bytes", load_table(results.json)]
     if results.stream:
-        parts += ["## Streams: 103 events, each its own write of the upstream", load_table(results.stream)]
+        parts += ["## Streams: 103 events, each its own write of the upstream", STREAMS, load_table(results.stream)]
     if results.latency:
         parts += [
             f"## Latency at a fixed {RATE} requests a second",
@@ -196,6 +196,9 @@ Read the ratios, not the absolute figures: each is the median over rounds in whi
 application that only forwards, was measured right before the gateway, and LiteLLM right after. CPU is that of the web
 process alone, by its process id; what PostgreSQL and Valkey used for the same request stands beside it."""
 
+STREAMS = """Writing and counting 103 events costs the mock and the load generator about as much as relaying them costs
+the pass-through, so on few processors they bound the fast entrants' streams a second; the CPU column is what counts."""
+
 BUSY = """**The machine was busy with other things during this run** (see the load average below): absolute figures and
 tails are worse than the machine's, and ratios are less certain than their digits."""
 
@@ -207,7 +210,7 @@ MEMORY = """Resident memory of a fresh web process; every tenth request is a str
 AGAIN = """## Again
 
 ```
-scripts/bench                    # everything, about fifteen minutes; writes this file
+scripts/bench                    # everything, about a quarter of an hour; writes this file
 scripts/bench json --quick       # one part (json, stream, latency, memory), short rounds; only prints
 scripts/bench memory --requests 500000
 ```

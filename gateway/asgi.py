@@ -6,7 +6,7 @@ demo upstream, below /demo, is no part of the API: its answers are a vendor's, a
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 BASES = ("/api/v1", "/v1")
 DEMO_BASE = "/demo/"
 JSON = (b"content-type", b"application/json")
+UNAVAILABLE = 503
+RETRY = (b"retry-after", b"1")
 REGION = (b"x-aperture-region", settings.REGION.encode("latin-1", "replace"))
 CORS = [
     (b"access-control-allow-origin", b"*"),
@@ -69,7 +71,7 @@ async def models(runtime: Runtime, exchange: Exchange, name: str) -> None:
 async def health_check(runtime: Runtime, exchange: Exchange, _rest: str) -> None:
     """GET /health: alive; with ?verbose=1, the state of each engine."""
     status, content = await health.report(runtime, verbose=b"verbose=1" in exchange.scope.get("query_string", b""))
-    await answer(exchange, status, content)
+    await answer(exchange, status, content, [RETRY] if status == UNAVAILABLE else [])
 
 
 async def targets(_runtime: Runtime, exchange: Exchange, _rest: str) -> None:
@@ -111,7 +113,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer one HTTP request of the API."""
     path: str = scope["path"]
     if path.startswith(DEMO_BASE):
-        await demo.app(scope, receive, send)
+        await demo.app(scope, receive, named(send))
         return
     runtime = lifecycle.current()
     exchange = Exchange(scope, receive, send, dict(scope["headers"]))
@@ -192,7 +194,7 @@ def common_headers(request_id: str) -> list[tuple[bytes, bytes]]:
 
 
 def named(send: Send) -> Send:
-    """Return a `send` that gives pages, which are no API and so carry no CORS, their request id and region."""
+    """Return a `send` that gives an answer its request id and region, without CORS: for pages and the demo upstream."""
     headers = [(b"x-aperture-request-id", new_request_id().encode()), REGION]
 
     async def name(message: Message) -> None:
@@ -201,6 +203,14 @@ def named(send: Send) -> Send:
         await send(message)
 
     return name
+
+
+async def refuse_page(scope: Scope, send: Send) -> None:
+    """Answer a page's request while the server drains: its browser or proxy comes again."""
+    body = b"" if scope["method"] == "HEAD" else b"The server is restarting; try again.\n"
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body)), RETRY]
+    await send({"type": "http.response.start", "status": UNAVAILABLE, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def dressed(send: Send, request_id: str, *, head: bool) -> Send:
@@ -217,10 +227,10 @@ def dressed(send: Send, request_id: str, *, head: bool) -> Send:
     return dress
 
 
-async def answer(exchange: Exchange, status: int, content: Any) -> None:
-    """Send a JSON answer."""
+async def answer(exchange: Exchange, status: int, content: Any, more: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    """Send a JSON answer; MORE are further headers."""
     body = msgspec.json.encode(content)
-    headers = [JSON, (b"content-length", b"%d" % len(body))]
+    headers = [JSON, (b"content-length", b"%d" % len(body)), *more]
     exchange.answered = True
     await exchange.send({"type": "http.response.start", "status": status, "headers": headers})
     await exchange.send({"type": "http.response.body", "body": body})

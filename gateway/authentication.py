@@ -43,14 +43,18 @@ async def authenticate(runtime: Runtime, scope: Scope, headers: Mapping[bytes, b
     if caller.expires_at is not None and caller.expires_at <= time.time():
         raise Fault("api_key_expired", "The API key has expired; make a new one or have its expiry moved.")
     if caller.networks:
-        check_address(caller, scope, headers, runtime.trusted_proxies)
+        check_address(caller, scope, runtime.trusted_proxies)
     runtime.used_keys.add(caller.key_id)
     return caller
 
 
-def check_address(caller: Caller, scope: Scope, headers: Mapping[bytes, bytes], trusted: list[Network]) -> None:
-    """Raise Fault unless the client's address is one that the key may be used from."""
+def check_address(caller: Caller, scope: Scope, trusted: list[Network]) -> None:
+    """Raise Fault unless the client's address is one that the key may be used from.
+
+    Some proxies add a line of their own instead of lengthening one: all lines are one list (RFC 9110, section 5.3).
+    """
     peer = scope.get("client") or ("", 0)
-    address = find(str(peer[0]), headers.get(b"x-forwarded-for", b"").decode("latin-1"), trusted)
+    hops = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
+    address = find(str(peer[0]), hops.decode("latin-1"), trusted)
     if address is None or not within(address, caller.networks):
         raise Fault("ip_restricted", "This key may not be used from this address; its owner lists those that may.")

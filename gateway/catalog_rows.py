@@ -6,14 +6,13 @@ in the log: the rest keeps working.
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
 from typing import Any
 
 import psycopg
 from django.conf import settings
 from psycopg.rows import dict_row
 
-from accounts import cipher
+from accounts import cipher, subjects
 from billing.pricing import Rates
 from catalog import addresses, credentials, flags
 from catalog.models import Provider
@@ -51,8 +50,8 @@ async def read(raw: psycopg.AsyncConnection) -> tuple[int, Rows]:
     return version["catalog"], rows
 
 
-def assemble(version: int, rows: Rows) -> snapshot.Snapshot:
-    """Return the snapshot that these rows make."""
+def assemble(version: int, rows: Rows, now: float) -> snapshot.Snapshot:
+    """Return the snapshot that these rows make at NOW, in seconds since 1970."""
     providers = _providers(rows)
     prices = _grouped(rows["prices"], "target_id")
     targets: dict[int, list[tuple[dict[str, Any], snapshot.Provider]]] = defaultdict(list)
@@ -66,15 +65,20 @@ def assemble(version: int, rows: Rows) -> snapshot.Snapshot:
         built = [
             _target(row, target, provider, preferences[provider.id], prices.get(target["id"], []))
             for target, provider in targets[row["id"]]
-            if flags.OPENAI_CHAT in provider.flags and _sellable(target["id"], prices)
+            if flags.OPENAI_CHAT in provider.flags and _sellable(prices.get(target["id"], []), now)
         ]
         if built:
             models.append((_model(row, built), [alias["name"] for alias in aliases.get(row["id"], [])]))
     return snapshot.build(version, models, _grants(rows))
 
 
-def _sellable(target_id: int, prices: Mapping[int, Any]) -> bool:
-    return settings.MODE != "resale" or target_id in prices
+def _sellable(prices: list[dict[str, Any]], now: float) -> bool:
+    return settings.MODE != "resale" or any(price["effective"] <= now for price in prices)
+
+
+def next_price_at(rows: Rows, now: float) -> float:
+    """Return when the next price begins, in seconds since 1970: what can be sold changes then, and no row does."""
+    return min((price["effective"] for price in rows["prices"] if price["effective"] > now), default=float("inf"))
 
 
 def _grouped(rows: list[dict[str, Any]], column: str) -> dict[int, list[dict[str, Any]]]:
@@ -182,7 +186,7 @@ def _model(row: dict[str, Any], targets: list[snapshot.Target]) -> snapshot.Mode
 
 def _grant(row: dict[str, Any]) -> snapshot.Grant:
     return snapshot.Grant(
-        subjects=frozenset(row["subjects"]),
+        subjects=frozenset(subjects.normal(subject) for subject in row["subjects"]),
         role=row["role"],
         model_globs=tuple(row["model_globs"]),
         add_headers={str(name): str(value) for name, value in row["add_headers"].items()},

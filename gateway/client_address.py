@@ -1,16 +1,20 @@
 """The address of the client behind the proxies that the installation trusts. Pure."""
 
+import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
+WITH_PORT = re.compile(r"(?P<v4>[\d.]+):\d+|\[(?P<v6>[^\]]+)\](?::\d+)?")
+
 
 def parse(text: str) -> Address | None:
-    """Return the address that TEXT holds (IPv4-mapped IPv6 as IPv4), or None."""
+    """Return the address that TEXT holds (IPv4-mapped IPv6 as IPv4), or None; some proxies write a port with it."""
+    with_port = WITH_PORT.fullmatch(text.strip())
     try:
-        address = ip_address(text.strip().strip("[]"))
+        address = ip_address((with_port["v4"] or with_port["v6"]) if with_port else text.strip())
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from billing import money
+
 OPENAI, ANTHROPIC, GOOGLE = "openai", "anthropic", "google"
 
 
@@ -35,6 +37,8 @@ TABLE: dict[str, Row] = {
     "headers_too_large": Row(431, INVALID, INVALID, "INVALID_ARGUMENT"),
     "request_timeout": Row(408, INVALID, INVALID, "INVALID_ARGUMENT"),
     "unsupported_media_type": Row(415, INVALID, INVALID, "INVALID_ARGUMENT"),
+    # Given by the servers themselves (aperture_site.reception), before any route is known.
+    "invalid_request": Row(400, INVALID, INVALID, "INVALID_ARGUMENT"),
     "invalid_json": Row(400, INVALID, INVALID, "INVALID_ARGUMENT"),
     "invalid_parameter": Row(400, INVALID, INVALID, "INVALID_ARGUMENT"),
     "draining": Row(503, "service_unavailable", "overloaded_error", "UNAVAILABLE"),
@@ -88,6 +92,8 @@ class Fault(Exception):
             found.append((b"retry-after", b"%d" % self.retry_after_s))
         if self.provider is not None:
             found.append((b"x-aperture-upstream", self.provider.encode("latin-1", "replace")))
+            # A failed request costs nothing.
+            found.append((b"x-aperture-cost", money.dollars(0).encode()))
         return found
 
 

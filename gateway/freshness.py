@@ -36,6 +36,7 @@ class Freshness:
         self.callers = callers
         self.snapshot: Snapshot = EMPTY
         self.keys_version = -1
+        self.next_price_at = float("inf")
         self.confirmed_at = float("-inf")
         self.connection = Connection("aperture-freshness")
         self.listening: psycopg.AsyncConnection | None = None
@@ -97,9 +98,11 @@ class Freshness:
             if keys_version != self.keys_version:
                 self.callers.forget()
                 self.keys_version = keys_version
-            if catalog_version != self.snapshot.version:
+            if catalog_version != self.snapshot.version or time.time() >= self.next_price_at:
                 read_version, rows = await catalog_rows.read(raw)
-                self.snapshot = catalog_rows.assemble(read_version, rows)
+                now = time.time()
+                self.snapshot = catalog_rows.assemble(read_version, rows, now)
+                self.next_price_at = catalog_rows.next_price_at(rows, now)
         self.confirmed_at = began_at
         self.confirmed.set()
 

@@ -10,6 +10,7 @@ PLANS_MAX = 5_000
 # Comparing names costs some 25 µs each, and anybody with a key can ask for names that do not exist.
 LIKELY_MAX = 50
 LIKELY_CHARS = 3
+NAME_CHARS_MAX = 256
 
 
 def plan(snapshot: Snapshot, access: Access, name: str) -> Plan:
@@ -23,7 +24,7 @@ def plan(snapshot: Snapshot, access: Access, name: str) -> Plan:
 
 
 def _plan(snapshot: Snapshot, access: Access, name: str) -> Plan:
-    model = snapshot.names.get(name)
+    model = snapshot.names.get(name) if len(name) <= NAME_CHARS_MAX else None
     targets = granted_targets(model, access) if model else ()
     if model is None or not targets:
         raise Fault("model_not_found", _unknown(snapshot, access, name), param="model")
@@ -64,7 +65,7 @@ def _callable(model: Model, access: Access) -> bool:
 def _unknown(snapshot: Snapshot, access: Access, name: str) -> str:
     likely = [model for model in snapshot.models if _begins_alike(model.public_id, name)][:LIKELY_MAX]
     near = difflib.get_close_matches(name, [model.public_id for model in likely if _callable(model, access)], n=1)
-    return f"The model {name!r} does not exist or is not granted to this key." + (
+    return f"The model {name[:NAME_CHARS_MAX]!r} does not exist or is not granted to this key." + (
         f" Did you mean {near[0]!r}?" if near else " GET /v1/models lists those that are."
     )
 

@@ -102,11 +102,12 @@ class Access(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """The whole view. `names` maps every accepted model name to its model."""
+    """The whole view. `names` maps every accepted model name to its model, `aliases` each alias to its public id."""
 
     version: int
     models: tuple[Model, ...]
     names: Mapping[str, Model]
+    aliases: Mapping[str, str]
     grants: tuple[Grant, ...]
     accesses: dict[Caller, Access]
 
@@ -116,15 +117,18 @@ class Snapshot(msgspec.Struct, frozen=True):
         if found is None:
             if len(self.accesses) >= ACCESSES_MAX:
                 self.accesses.clear()
-            found = self.accesses[caller] = resolve(self.grants, caller)
+            found = self.accesses[caller] = resolve(self.grants, caller, self.aliases)
         return found
 
 
 ACCESSES_MAX = 20_000
 
 
-def resolve(grants: Iterable[Grant], caller: Caller) -> Access:
-    """Add up the grants that name this caller: the highest role, all globs, all headers."""
+def resolve(grants: Iterable[Grant], caller: Caller, aliases: Mapping[str, str]) -> Access:
+    """Add up the grants that name this caller: the highest role, all globs, all headers.
+
+    A grant that spells out an alias covers the model behind it; a pattern never meets aliases, only public ids.
+    """
     matching = [grant for grant in grants if grant.subjects & caller.subjects]
     roles = {grant.role for grant in matching}
     role = "admin" if "admin" in roles else "user" if "user" in roles else ""
@@ -133,7 +137,7 @@ def resolve(grants: Iterable[Grant], caller: Caller) -> Access:
         headers |= grant.add_headers
     return Access(
         role=role,
-        granted=globs.compile_any(glob for grant in matching for glob in grant.model_globs),
+        granted=globs.compile_any(aliases.get(glob, glob) for grant in matching for glob in grant.model_globs),
         own=globs.compile_any(caller.model_globs or ["**"]),
         headers=headers,
         plans={},
@@ -147,11 +151,9 @@ def build(version: int, models: Iterable[tuple[Model, Iterable[str]]], grants: I
     id. Where several models answer to one of the latter, their targets are put together.
     """
     pairs = sorted(((model, tuple(aliases)) for model, aliases in models), key=lambda pair: pair[0].public_id)
-    names: dict[str, Model] = {}
-    for model, aliases in pairs:
-        for alias in aliases:
-            names[alias] = model
-    names |= {model.public_id: model for model, _ in pairs}
+    named = {model.public_id: model for model, _ in pairs}
+    aliased = {alias: model for model, aliases in pairs for alias in aliases if alias not in named}
+    names = aliased | named
     for spelling in (_qualified, _bare):
         found: dict[str, Model] = {}
         for model, _ in pairs:
@@ -164,6 +166,7 @@ def build(version: int, models: Iterable[tuple[Model, Iterable[str]]], grants: I
         version=version,
         models=tuple(model for model, _ in pairs),
         names=names,
+        aliases={alias: model.public_id for alias, model in aliased.items()},
         grants=tuple(grants),
         accesses={},
     )

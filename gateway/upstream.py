@@ -130,7 +130,6 @@ class Upstream:
             connector=Connector(Resolver(self.policy)),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.CONNECT_TIMEOUT_S),
             trust_env=False,
             read_bufsize=64 * 1024,
@@ -217,7 +216,8 @@ class Unreadable(Exception):
 
 async def pieces(answer: Answer, bytes_max: int) -> AsyncIterator[bytes]:
     """Yield an answer's body as it comes, inflated if it was compressed all the same; raise Broken or Unreadable."""
-    inflate = _inflater(answer.headers.get("Content-Encoding", ""))
+    encoding = answer.headers.get("Content-Encoding")
+    inflate = _inflater(encoding) if encoding else None
     size = 0
     try:
         while piece := await answer.content.readany():

@@ -5,6 +5,7 @@ bytes that the caller sent. Usage is latest-wins: the last chunk that carries it
 """
 
 import re
+from collections import deque
 from typing import Any
 
 import msgspec
@@ -168,11 +169,9 @@ def parse_usage(raw: bytes) -> Tokens | None:
 
 def _count(holder: Any, name: str) -> int | None:
     value = holder.get(name) if isinstance(holder, dict) else None
-    if isinstance(value, float) and value.is_integer():
+    if type(value) is float and value.is_integer():
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= TOKENS_MAX:
-        return None
-    return value
+    return value if type(value) is int and 0 <= value <= TOKENS_MAX else None
 
 
 class Chunk(msgspec.Struct):
@@ -188,64 +187,70 @@ NO_CHUNK = Chunk()
 
 
 # An empty reason is what some upstreams send while there is none yet.
-FINISH = re.compile(rb'"finish_reason": ?"[^"]')
+FINISH = re.compile(rb'"finish_reason" ?: ?"[^"]')
+RECENT_BLOCKS = 8
 
 
 class StreamRelay:
     """One stream on its way through: whole events in, whole events out, usage read from the last ones only.
 
-    No JSON is parsed for an ordinary event. The bytes of `"model":"…"` are learned from one and replaced in the rest;
-    an event that looks otherwise is read with care. `[DONE]` is taken out: it is sent when the charge is durable.
-    An error event is taken out too and becomes `failure`; what came before it is still returned, whatever block it
-    came in. Nothing is relayed after either.
+    No JSON is parsed for an ordinary event. Chunks of one stream begin with the same bytes up to their model's name:
+    these are learned from one and replaced in the rest, several events at a time. What looks otherwise is halved
+    until the odd event stands alone, and that is read with care. `[DONE]` is taken out: it is sent when the charge is
+    durable. An error event is taken out too and becomes `failure`; what came before it is still returned, whatever
+    block it came in. Nothing is relayed after either.
     """
 
     def __init__(self, model: str, *, wants_usage: bool) -> None:
         self.asked = encode(model)
         self.wants_usage = wants_usage
-        self.learned = b""
-        self.replacement = b""
+        self.beginning = self.renamed_beginning = b""
         self.usage: bytes | None = None
         self.failure: bytes | None = None
         self.done = False
         self.ended = False
-        self.finished = False
         self.chunks_count = 0
+        self.recent: deque[bytes] = deque(maxlen=RECENT_BLOCKS)
 
     @property
     def complete(self) -> bool:
         """Whether the stream came to its proper end: `[DONE]`, or a finish reason for want of it."""
-        return self.done or self.finished
+        return self.done or FINISH.search(b"".join(self.recent)) is not None
 
     def feed(self, block: bytes) -> bytes:
         """Return what the client gets for a block of whole events."""
         if self.ended or not block:
             return b""
+        self.recent.append(block)
+        return self._relay(block)
+
+    def _relay(self, block: bytes) -> bytes:
         count = block.count(b"\n\n")
-        if self._is_plain(block, count):
-            return self._plain(block, count)
-        return b"".join(
-            self._plain(event, 1) if self._is_plain(event, 1) else self._event(event) for event in sse.split(block)
-        )
+        if self.ended or not self.beginning or not count:
+            plain = False
+        elif count == 1:
+            plain = block.startswith(self.beginning) and self._is_quiet(block)
+        else:
+            # The beginning can only stand at a chunk's beginning: inside a text its quotes would be escaped.
+            plain = block.count(self.beginning) == count and self._is_quiet(block)
+        if plain:
+            self.chunks_count += count
+            return block.replace(self.beginning, self.renamed_beginning)
+        if count < 2 or b"\r" in block:
+            return b"".join(map(self._event, sse.split(block)))
+        # With nothing learned the first event alone, for the rest may be plain once it is read.
+        cut = block.find(b"\n\n", len(block) // 2 if self.beginning else 0) + 2
+        if cut in (1, len(block)):
+            cut = block.rfind(b"\n\n", 0, len(block) - 2) + 2
+        if cut < 2:
+            return b"".join(map(self._event, sse.split(block)))
+        return self._relay(block[:cut]) + self._relay(block[cut:])
 
-    def _plain(self, block: bytes, count: int) -> bytes:
-        self.chunks_count += count
-        self._look_for_finish(block)
-        return block.replace(self.learned, self.replacement)
-
-    def _look_for_finish(self, data: bytes) -> None:
-        if not self.finished and (b'"finish_reason":"' in data or b'"finish_reason": "' in data):
-            self.finished = FINISH.search(data) is not None
-
-    def _is_plain(self, block: bytes, count: int) -> bool:
-        """Tell whether the block is COUNT ordinary chunks with the model that was learned, and nothing else."""
-        return (
-            not self.ended
-            and bool(self.learned)
-            and block.count(self.learned) == count == block.count(b'"model"')
-            and b'"error"' not in block
-            and block.count(b'"usage"') == block.count(b'"usage":null') + block.count(b'"usage": null')
-            and b"[DONE]" not in block
+    def _is_quiet(self, block: bytes) -> bool:
+        """Tell whether the block holds neither usage nor an error."""
+        usages = block.count(b'"usage"')
+        return b'"error"' not in block and (
+            not usages or usages == block.count(b'"usage":null') + block.count(b'"usage": null')
         )
 
     def _event(self, event: bytes) -> bytes:
@@ -257,7 +262,6 @@ class StreamRelay:
             return b""
         if not data:
             return event
-        self._look_for_finish(data)
         if b'"error"' in data or b'"usage"' in data:
             try:
                 chunk = decode_chunk(data)
@@ -280,7 +284,6 @@ class StreamRelay:
         if span is None:
             return event
         first, last = start + span[0], start + span[1]
-        key = event.rindex(b'"model"', 0, first)
-        self.learned = event[key:last]
-        self.replacement = event[key:first] + self.asked
+        self.beginning = event[:last]
+        self.renamed_beginning = event[:first] + self.asked
         return event[:first] + self.asked + event[last:]

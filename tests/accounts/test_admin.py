@@ -1,5 +1,6 @@
 """The admin's pages of who."""
 
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from django.contrib.sessions.models import Session
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from accounts import keys
 from accounts.models import APIKey, Grant, Membership, Organization, User
@@ -108,6 +110,30 @@ def test_a_key_is_revoked_after_a_confirmation_and_never_deleted(client: Client,
     assert APIKey.objects.get().revoked_at == revoked_at
     assert client.post(reverse("admin:accounts_apikey_delete", args=[installation.key.pk])).status_code == 403
     assert [entry.change_message for entry in LogEntry.objects.all()] == ["Revoked."]
+
+
+def test_a_key_is_reset_after_a_confirmation_and_the_new_one_is_shown_once(
+    client: Client, installation: Installation
+) -> None:
+    page = reverse("admin:accounts_apikey_reset", args=[installation.key.pk])
+    assert "Reset this key?" in client.get(page).content.decode()
+    assert bytes(APIKey.objects.get().digest) == keys.digests(installation.clear_key)[0]
+    shown_at = client.post(page, {"_form_submitted": "on"}).headers["HX-Redirect"]
+    found = re.search(r"data-key>(sg-[0-9A-Za-z]{36})<", client.get(shown_at).content.decode())
+    assert found is not None
+    row = APIKey.objects.get()
+    assert bytes(row.digest) == keys.digests(found[1])[0]
+    assert (row.display, row.name, row.model_globs) == (keys.mask(found[1]), "laptop", ["openai/*"])
+    assert found[1] not in client.get(shown_at).content.decode()
+    assert [entry.change_message for entry in LogEntry.objects.all()] == [
+        f"Reset: {keys.mask(installation.clear_key)} is refused."
+    ]
+
+
+def test_a_revoked_key_is_not_reset(client: Client, installation: Installation) -> None:
+    installation.key.revoke(timezone.now())
+    client.post(reverse("admin:accounts_apikey_reset", args=[installation.key.pk]), {"_form_submitted": "on"})
+    assert bytes(APIKey.objects.get().digest) == keys.digests(installation.clear_key)[0]
 
 
 @pytest.mark.parametrize("state", ["live", "expired", "revoked"])

@@ -59,6 +59,9 @@ def test_an_existing_user_is_found_whatever_the_case_of_the_e_mail() -> None:
         (["--email", "ada@example.com", "--name", "n" * 151], "--name: "),
         (["--email", "ada@example.com", "--name", " "], "--name: "),
         (["--email", "ada@example.com", "--models", "m" * 257], "--models: "),
+        (["--email", "ada@example.com", "--models", ""], "--models is empty"),
+        (["--email", "ada@example.com", "--models", " , "], "--models is empty"),
+        (["--email", "ada@example.com", "--expires", ""], "is not a date"),
     ],
 )
 def test_a_mistake_is_named_and_changes_nothing(words: list[str], message: str) -> None:

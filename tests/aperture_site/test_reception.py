@@ -23,6 +23,7 @@ def test_a_refusal_is_a_whole_answer(code: str) -> None:
     assert status_line.startswith(f"HTTP/1.1 {REFUSALS[code].status} ")
     assert int(headers["content-length"]) == len(body)
     assert (headers["x-aperture-region"], headers["x-aperture-request-id"]) == ("eu-1", "req_1")
+    assert headers["access-control-allow-origin"] == "*"
     assert document["request_id"] == "req_1"
     assert document["error"]["code"] == code
     assert "{" not in document["error"]["message"]

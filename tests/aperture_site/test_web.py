@@ -254,6 +254,15 @@ def test_a_header_without_end_is_refused_while_it_grows(web: WebProcess) -> None
         assert refused(answer_on(client))[0] == 431
 
 
+@pytest.mark.parametrize("framing", [b"0\r\nX-Trailer: ", b"5;extension="], ids=["trailer", "extension"])
+def test_framing_around_a_body_is_refused_while_it_grows(web: WebProcess, framing: bytes) -> None:
+    with web.connect() as client:
+        client.sendall(CHUNKED % b"/echo" + b"1\r\na\r\n" + framing)
+        send_until_refused(client, b"v" * 65_536, 1_000_000)
+        status, code = refused(answer_on(client))
+    assert (status, code) in [(400, "invalid_request"), (431, "headers_too_large")]
+
+
 def test_a_head_that_does_not_end_is_timed_out(web: WebProcess) -> None:
     with web.connect() as client:
         began_at = time.monotonic()

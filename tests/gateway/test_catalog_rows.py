@@ -71,7 +71,7 @@ def assembled(**changed: list[dict[str, Any]]) -> Snapshot:
         "prices": [price(1, 1)],
         "grants": [],
     }
-    return catalog_rows.assemble(7, rows | changed)
+    return catalog_rows.assemble(7, rows | changed, now=1.0)
 
 
 def test_a_plain_catalog() -> None:

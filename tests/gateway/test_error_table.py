@@ -80,8 +80,8 @@ ROWS: dict[str, tuple[int, str, str, str, Callable[[Gateway], http.Answer]]] = {
     "unreachable": (502, "upstream_error", "upstream_unreachable", "api_error", scripted("ok", "refused")),
     "no first byte": (504, "timeout", "upstream_timeout", "timeout_error", scripted("silent")),
 }  # fmt: skip
-# Provoked in test_streams, test_draining and test_storage, and below with a bug put in.
-ELSEWHERE = {"stream_aborted", "draining", "storage_unavailable", "internal_error"}
+# Provoked in test_requests, test_streams, test_draining and test_storage, and below with a bug put in.
+ELSEWHERE = {"invalid_request", "stream_aborted", "draining", "storage_unavailable", "internal_error"}
 # Codes that the upstream chose.
 OF_THE_UPSTREAM = {"upstream_400", "upstream_429"}
 
@@ -100,6 +100,7 @@ def test_a_row_has_its_status_type_and_code(gateway: Gateway, name: str) -> None
     assert len(answer.error["message"]) > 10
     assert set(answer.error) <= {"message", "type", "code", "param", "upstream"}
     assert answer.header("x-aperture-region") == "test-1"
+    assert answer.header("x-aperture-cost") == ("0.000000000" if answer.header("x-aperture-upstream") else "")
     assert len(answer.request_id) > 10
     assert answer.header("content-type") == "application/json"
     assert int(answer.header("content-length")) == len(answer.body)

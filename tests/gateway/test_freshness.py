@@ -326,10 +326,44 @@ async def test_the_rows_of_a_snapshot_are_of_one_moment(installation: Installati
         version, rows = await catalog_rows.read(raw)
     assert set(rows) == set(catalog_rows.QUERIES)
     assert [(version,)] == await sql("SELECT catalog FROM accounts_version")
-    built = catalog_rows.assemble(version, rows)
+    built = catalog_rows.assemble(version, rows, time.time())
     assert built.version == version
     (model,) = built.models
     (target,) = model.targets
     assert target.provider.headers["Authorization"] == "Bearer up-canary-91c2b7aa"
     assert (target.prices[0].input, target.prices[0].cache_write) == (2_500_000_000, 2_500_000_000)
     assert await orm(Model.objects.count) == await orm(Price.objects.count) == 1
+
+
+async def test_a_grant_s_e_mail_is_the_same_in_every_case(installation: Installation) -> None:
+    await orm(lambda: Grant.objects.update(subjects=["user:BOB@Example.com"]))
+    async with kept() as memory:
+        assert [grant.subjects for grant in memory.snapshot.grants] == [{"user:bob@example.com"}]
+
+
+# --- What may be sold -----------------------------------------------------------------------------------------------
+
+
+async def test_in_resale_mode_a_model_is_there_once_its_first_price_begins(
+    installation: Installation, settings: Any
+) -> None:
+    settings.MODE = "resale"
+    begins_at = timezone.now() + timedelta(seconds=1.5)
+    await orm(lambda: Price.objects.update(effective_at=begins_at))
+    async with kept() as memory:
+        assert memory.snapshot.models == ()
+
+        async def sold() -> bool:
+            return [model.public_id for model in memory.snapshot.models] == ["openai/gpt-4o"]
+
+        await eventually(sold)
+        assert timezone.now() >= begins_at
+
+
+async def test_in_resale_mode_what_has_no_price_is_not_sold(installation: Installation, settings: Any) -> None:
+    await orm(lambda: Price.objects.all().delete())
+    async with kept() as memory:
+        assert len(memory.snapshot.models) == 1
+    settings.MODE = "resale"
+    async with kept() as memory:
+        assert memory.snapshot.models == ()

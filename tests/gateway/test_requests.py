@@ -332,6 +332,14 @@ def test_what_the_gateway_says_cannot_be_dictated(gateway: Gateway, header: str)
     assert answer.header("x-aperture-region") == "test-1"
 
 
+@pytest.mark.parametrize("path", ["/admin/login/", "/static/nothing.css", "/nothing", "/demo/v1/models", "/health"])
+def test_every_answer_is_named(gateway: Gateway, path: str) -> None:
+    answer = gateway.call("GET", path)
+
+    assert len(answer.request_id) == 36
+    assert answer.header("x-aperture-region") == "test-1"
+
+
 # --- Paths and methods ----------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("base", ["/v1", "/api/v1"])
 def test_both_bases_answer_alike(gateway: Gateway, base: str) -> None:

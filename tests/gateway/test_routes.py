@@ -37,6 +37,19 @@ def test_a_grant_of_a_provider_opens_its_targets_only(glob: str) -> None:
     assert refusal(view, "openai/gpt-5-2025").code == "model_not_found"
 
 
+def test_a_grant_of_an_alias_covers_the_targets_behind_it_and_a_pattern_meets_no_alias() -> None:
+    view = a_snapshot((TWO, ["five"]), a_model("other"), grants=(a_grant("five"),))
+    assert upstreams(view, "five") == upstreams(view, "gpt-5") == ["openai/gpt-5-2025", "azure/gpt-5-east"]
+    assert refusal(view, "other").code == "model_not_found"
+    assert refusal(a_snapshot((TWO, ["five"]), grants=(a_grant("fiv*"),)), "five").code == "model_not_found"
+
+
+def test_a_grant_of_a_name_that_is_a_public_id_is_of_that_model_alone() -> None:
+    view = a_snapshot((TWO, ["plain"]), a_model("plain"), grants=(a_grant("plain"),))
+    assert upstreams(view, "plain") == ["openai/up"]
+    assert refusal(view, "gpt-5").code == "model_not_found"
+
+
 def test_a_name_with_its_provider_goes_to_that_provider_only() -> None:
     view = a_snapshot(TWO)
     assert upstreams(view, "azure/gpt-5") == upstreams(view, "gpt-5-east") == ["azure/gpt-5-east"]
@@ -85,6 +98,10 @@ def test_a_suggestion_is_close_and_one_that_the_key_may_call() -> None:
     assert "gpt-5-minor" not in refusal(view, "gpt-5-mino").message
     assert "Did you mean" not in refusal(view, "gpt-5-mino", "nothing").message
     assert "Did you mean" not in refusal(view, "entirely-different").message
+
+
+def test_a_name_of_any_length_is_not_repeated_whole() -> None:
+    assert len(refusal(a_snapshot(TWO), "x" * 30_000).message) < 500
 
 
 def test_asking_for_names_that_do_not_exist_is_cheap_in_a_large_catalog() -> None:

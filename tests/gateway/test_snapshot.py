@@ -51,10 +51,10 @@ def test_grants_add_up_for_the_subjects_that_a_caller_is() -> None:
         a_grant("b", role="user", subjects=("group:x", "group:y"), team="blue"),
         a_grant("c", role="admin", subjects=("user:ada@example.com",)),
     )
-    nobody = snapshot.resolve(grants, a_caller(subjects=frozenset()))
-    plain = snapshot.resolve(grants, a_caller())
-    member = snapshot.resolve(grants, a_caller(subjects=frozenset({"everyone", "group:y"})))
-    ada = snapshot.resolve(grants, a_caller(subjects=frozenset({"group:y", "user:ada@example.com"})))
+    nobody = snapshot.resolve(grants, a_caller(subjects=frozenset()), {})
+    plain = snapshot.resolve(grants, a_caller(), {})
+    member = snapshot.resolve(grants, a_caller(subjects=frozenset({"everyone", "group:y"})), {})
+    ada = snapshot.resolve(grants, a_caller(subjects=frozenset({"group:y", "user:ada@example.com"})), {})
     assert [access.role for access in (nobody, plain, member, ada)] == ["", "", "user", "admin"]
     assert [[name for name in "abc" if access.granted(name)] for access in (nobody, plain, member, ada)] == [
         [],

@@ -48,7 +48,7 @@ def _fields(email: str, options: dict[str, Any]) -> dict[str, Any]:
     except ValidationError as error:
         raise CommandError(f"--label: {error.messages[0]}") from None
     expires_at = None
-    if options["expires"]:
+    if options["expires"] is not None:
         try:
             expires_at = lines.parse_expiry(options["expires"])
         except ValueError:
@@ -57,10 +57,13 @@ def _fields(email: str, options: dict[str, Any]) -> dict[str, Any]:
             ) from None
         if expires_at <= timezone.now():
             raise CommandError(f"--expires {options['expires']} is in the past.")
-    name = options["name"].strip()
+    model_globs = lines.parse_list("\n".join(options["models"]))
+    if options["models"] and not model_globs:
+        # A variable of a script that was not set must not make a key without bounds.
+        raise CommandError("--models is empty: name a model or a glob, or leave the option out to allow all.")
     fields = {
-        "name": name,
-        "model_globs": lines.parse_list("\n".join(options["models"])),
+        "name": options["name"].strip(),
+        "model_globs": model_globs,
         "labels": labels,
         "expires_at": expires_at,
     }

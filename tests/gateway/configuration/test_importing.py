@@ -1,6 +1,7 @@
 """Importing a document into a real database: what changes, what stays, what is refused."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -110,7 +111,7 @@ def seen_by_the_gateway() -> snapshot.Snapshot:
             rows[name] = [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
     for row in rows["providers"] + rows["grants"]:
         row["add_headers"] = json.loads(row["add_headers"])
-    return catalog_rows.assemble(1, rows)
+    return catalog_rows.assemble(1, rows, time.time())
 
 
 def test_the_gateway_resolves_the_pages_models_bare_and_with_their_provider() -> None:
