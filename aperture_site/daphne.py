@@ -38,10 +38,9 @@ from aperture_site.reception import (
 )
 from aperture_site.sockets import Inbox, SocketFactory
 from aperture_site.transport import Connection
+from gateway.body import Receive, Scope, Send
 
-Application = Callable[
-    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
-]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 logger = logging.getLogger(__name__)
 

@@ -53,7 +53,7 @@ def make_admin(address: str) -> Lines:
 def make_first_grant() -> None:
     """Let everyone call everything on a fresh installation, unless somebody has said otherwise already.
 
-    In resale mode too: a customer without a grant could not even use the sandbox, and what he may spend is the
+    In resale mode too: a customer without a grant could not even use the sandbox, and what it may spend is the
     wallet's business. Its source is the operator, so no import touches it.
     """
     from accounts.models import Grant

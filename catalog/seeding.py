@@ -1,7 +1,7 @@
 """Give a provider its models, targets and prices from what is known of its vendor.
 
 Invariants: what exists is never changed: a model or target is made where it is missing and then belongs to the
-operator, who disables what he does not want (a deleted one comes back with the next seeding). Prices follow the
+operator, who disables what is not wanted (a deleted one comes back with the next seeding). Prices follow the
 data: changed rates begin as a new row, equal ones write nothing, and a target whose newest price is an operator's is
 left alone. No price is made where the data has none.
 """
