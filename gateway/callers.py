@@ -63,13 +63,18 @@ class Callers:
 
     async def find(self, key: str) -> Caller | None:
         """Return whom a key stands for, or None; raise psycopg.OperationalError or TimeoutError without a database."""
+        if not key.isascii():
+            return None
+        digests = keys.digests(key)
+        for digest in digests:
+            caller = self.known.get(digest)
+            if caller is not None:
+                return caller
+        # Known keys first: for them the checksum, which costs more than the digest, is not needed.
         if not keys.well_formed(key):
             return None
-        for digest in keys.digests(key):
-            try:
-                caller = self.known[digest]
-            except KeyError:
-                caller = await self._look_up(digest)
+        for digest in digests:
+            caller = None if digest in self.known else await self._look_up(digest)
             if caller is not None:
                 return caller
         return None
