@@ -125,15 +125,15 @@ class OrganizationAdmin(ModelAdmin):
     ordering = ("name",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Organization]:
-        return super().get_queryset(request).annotate(members_n=Count("memberships", distinct=True))
+        return super().get_queryset(request).annotate(members_count=Count("memberships", distinct=True))
 
     @display(description="Personal", boolean=True)
     def is_personal(self, organization: Organization) -> bool:
         return organization.personal_user_id is not None
 
-    @display(description="Members", ordering="members_n")
+    @display(description="Members", ordering="members_count")
     def member_count(self, organization: Any) -> int:
-        return int(organization.members_n)
+        return int(organization.members_count)
 
     def has_delete_permission(self, request: HttpRequest, obj: Organization | None = None) -> bool:
         return False
@@ -147,15 +147,15 @@ class GroupAdmin(ModelAdmin):
     ordering = ("name",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Group]:
-        return super().get_queryset(request).annotate(members_n=Count("members", distinct=True))
+        return super().get_queryset(request).annotate(members_count=Count("members", distinct=True))
 
     @display(description="In grants")
     def subject(self, group: Group) -> str:
         return f"group:{group.name}"
 
-    @display(description="Members", ordering="members_n")
+    @display(description="Members", ordering="members_count")
     def member_count(self, group: Any) -> int:
-        return int(group.members_n)
+        return int(group.members_count)
 
 
 class KeyForm(forms.ModelForm):  # type: ignore[type-arg]

@@ -13,7 +13,7 @@ from django.conf import settings
 SEPARATOR = b"\x00"
 
 
-class UnreadableSecret(ValueError):  # noqa: N818
+class UnreadableSecret(ValueError):
     """A ciphertext does not open: another key encrypted it, or it belongs to another row or host."""
 
 

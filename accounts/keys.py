@@ -24,7 +24,7 @@ PREFIX = "sg-"
 FORM = re.compile(r"sg-([0-9A-Za-z]{30})([0-9A-Za-z]{6})")
 
 
-class NoCopy(LookupError):  # noqa: N818
+class NoCopy(LookupError):
     """This key cannot be shown again."""
 
 

@@ -12,6 +12,8 @@ from typing import TextIO
 from django.conf import settings
 from django.db import transaction
 
+from gateway import demo_model
+
 ADMIN_EMAIL = "admin@aperture.local"
 DEMO_EMAIL = "demo@aperture.local"
 DEMO_SLUG = "demo"
@@ -105,8 +107,8 @@ def make_demo(base_url: str, address: str) -> Lines:
     )
     credentials.store(provider, settings.DEMO_SECRET, source=Provider.DEMO)
     for public_id, upstream_id, name, kind in (
-        (DEMO_MODEL, "demo-chat", "Demo chat", Model.CHAT),
-        ("demo/embed:free", "demo-embed", "Demo embeddings", Model.EMBEDDING),
+        (DEMO_MODEL, demo_model.CHAT, "Demo chat", Model.CHAT),
+        ("demo/embed:free", demo_model.EMBEDDING, "Demo embeddings", Model.EMBEDDING),
     ):
         model, _ = Model.objects.get_or_create(
             public_id=public_id,

@@ -23,7 +23,7 @@ WRITE_TIMEOUT_S = 3.0
 RETRY_DELAY_S = 0.25
 
 
-class NotDurable(Exception):  # noqa: N818
+class NotDurable(Exception):
     """The database did not take the row in time; it stays queued."""
 
 

@@ -32,6 +32,16 @@ def endpoint(base_url: str, path: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc, base + path, "", ""))
 
 
+def is_readable(base_url: str) -> bool:
+    """Tell whether this is an http or https address with a host and without a blank."""
+    try:
+        parts = urlsplit(base_url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return usable and not any(character.isspace() for character in base_url)
+
+
 def host_of(base_url: str) -> str:
     """Return scheme, host and port of a base URL: what a credential is bound to."""
     parts = urlsplit(base_url)

@@ -182,8 +182,8 @@ class ProviderAdmin(ModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
         counts = {
-            "credentials_n": Count("credentials", filter=Q(credentials__enabled=True), distinct=True),
-            "targets_n": Count("targets", filter=Q(targets__enabled=True), distinct=True),
+            "credentials_count": Count("credentials", filter=Q(credentials__enabled=True), distinct=True),
+            "targets_count": Count("targets", filter=Q(targets__enabled=True), distinct=True),
         }
         return super().get_queryset(request).annotate(**counts)
 
@@ -195,13 +195,13 @@ class ProviderAdmin(ModelAdmin):
     def dialects(self, provider: Provider) -> str:
         return ", ".join(provider.flags)
 
-    @display(description="Credentials", ordering="credentials_n")
+    @display(description="Credentials", ordering="credentials_count")
     def credential_count(self, provider: Any) -> int:
-        return int(provider.credentials_n)
+        return int(provider.credentials_count)
 
-    @display(description="Targets", ordering="targets_n")
+    @display(description="Targets", ordering="targets_count")
     def target_count(self, provider: Any) -> int:
-        return int(provider.targets_n)
+        return int(provider.targets_count)
 
     def save_model(self, request: HttpRequest, obj: Provider, form: Any, change: bool) -> None:
         before = set(obj.credentials.values_list("name", flat=True)) if change else set()
@@ -277,11 +277,11 @@ class ModelPageAdmin(ModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
         count = Count("targets", filter=Q(targets__enabled=True), distinct=True)
-        return super().get_queryset(request).annotate(targets_n=count)
+        return super().get_queryset(request).annotate(targets_count=count)
 
-    @display(description="Targets", ordering="targets_n")
+    @display(description="Targets", ordering="targets_count")
     def target_count(self, model: Any) -> int:
-        return int(model.targets_n)
+        return int(model.targets_count)
 
 
 @admin.register(Alias)

@@ -59,13 +59,9 @@ class Provider(Sourced):
         return addresses.host_of(self.base_url)
 
     def clean(self) -> None:
-        try:
-            parts = urlsplit(self.base_url)
-            readable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            readable = False
-        if not readable or any(character.isspace() for character in self.base_url):
+        if not addresses.is_readable(self.base_url):
             raise ValidationError({"base_url": "Write an address such as https://api.openai.com."})
+        parts = urlsplit(self.base_url)
         if parts.username or parts.query or parts.fragment:
             raise ValidationError({"base_url": "Leave out user names, queries and fragments; a key belongs below."})
 

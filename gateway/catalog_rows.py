@@ -15,6 +15,7 @@ from psycopg.rows import dict_row
 from accounts import cipher, subjects
 from billing.pricing import Rates
 from catalog import addresses, credentials, flags
+from catalog.models import Provider
 from gateway import snapshot
 
 logger = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ def _provider(row: dict[str, Any], secret_rows: list[dict[str, Any]]) -> snapsho
         if each["host"] == addresses.host_of(row["base_url"])
     ]
     headers = {str(name): str(value) for name, value in row["add_headers"].items()}
-    if opened and row["auth_mode"] != "none":
+    if opened and row["auth_mode"] != Provider.NONE:
         headers |= credentials.authorization(row["authorization"], opened[0])
     return snapshot.Provider(
         id=row["id"],
@@ -124,7 +125,7 @@ def _provider(row: dict[str, Any], secret_rows: list[dict[str, Any]]) -> snapsho
         flags=frozenset(row["flags"]),
         headers=headers,
         secrets=tuple(opened),
-        builtin=row["source"] == "demo",
+        builtin=row["source"] == Provider.DEMO,
         timeout_s=row["timeout_s"],
     )
 

@@ -30,7 +30,7 @@ MESSAGE_TOKENS = 4
 IMAGE_TOKENS = 85
 
 
-class BadRequest(ValueError):  # noqa: N818
+class BadRequest(ValueError):
     """The request is wrong; `param` names the field."""
 
     def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:

@@ -23,7 +23,7 @@ FORMS = {
 }
 
 
-class UnusableSchema(ValueError):  # noqa: N818
+class UnusableSchema(ValueError):
     """No value can be made: the schema is no schema, or it never ends."""
 
 

@@ -57,7 +57,7 @@ ANTHROPIC_BY_STATUS = {400: INVALID, 404: "not_found_error", 413: "request_too_l
 GOOGLE_BY_STATUS = {404: "NOT_FOUND", 409: "ABORTED", 429: "RESOURCE_EXHAUSTED"}
 
 
-class Fault(Exception):  # noqa: N818
+class Fault(Exception):
     """A refusal or a failure, with a code of the table and a message that says what was wrong and what to do."""
 
     def __init__(

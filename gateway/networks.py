@@ -45,7 +45,7 @@ SPECIAL_V6 = [
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
-class ForbiddenAddress(ValueError):  # noqa: N818
+class ForbiddenAddress(ValueError):
     """A host has no address that this policy allows; the message names the host."""
 
 

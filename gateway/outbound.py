@@ -28,19 +28,19 @@ class OutboundError(Exception):
     """An exchange that gave no answer; the message says why and names the host, never the path, query or headers."""
 
 
-class Forbidden(OutboundError):  # noqa: N818
+class Forbidden(OutboundError):
     """The URL, or every address of its host, is not allowed."""
 
 
-class Unreachable(OutboundError):  # noqa: N818
+class Unreachable(OutboundError):
     """No connection, or one that broke."""
 
 
-class TimedOut(OutboundError):  # noqa: N818
+class TimedOut(OutboundError):
     """No whole answer within the time."""
 
 
-class BadAnswer(OutboundError):  # noqa: N818
+class BadAnswer(OutboundError):
     """An answer that is too large or compressed though nobody asked."""
 
 

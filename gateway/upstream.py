@@ -206,11 +206,11 @@ def returned_headers(answer: Answer) -> list[tuple[bytes, bytes]]:
     return [(name.encode(), found[name].encode("latin-1", "replace")) for name in RETURNED if name in found]
 
 
-class Broken(Exception):  # noqa: N818
+class Broken(Exception):
     """The connection failed before the answer was complete."""
 
 
-class Unreadable(Exception):  # noqa: N818
+class Unreadable(Exception):
     """The answer is too large, or compressed in a way that was not asked for; the message says which."""
 
 

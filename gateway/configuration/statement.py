@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from catalog import flags, rates
+from catalog import addresses, flags, rates
 from catalog.models import NAME_LENGTH_MAX, SLUG, Model, Price, Provider
 from gateway.configuration import redaction
 from gateway.configuration.document import Document
@@ -148,15 +148,11 @@ def read_base_url(read: Fields, data: dict[str, Any], path: Path) -> str:
         read.note(path, f"provider {path[-1]} has no baseurl configured")
         return ""
     text = read.text(data, path, "baseurl")
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if text and (not usable or any(character.isspace() for character in text)):
+    if text and not addresses.is_readable(text):
         read.note(here, "must be an address such as https://api.openai.com")
         return ""
-    if text and (parts.username is not None or parts.query or parts.fragment):
+    parts = urlsplit(text)
+    if parts.username is not None or parts.query or parts.fragment:
         read.note(here, "must hold no user name, query or fragment; a key belongs in apikey")
     return text
 

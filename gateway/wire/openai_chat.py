@@ -21,7 +21,7 @@ DONE = b"data: [DONE]\n\n"
 TOKENS_MAX = 10**9
 
 
-class InvalidRequest(ValueError):  # noqa: N818
+class InvalidRequest(ValueError):
     """The request's body cannot be read; `code` and `param` say how and where."""
 
     def __init__(self, code: str, message: str, param: str | None = None) -> None:

@@ -16,7 +16,7 @@ SEAM_BYTES = 3
 BOM = b"\xef\xbb\xbf"
 
 
-class EventTooLarge(ValueError):  # noqa: N818
+class EventTooLarge(ValueError):
     """An event did not end within the bound."""
 
 

@@ -98,7 +98,7 @@ def web(server: str, workers: int, descriptor: int, environment: dict[str, str])
     """Return the web processes: `web`, then `web-2` and so on, all accepting from one socket."""
     command = [
         *(sys.executable, "-m", "aperture_site.gate", "aperture_site.web", "--server", server),
-        *("--fd", str(descriptor), "--drain-seconds", f"{settings.DRAIN_S:g}"),
+        *("--fd", str(descriptor)),
     ]
     names = ["web", *(f"web-{number}" for number in range(2, workers + 1))]
     stop_s = settings.DRAIN_S + EXIT_S
