@@ -225,18 +225,15 @@ class StreamRelay:
         return self._relay(block)
 
     def _relay(self, block: bytes) -> bytes:
-        count = block.count(b"\n\n")
-        if self.ended or not self.beginning or not count:
-            plain = False
-        elif count == 1:
-            plain = block.startswith(self.beginning) and self._is_quiet(block)
-        else:
-            # The beginning can only stand at a chunk's beginning: inside a text its quotes would be escaped.
-            plain = block.count(self.beginning) == count and self._is_quiet(block)
-        if plain:
-            self.chunks_count += count
-            return block.replace(self.beginning, self.renamed_beginning)
-        if count < 2 or b"\r" in block:
+        if self.beginning and not self.ended:
+            # The beginning can only stand at a chunk's beginning: inside a text its quotes would be escaped. A chunk
+            # is one line and an empty one, so twice as many lines as beginnings leave no room for anything else.
+            tails = block.split(self.beginning)
+            count = len(tails) - 1
+            if count and block.count(b"\n") == 2 * count and self._is_quiet(block):
+                self.chunks_count += count
+                return self.renamed_beginning.join(tails)
+        if b"\r" in block:
             return b"".join(map(self._event, sse.split(block)))
         # With nothing learned the first event alone, for the rest may be plain once it is read.
         cut = block.find(b"\n\n", len(block) // 2 if self.beginning else 0) + 2
