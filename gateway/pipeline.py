@@ -226,7 +226,7 @@ async def stream(runtime: Runtime, exchange: Exchange, call: Call, response: Ans
 
     fault: Fault | None
     try:
-        fault = await relay(response, relayed, call.target, begin, exchange.send)
+        fault = await relay(response, relayed, call.target, begin, exchange.write)
     except (asyncio.CancelledError, OSError) as error:
         response.close()
         if not exchange.left_by(error):

@@ -191,6 +191,12 @@ FINISH = re.compile(rb'"finish_reason" ?: ?"[^"]')
 RECENT_BLOCKS = 8
 
 
+def has_usage(block: bytes) -> bool:
+    """Tell whether a block holds a usage that is not null."""
+    count = block.count(b'"usage"')
+    return bool(count) and count != block.count(b'"usage":null') + block.count(b'"usage": null')
+
+
 class StreamRelay:
     """One stream on its way through: whole events in, whole events out, usage read from the last ones only.
 
@@ -230,7 +236,7 @@ class StreamRelay:
             # is one line and an empty one, so twice as many lines as beginnings leave no room for anything else.
             tails = block.split(self.beginning)
             count = len(tails) - 1
-            if count and block.count(b"\n") == 2 * count and self._is_quiet(block):
+            if count and block.count(b"\n") == 2 * count and b'"error"' not in block and not has_usage(block):
                 self.chunks_count += count
                 return self.renamed_beginning.join(tails)
         if b"\r" in block:
@@ -242,13 +248,6 @@ class StreamRelay:
         if cut < 2:
             return b"".join(map(self._event, sse.split(block)))
         return self._relay(block[:cut]) + self._relay(block[cut:])
-
-    def _is_quiet(self, block: bytes) -> bool:
-        """Tell whether the block holds neither usage nor an error."""
-        usages = block.count(b'"usage"')
-        return b'"error"' not in block and (
-            not usages or usages == block.count(b'"usage":null') + block.count(b'"usage": null')
-        )
 
     def _event(self, event: bytes) -> bytes:
         if self.ended:
