@@ -28,7 +28,7 @@ def normal(subject: str) -> str:
 
 def of_caller(*, email: str, groups: Iterable[str], labels: Mapping[str, str], key_id: int) -> frozenset[str]:
     """Return every subject that this caller is."""
-    own = {EVERYONE, f"user:{email.lower()}", f"key:{key_id}"}
+    own = {EVERYONE, normal(f"user:{email}"), f"key:{key_id}"}
     own.update(f"group:{name}" for name in groups)
     for name, value in labels.items():
         own.update((f"tag:{name}", f"tag:{name}={value}"))

@@ -2,7 +2,7 @@
 
 Django's request handler, middleware and ORM are never in it. Every answer, errors included, carries
 `x-aperture-request-id` and `x-aperture-region`; any origin may call, for keys are sent by hand and cookies ignored. The
-demo upstream, below /demo, is no part of the API: its answers are a vendor's, and carry none of that.
+demo upstream, below /demo, is no part of the API: no key of ours opens it, and no other origin may call it.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """Test the way to a provider: list its models, send it one tiny request, and say what happened in one line.
 
-Nothing that comes back holds the credential: every text is scrubbed of it before it leaves this module.
+Nothing that comes back holds the credential: every text goes through `scrub` before it leaves this module.
 """
 
 import time
@@ -16,6 +16,7 @@ from catalog import credentials
 from catalog.addresses import endpoint
 from catalog.models import Model, Provider, Target
 from gateway import networks, outbound
+from gateway.scrub import scrub
 
 TIMEOUT_S = 30.0
 ERROR_LENGTH_MAX = 400
@@ -198,6 +199,5 @@ def _excerpt(answer: outbound.Answer) -> str:
 
 
 def _scrubbed(text: str, secret: str) -> str:
-    if secret:
-        text = text.replace(secret, "[credential]").replace(quote(secret, safe=""), "[credential]")
+    text = scrub(text, [secret])
     return text if len(text) <= ERROR_LENGTH_MAX else text[:ERROR_LENGTH_MAX] + "…"

@@ -1,7 +1,7 @@
 """Keep what is in memory no older than a second, or say that it is.
 
 Each process polls the one version row every 0.4 s, on a connection that also listens for its changes. A change of the
-catalog rebuilds the snapshot, a change of keys forgets the callers.
+catalog rebuilds the snapshot, and so does the moment at which a price begins; a change of keys forgets the callers.
 
 Invariant: `confirmed_at` is a moment at which everything in memory was true. A process for which that is more than a
 second ago answers 503 until it has asked again.

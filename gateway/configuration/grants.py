@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from accounts.models import Grant
-from accounts.subjects import EVERYONE, FORM
+from accounts.subjects import EVERYONE, FORM, normal
 from gateway.configuration.fields import Fields
 from gateway.configuration.problem import Path
 
@@ -89,9 +89,9 @@ def subject_of(text: str) -> str | None:
     if text in ("*", EVERYONE):
         return EVERYONE
     if FORM.fullmatch(text):
-        return text.lower() if text.startswith("user:") else text
+        return normal(text)
     name, _, domain = text.partition("@")
-    return f"user:{text.lower()}" if name and domain and not any(map(str.isspace, text)) else None
+    return normal(f"user:{text}") if name and domain and not any(map(str.isspace, text)) else None
 
 
 def read_capability(read: Fields, path: Path, data: dict[str, Any], subjects: list[str]) -> dict[str, Any]:

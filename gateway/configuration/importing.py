@@ -81,7 +81,7 @@ def apply(
 def subjects_of(user: User) -> frozenset[str]:
     """Return every subject that a user is by any of its live keys."""
     groups = list(user.aperture_groups.values_list("name", flat=True))
-    found = frozenset({subjects.EVERYONE, f"user:{user.email.lower()}"} | {f"group:{name}" for name in groups})
+    found = frozenset({subjects.EVERYONE, subjects.normal(f"user:{user.email}")} | {f"group:{name}" for name in groups})
     for key in user.keys.live(timezone.now()):
         found |= subjects.of_caller(email=user.email, groups=groups, labels=key.labels, key_id=key.pk)
     return found

@@ -166,5 +166,5 @@ def test_a_failed_connection_test_tells_the_error_without_the_credential() -> No
             reverse("admin:catalog_provider_test_connection", args=[it.provider.pk]), {"_form_submitted": "on"}
         )
     texts = [message.message for message in get_messages(posted.wsgi_request)]
-    assert texts == ["openai: gpt-4o: POST /v1/chat/completions answered 401: Bad key [credential]"]
+    assert texts == ["openai: gpt-4o: POST /v1/chat/completions answered 401: Bad key [redacted]"]
     assert APIKey.objects.count() == 1

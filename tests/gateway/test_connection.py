@@ -56,7 +56,7 @@ async def test_a_refused_credential_is_told_in_the_upstream_s_words_without_the_
     with serving(openai_like(refusal, refusal)) as server:
         result = await probe(upstream(server.url, model="small"))
     assert not result.ok
-    assert result.message == "small: POST /v1/chat/completions answered 401: Incorrect API key provided: [credential]."
+    assert result.message == "small: POST /v1/chat/completions answered 401: Incorrect API key provided: [redacted]."
 
 
 async def test_a_closed_port_says_where_nobody_listens() -> None:
