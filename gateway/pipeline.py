@@ -89,6 +89,9 @@ def prepare(exchange: Exchange, body: bytes, path: str, dialect: str) -> Call:
     try:
         request = openai_chat.parse_request(body)
     except openai_chat.InvalidRequest as error:
+        if error.model is not None:
+            # Whether the model may be called comes before how.
+            plan(exchange.snapshot, exchange.access, error.model)
         raise Fault(error.code, str(error), param=error.param) from None
     target = plan(exchange.snapshot, exchange.access, request.model).targets[0]
     return Call(

@@ -22,7 +22,12 @@ TOKENS_MAX = 10**9
 
 
 class InvalidRequest(ValueError):
-    """The request's body cannot be read; `code` and `param` say how and where."""
+    """The request's body cannot be read; `code` and `param` say how and where.
+
+    `model` is there when the body names one and only another parameter is wrong.
+    """
+
+    model: str | None = None
 
     def __init__(self, code: str, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -61,12 +66,12 @@ def parse_request(body: bytes) -> Request:
         raise InvalidRequest("invalid_json", f"The body is not a JSON object: {error}.") from None
     except RecursionError:
         raise InvalidRequest("invalid_json", "The body's JSON is nested too deeply.") from None
-    return Request(
-        model=_model(fields),
-        stream=_stream(fields),
-        wants_usage=_wants_usage(fields),
-        fields=fields,
-    )
+    model = _model(fields)
+    try:
+        return Request(model=model, stream=_stream(fields), wants_usage=_wants_usage(fields), fields=fields)
+    except InvalidRequest as error:
+        error.model = model if error.code == "invalid_parameter" else None
+        raise
 
 
 def _model(fields: Fields) -> str:
