@@ -112,6 +112,7 @@ def refusal(code: str, bounds: Bounds, request_id: str) -> bytes:
         f"x-aperture-region: {bounds.region}\r\n"
         # Without it a browser hides the answer from the page that asked; nothing here is anybody's.
         "access-control-allow-origin: *\r\n"
+        "access-control-expose-headers: x-aperture-request-id, x-aperture-region\r\n"
         "connection: close\r\n\r\n"
     )
     return head.encode("latin-1", "replace") + body

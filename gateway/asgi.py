@@ -144,14 +144,15 @@ async def refuse_socket(scope: Scope, receive: Receive, send: Send) -> None:
 async def dispatch(runtime: Runtime, exchange: Exchange, path: str, method: str) -> None:
     """Find the route and run it; raise Fault 404, 405 or 503, in this order, or what the route raises."""
     route, rest = find_route(path)
-    if route is None:
-        raise Fault("not_found", f"There is no {path[:200]!r} here; the API's paths are below /v1 and /api/v1.")
-    if method == "OPTIONS":
+    # A browser shows a page the 404 of an unknown path only where the preflight succeeded.
+    if method == "OPTIONS" and (route is not None or b"access-control-request-method" in exchange.headers):
         wanted = exchange.headers.get(b"access-control-request-headers", b"*")
         headers = [*PREFLIGHT, (b"access-control-allow-headers", wanted)]
         await exchange.send({"type": "http.response.start", "status": 204, "headers": headers})
         await exchange.send({"type": "http.response.body", "body": b""})
         return
+    if route is None:
+        raise Fault("not_found", f"There is no {path[:200]!r} here; the API's paths are below /v1 and /api/v1.")
     if method != route.method and (method, route.method) != ("HEAD", "GET"):
         raise NotAllowed(method, route.method)
     if draining.active and route.handler is not health_check:

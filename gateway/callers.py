@@ -26,7 +26,11 @@ BATCH_MAX = 500
 QUERY = """
 SELECT k.id, k.digest, k.display, k.name, k.organization_id, o.name AS organization, k.user_id, u.email,
        k.labels, k.model_globs, k.ip_allowlist, extract(epoch FROM k.expires_at)::float8 AS expires_at,
-       k.revoked_at IS NOT NULL OR NOT u.is_active OR NOT o.is_active AS revoked,
+       k.revoked_at IS NOT NULL OR NOT u.is_active OR NOT o.is_active OR NOT (
+           o.personal_user_id IS NOT DISTINCT FROM k.user_id
+           OR EXISTS (SELECT FROM accounts_membership m
+                      WHERE m.user_id = k.user_id AND m.organization_id = k.organization_id)
+       ) AS revoked,
        ARRAY(SELECT g.name FROM accounts_group g JOIN accounts_group_members m ON m.group_id = g.id
              WHERE m.user_id = k.user_id) AS groups
 FROM accounts_apikey k JOIN accounts_user u ON u.id = k.user_id JOIN accounts_organization o ON o.id = k.organization_id
@@ -63,13 +67,18 @@ class Callers:
 
     async def find(self, key: str) -> Caller | None:
         """Return whom a key stands for, or None; raise psycopg.OperationalError or TimeoutError without a database."""
+        if not key.isascii():
+            return None
+        digests = keys.digests(key)
+        for digest in digests:
+            caller = self.known.get(digest)
+            if caller is not None:
+                return caller
+        # Known keys first: for them the checksum, which costs more than the digest, is not needed.
         if not keys.well_formed(key):
             return None
-        for digest in keys.digests(key):
-            try:
-                caller = self.known[digest]
-            except KeyError:
-                caller = await self._look_up(digest)
+        for digest in digests:
+            caller = None if digest in self.known else await self._look_up(digest)
             if caller is not None:
                 return caller
         return None

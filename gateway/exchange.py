@@ -22,13 +22,14 @@ class Exchange:
     __slots__ = (
         "access", "answered", "caller", "cancelled", "client_gone", "deadline", "disconnect", "first_byte_at",
         "headers", "interruptible", "receive", "request_id", "scope", "send", "settled", "snapshot", "started_at",
-        "task",
+        "task", "write",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, headers: Mapping[bytes, bytes]) -> None:
         self.scope = scope
         self.receive = receive
-        self.send = send
+        # `send` is dressed by the application with what every answer carries; `write` is for what follows a head.
+        self.send = self.write = send
         self.headers = headers
         self.request_id = new_request_id()
         self.started_at = time.monotonic()

@@ -89,6 +89,9 @@ def prepare(exchange: Exchange, body: bytes, path: str, dialect: str) -> Call:
     try:
         request = openai_chat.parse_request(body)
     except openai_chat.InvalidRequest as error:
+        if error.model is not None:
+            # Whether the model may be called comes before how.
+            plan(exchange.snapshot, exchange.access, error.model)
         raise Fault(error.code, str(error), param=error.param) from None
     target = plan(exchange.snapshot, exchange.access, request.model).targets[0]
     return Call(
@@ -226,7 +229,7 @@ async def stream(runtime: Runtime, exchange: Exchange, call: Call, response: Ans
 
     fault: Fault | None
     try:
-        fault = await relay(response, relayed, call.target, begin, exchange.send)
+        fault = await relay(response, relayed, call.target, begin, exchange.write)
     except (asyncio.CancelledError, OSError) as error:
         response.close()
         if not exchange.left_by(error):

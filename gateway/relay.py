@@ -59,7 +59,9 @@ class Watch:
     async def _comment(self) -> None:
         # A client that has gone is noticed by the relay itself.
         with contextlib.suppress(OSError):
-            await self._say(COMMENT)
+            if self.begin is not None:
+                await self._start(self.begin)
+            await self.send({"type": "http.response.body", "body": COMMENT, "more_body": True})
 
     async def forward(self, piece: bytes, data: bytes) -> None:
         """Send DATA, what the client gets for an upstream's PIECE, after a comment that is on its way.
@@ -74,17 +76,17 @@ class Watch:
         self.sending = True
         if self.comment is not None and not self.comment.done():
             await self.comment
-        await self._say(data)
+        if self.begin is not None:
+            await self._start(self.begin)
+        await self.send({"type": "http.response.body", "body": data, "more_body": True})
         self.sending = False
         self.spoke_at = time.monotonic()
         # The time that the client took is not the upstream's silence.
         self.heard_at += self.spoke_at - received_at
 
-    async def _say(self, data: bytes) -> None:
-        if self.begin is not None:
-            begin, self.begin = self.begin, None
-            await begin()
-        await self.send({"type": "http.response.body", "body": data, "more_body": True})
+    async def _start(self, begin: Begin) -> None:
+        self.begin = None
+        await begin()
 
     async def close(self) -> None:
         """Stop looking."""

@@ -1,6 +1,7 @@
 """Which targets a request may go to, best first. Pure: a snapshot and an access go in, a plan or a fault comes out."""
 
 import difflib
+import itertools
 
 from gateway.errors import Fault
 from gateway.globs import Matcher
@@ -63,14 +64,34 @@ def _callable(model: Model, access: Access) -> bool:
 
 
 def _unknown(snapshot: Snapshot, access: Access, name: str) -> str:
-    likely = [model for model in snapshot.models if _begins_alike(model.public_id, name)][:LIKELY_MAX]
-    near = difflib.get_close_matches(name, [model.public_id for model in likely if _callable(model, access)], n=1)
-    return f"The model {name[:NAME_CHARS_MAX]!r} does not exist or is not granted to this key." + (
-        f" Did you mean {near[0]!r}?" if near else " GET /v1/models lists those that are."
+    name = name[:NAME_CHARS_MAX]
+    near = _nearest(snapshot, access, name)
+    return f"The model {name!r} does not exist or is not granted to this key." + (
+        f" Did you mean {near!r}?" if near else " GET /v1/models lists those that are."
     )
 
 
-def _begins_alike(public_id: str, name: str) -> bool:
-    """Tell whether the last segments of two names begin with the same few letters."""
-    last = public_id.rsplit("/", 1)[-1][:LIKELY_CHARS].lower()
-    return last == name.rsplit("/", 1)[-1][:LIKELY_CHARS].lower()
+def _nearest(snapshot: Snapshot, access: Access, name: str) -> str | None:
+    """Return the public id, of those that this caller may call, that NAME was probably meant to be.
+
+    Vendors are left out as often as they are written, so the last segments are compared too.
+    """
+    wanted = _last(name)
+    alike = (model for model in snapshot.models if _last(model.public_id)[:LIKELY_CHARS] == wanted[:LIKELY_CHARS])
+    likeliest = sorted(alike, key=lambda model: -_shared(_last(model.public_id), wanted))
+    seen = itertools.islice((model.public_id for model in likeliest if _callable(model, access)), LIKELY_MAX)
+    spelled: dict[str, str] = {}
+    for public_id in seen:
+        spelled.setdefault(_last(public_id), public_id)
+        spelled.setdefault(public_id.lower(), public_id)
+    near = difflib.get_close_matches(name.lower(), spelled, n=1) or difflib.get_close_matches(wanted, spelled, n=1)
+    return spelled[near[0]] if near else None
+
+
+def _last(name: str) -> str:
+    return name.rsplit("/", 1)[-1].lower()
+
+
+def _shared(one: str, other: str) -> int:
+    """Return how many characters two names begin with alike."""
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

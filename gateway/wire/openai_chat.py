@@ -22,7 +22,12 @@ TOKENS_MAX = 10**9
 
 
 class InvalidRequest(ValueError):
-    """The request's body cannot be read; `code` and `param` say how and where."""
+    """The request's body cannot be read; `code` and `param` say how and where.
+
+    `model` is there when the body names one and only another parameter is wrong.
+    """
+
+    model: str | None = None
 
     def __init__(self, code: str, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -61,12 +66,12 @@ def parse_request(body: bytes) -> Request:
         raise InvalidRequest("invalid_json", f"The body is not a JSON object: {error}.") from None
     except RecursionError:
         raise InvalidRequest("invalid_json", "The body's JSON is nested too deeply.") from None
-    return Request(
-        model=_model(fields),
-        stream=_stream(fields),
-        wants_usage=_wants_usage(fields),
-        fields=fields,
-    )
+    model = _model(fields)
+    try:
+        return Request(model=model, stream=_stream(fields), wants_usage=_wants_usage(fields), fields=fields)
+    except InvalidRequest as error:
+        error.model = model if error.code == "invalid_parameter" else None
+        raise
 
 
 def _model(fields: Fields) -> str:
@@ -191,6 +196,12 @@ FINISH = re.compile(rb'"finish_reason" ?: ?"[^"]')
 RECENT_BLOCKS = 8
 
 
+def has_usage(block: bytes) -> bool:
+    """Tell whether a block holds a usage that is not null."""
+    count = block.count(b'"usage"')
+    return bool(count) and count != block.count(b'"usage":null') + block.count(b'"usage": null')
+
+
 class StreamRelay:
     """One stream on its way through: whole events in, whole events out, usage read from the last ones only.
 
@@ -225,18 +236,15 @@ class StreamRelay:
         return self._relay(block)
 
     def _relay(self, block: bytes) -> bytes:
-        count = block.count(b"\n\n")
-        if self.ended or not self.beginning or not count:
-            plain = False
-        elif count == 1:
-            plain = block.startswith(self.beginning) and self._is_quiet(block)
-        else:
-            # The beginning can only stand at a chunk's beginning: inside a text its quotes would be escaped.
-            plain = block.count(self.beginning) == count and self._is_quiet(block)
-        if plain:
-            self.chunks_count += count
-            return block.replace(self.beginning, self.renamed_beginning)
-        if count < 2 or b"\r" in block:
+        if self.beginning and not self.ended:
+            # The beginning can only stand at a chunk's beginning: inside a text its quotes would be escaped. A chunk
+            # is one line and an empty one, so twice as many lines as beginnings leave no room for anything else.
+            tails = block.split(self.beginning)
+            count = len(tails) - 1
+            if count and block.count(b"\n") == 2 * count and b'"error"' not in block and not has_usage(block):
+                self.chunks_count += count
+                return self.renamed_beginning.join(tails)
+        if b"\r" in block:
             return b"".join(map(self._event, sse.split(block)))
         # With nothing learned the first event alone, for the rest may be plain once it is read.
         cut = block.find(b"\n\n", len(block) // 2 if self.beginning else 0) + 2
@@ -245,13 +253,6 @@ class StreamRelay:
         if cut < 2:
             return b"".join(map(self._event, sse.split(block)))
         return self._relay(block[:cut]) + self._relay(block[cut:])
-
-    def _is_quiet(self, block: bytes) -> bool:
-        """Tell whether the block holds neither usage nor an error."""
-        usages = block.count(b'"usage"')
-        return b'"error"' not in block and (
-            not usages or usages == block.count(b'"usage":null') + block.count(b'"usage": null')
-        )
 
     def _event(self, event: bytes) -> bytes:
         if self.ended:

@@ -33,6 +33,8 @@ class Framer:
 
     def feed(self, data: bytes) -> bytes:
         """Return the whole events that are complete now, byte for byte; raise EventTooLarge."""
+        if not self.held and data.endswith(b"\n\n") and b"\r" not in data:
+            return data
         text = self.seam + data if self.seam else data
         end = text.rfind(b"\n\n") + 2 if b"\r" not in text else _last_border(text)
         if end < 2:

@@ -57,7 +57,8 @@ def a_runtime(found: Caller | Exception | None, *, stale: bool = False, returns:
 
 
 def asked(runtime: Runtime, peer: Any = ("203.0.113.9", 1), forwarded_for: bytes = b"") -> Awaitable[Caller]:
-    return authenticate(runtime, {"query_string": b"", "client": peer}, {b"x-forwarded-for": forwarded_for})
+    headers = [(b"x-forwarded-for", forwarded_for)]
+    return authenticate(runtime, {"query_string": b"", "client": peer, "headers": headers}, dict(headers))
 
 
 async def refusal(ask: Callable[[], Awaitable[Caller]]) -> tuple[int, str, str]:

@@ -394,7 +394,7 @@ def test_an_unknown_path_is_a_404_in_the_envelope(gateway: Gateway, path: str) -
     assert answer.json["error"]["message"]
 
 
-@pytest.mark.parametrize("path", [CHAT, "/v1/models", "/v1/models/chaos/ok", "/health"])
+@pytest.mark.parametrize("path", [CHAT, "/v1/models", "/v1/models/chaos/ok", "/health", "/v1/unknown"])
 def test_a_preflight_is_answered_without_a_key(gateway: Gateway, path: str) -> None:
     answer = gateway.call(
         "OPTIONS", path, key="",
@@ -410,6 +410,10 @@ def test_a_preflight_is_answered_without_a_key(gateway: Gateway, path: str) -> N
     assert "POST" in answer.header("access-control-allow-methods")
     assert "authorization" in answer.header("access-control-allow-headers").lower()
     assert answer.header("access-control-allow-credentials") == ""
+
+
+def test_options_of_an_unknown_path_that_is_no_preflight_is_a_404(gateway: Gateway) -> None:
+    assert gateway.call("OPTIONS", "/v1/unknown").status == 404
 
 
 def test_any_origin_may_read_answers_and_errors(gateway: Gateway) -> None:

@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from accounts import keys
-from accounts.models import APIKey, Grant, User
+from accounts.models import APIKey, Grant, Membership, Organization, User
 from catalog import credentials
 from catalog.models import Model, Provider
 from tests.gateway.conftest import Gateway
@@ -75,6 +75,19 @@ def test_a_key_of_somebody_who_was_shut_out_is_dead(gateway: Gateway) -> None:
     User.objects.filter(pk=user.pk).update(is_active=False)
 
     assert_within_a_second(lambda: status(gateway, clear) == 401)
+
+
+def test_a_key_of_somebody_who_left_its_organization_is_dead_and_his_own_key_is_not(gateway: Gateway) -> None:
+    user = User.objects.create_user(f"mover-{time.monotonic_ns()}@example.com")
+    team = Organization.objects.create(name="team")
+    member = Membership.objects.create(organization=team, user=user)
+    Grant.objects.create(subjects=[f"user:{user.email}"], role=Grant.USER, model_globs=["chaos/*"])
+    own, shared = keys.mint(user=user)[1], keys.mint(user=user, organization=team)[1]
+    assert_within_a_second(lambda: status(gateway, shared) == 200)
+    member.delete()
+
+    assert_within_a_second(lambda: status(gateway, shared) == 401)
+    assert status(gateway, own) == 200
 
 
 def test_an_expiry_moved_to_the_past_counts(gateway: Gateway, key: str) -> None:

@@ -100,6 +100,13 @@ def test_a_suggestion_is_close_and_one_that_the_key_may_call() -> None:
     assert "Did you mean" not in refusal(view, "entirely-different").message
 
 
+def test_a_suggestion_is_found_without_the_vendor_in_any_case_and_behind_many_that_are_hidden() -> None:
+    hidden = [a_model(f"aaa/gpt-{number}") for number in range(100)]
+    view = a_snapshot(*hidden, a_model("openai/gpt-5x"), grants=(a_grant("openai/gpt-5x"),))
+    for name in ("gpt-5", "gpt5x", "OpenAI/GPT-5X", "azure/gpt-5x"):
+        assert "Did you mean 'openai/gpt-5x'?" in refusal(view, name).message
+
+
 def test_a_name_of_any_length_is_not_repeated_whole() -> None:
     assert len(refusal(a_snapshot(TWO), "x" * 30_000).message) < 500
 
