@@ -193,6 +193,7 @@ NO_CHUNK = Chunk()
 
 # An empty reason is what some upstreams send while there is none yet.
 FINISH = re.compile(rb'"finish_reason" ?: ?"[^"]')
+# Where a finish reason is looked for, once the stream has ended: it comes with the last chunk or soon before it.
 RECENT_BLOCKS = 8
 
 
