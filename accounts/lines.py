@@ -13,6 +13,8 @@ from django import forms
 from django.core.exceptions import ValidationError
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from accounts.headers import FRAMING_HEADERS
+
 LABEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
 LABEL_VALUE_LENGTH_MAX = 200
 
@@ -42,6 +44,8 @@ def parse_headers(lines: Iterable[str]) -> dict[str, str]:
         name, colon, value = (part.strip() for part in line.partition(":"))
         if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not value.isprintable():
             raise ValidationError(f"{name!r} is not a header: write Name: value, one to a line.")
+        if name.lower() in FRAMING_HEADERS:
+            raise ValidationError(f"{name} is the connection's own header and cannot be added.")
         headers[name] = value
     return headers
 

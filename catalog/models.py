@@ -27,7 +27,11 @@ class Provider(Sourced):
     BEARER, X_API_KEY, X_GOOG_API_KEY = "bearer", "x-api-key", "x-goog-api-key"
     AUTHORIZATIONS = [(BEARER, "Authorization: Bearer"), (X_API_KEY, "x-api-key"), (X_GOOG_API_KEY, "x-goog-api-key")]
     OVERRIDE, PASSTHROUGH, NONE = "override", "passthrough", "none"
-    AUTH_MODES = [(OVERRIDE, "our credential"), (PASSTHROUGH, "the caller's, else ours"), (NONE, "none")]
+    AUTH_MODES = [
+        (OVERRIDE, "our credential"),
+        (PASSTHROUGH, "ours; the caller's once keys are optional"),
+        (NONE, "none"),
+    ]
 
     slug = models.CharField("id", max_length=64, unique=True, validators=[SLUG])
     name = models.CharField(max_length=150, blank=True)

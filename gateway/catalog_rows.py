@@ -13,6 +13,7 @@ from django.conf import settings
 from psycopg.rows import dict_row
 
 from accounts import cipher, subjects
+from accounts.headers import FRAMING_HEADERS
 from billing.pricing import Rates
 from catalog import addresses, credentials, flags
 from catalog.models import Provider
@@ -115,7 +116,7 @@ def _provider(row: dict[str, Any], secret_rows: list[dict[str, Any]]) -> snapsho
         for each in secret_rows
         if each["host"] == addresses.host_of(row["base_url"])
     ]
-    headers = {str(name): str(value) for name, value in row["add_headers"].items()}
+    headers = _added_headers(row)
     if opened and row["auth_mode"] != Provider.NONE:
         headers |= credentials.authorization(row["authorization"], opened[0])
     return snapshot.Provider(
@@ -128,6 +129,12 @@ def _provider(row: dict[str, Any], secret_rows: list[dict[str, Any]]) -> snapsho
         builtin=row["source"] == Provider.DEMO,
         timeout_s=row["timeout_s"],
     )
+
+
+def _added_headers(row: dict[str, Any]) -> dict[str, str]:
+    """Return a row's headers without those that forms and imports refuse, for SQL by hand can write them too."""
+    headers = {str(name): str(value) for name, value in row["add_headers"].items()}
+    return {name: value for name, value in headers.items() if name.lower() not in FRAMING_HEADERS}
 
 
 def _target(
@@ -189,5 +196,5 @@ def _grant(row: dict[str, Any]) -> snapshot.Grant:
         subjects=frozenset(subjects.normal(subject) for subject in row["subjects"]),
         role=row["role"],
         model_globs=tuple(row["model_globs"]),
-        add_headers={str(name): str(value) for name, value in row["add_headers"].items()},
+        add_headers=_added_headers(row),
     )

@@ -54,7 +54,7 @@ class Migration(migrations.Migration):
                 ('description', models.TextField(blank=True)),
                 ('base_url', models.CharField(help_text='With or without a trailing /v1.', max_length=500, verbose_name='base URL')),
                 ('authorization', models.CharField(choices=[('bearer', 'Authorization: Bearer'), ('x-api-key', 'x-api-key'), ('x-goog-api-key', 'x-goog-api-key')], default='bearer', max_length=32)),
-                ('auth_mode', models.CharField(choices=[('override', 'our credential'), ('passthrough', "the caller's, else ours"), ('none', 'none')], default='override', max_length=16)),
+                ('auth_mode', models.CharField(choices=[('override', 'our credential'), ('passthrough', "ours; the caller's once keys are optional"), ('none', 'none')], default='override', max_length=16)),
                 ('timeout_s', models.FloatField(blank=True, help_text="To the first byte; empty means the installation's.", null=True, verbose_name='timeout in seconds')),
                 ('flags', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=64, validators=[catalog.flags.validate]), blank=True, default=catalog.flags.default, help_text='The dialects this upstream speaks.', size=None)),
                 ('cost_basis', models.CharField(blank=True, help_text='Price list; empty means by the flags.', max_length=32)),

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from accounts.headers import FRAMING_HEADERS
 from gateway.configuration.problem import ERROR, WARNING, Path, Problem, location, nearest
 
 MACRO = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -203,6 +204,8 @@ class Fields:
             if match is None:
                 if isinstance(value, str):
                     self.note(here, 'add_headers entry must be in "Header-Name: value" format')
+            elif match[1].lower() in FRAMING_HEADERS:
+                self.note(here, "is the connection's own header and cannot be added", match[1])
             elif match[1].lower() in (name.lower() for name in found):
                 self.note(here, "names a header twice", match[1])
             else:

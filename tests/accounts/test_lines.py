@@ -32,6 +32,11 @@ def test_a_header_s_value_is_never_part_of_the_error() -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_a_header_that_frames_a_request_is_refused() -> None:
+    with pytest.raises(ValidationError, match="Content-length is the connection's own"):
+        lines.parse_headers(["X-Team: red", "Content-length: 3"])
+
+
 def test_a_date_means_its_end_and_a_time_itself() -> None:
     assert lines.parse_expiry("2027-01-31").hour == 23
     assert lines.parse_expiry("2027-01-31T10:00:00") == datetime(2027, 1, 31, 10, tzinfo=UTC)

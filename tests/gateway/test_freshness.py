@@ -335,6 +335,19 @@ async def test_the_rows_of_a_snapshot_are_of_one_moment(installation: Installati
     assert await orm(Model.objects.count) == await orm(Price.objects.count) == 1
 
 
+async def test_headers_that_frame_a_request_are_never_added(installation: Installation) -> None:
+    framing = {"Content-Length": "3", "transfer-encoding": "chunked"}
+
+    def spoil() -> None:
+        Provider.objects.update(add_headers={"X-Team": "red", **framing})
+        Grant.objects.update(add_headers={"X-Cost": "search", **framing})
+
+    await orm(spoil)
+    async with kept() as memory:
+        assert [grant.add_headers for grant in memory.snapshot.grants] == [{"X-Cost": "search"}]
+        assert set(memory.snapshot.models[0].targets[0].provider.headers) == {"X-Team", "Authorization"}
+
+
 async def test_a_grant_s_e_mail_is_the_same_in_every_case(installation: Installation) -> None:
     await orm(lambda: Grant.objects.update(subjects=["user:BOB@Example.com"]))
     async with kept() as memory:

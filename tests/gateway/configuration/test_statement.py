@@ -89,6 +89,7 @@ def test_headers_become_a_mapping() -> None:
         ({"add_headers": ["no colon"]}, "providers.p.add_headers[0]"),
         ({"add_headers": ["A: 1", "a: 2"]}, "providers.p.add_headers[1]"),
         ({"add_headers": ["A: b\r\nX: c"]}, "providers.p.add_headers[0]"),
+        ({"add_headers": ["X: 1", "Transfer-Encoding: chunked"]}, "providers.p.add_headers[1]"),
         ({"model_cost_map": [{"match": "gpt-*"}]}, "providers.p.model_cost_map[0]"),
         ({"name": "a\0b"}, "providers.p.name"),
         ({"name": "\ud800"}, "providers.p.name"),
