@@ -78,11 +78,18 @@ def allowed(address: str, policy: Policy) -> bool:
 
 
 def is_literal(host: str) -> bool:
-    """Tell whether HOST is an IP address, which clients connect to without asking a resolver."""
+    """Tell whether HOST is an IP address, which clients connect to without asking a resolver.
+
+    The C library's old spellings count too (`2130706433`, `0x7f.1`, `127.1`): no policy lets them through `screen`,
+    which reads none of them.
+    """
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        return False
+        try:
+            socket.inet_aton(host)
+        except OSError:
+            return False
     return True
 
 

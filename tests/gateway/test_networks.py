@@ -86,3 +86,16 @@ def test_forbidden_addresses_are_left_out_and_an_empty_rest_names_the_host() -> 
 async def test_every_spelling_of_this_machine_resolves_to_a_refusal(host: str) -> None:
     with pytest.raises((networks.ForbiddenAddress, socket.gaierror)):
         await networks.resolve(host, 80, networks.PUBLIC_ONLY)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "2130706433", "0x7f.1", "127.1", "0177.0.0.1"])
+def test_every_spelling_of_an_address_is_a_literal_and_odd_ones_pass_no_policy(host: str) -> None:
+    assert networks.is_literal(host)
+    if host not in ("127.0.0.1", "::1"):
+        with pytest.raises(networks.ForbiddenAddress):
+            networks.screen(host, [host], networks.operator_policy(["allow"]))
+
+
+@pytest.mark.parametrize("host", ["localhost", "ollama", "api.openai.com", "7f.example"])
+def test_a_name_is_no_literal(host: str) -> None:
+    assert not networks.is_literal(host)
