@@ -40,7 +40,7 @@ SCHEMAS = st.dictionaries(KEYS, VALUES, max_size=5)
 MESSAGE = {"role": "user", "content": "What is the weather in Paris?"}
 
 
-def answers_or_refuses(request: dict[str, Any]) -> None:
+def check_answer_or_refusal(request: dict[str, Any]) -> None:
     try:
         answer = demo_model.answer(request)
     except BadRequest as error:
@@ -53,8 +53,8 @@ def answers_or_refuses(request: dict[str, Any]) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.sampled_from(["messages", "tools", "tool_choice", "max_tokens", "response_format"]), VALUES))
 def test_any_request_is_answered_or_refused(request: dict[str, Any]) -> None:
-    answers_or_refuses(request)
-    answers_or_refuses({**request, "messages": [MESSAGE]})
+    check_answer_or_refusal(request)
+    check_answer_or_refusal({**request, "messages": [MESSAGE]})
 
 
 @settings(max_examples=300, deadline=None)
@@ -62,8 +62,8 @@ def test_any_request_is_answered_or_refused(request: dict[str, Any]) -> None:
 def test_any_schema_of_a_tool_or_answer_is_followed_or_refused(schema: dict[str, Any]) -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
     wanted = {"type": "json_schema", "json_schema": {"schema": schema}}
-    answers_or_refuses({"messages": [MESSAGE], "tools": [tool]})
-    answers_or_refuses({"messages": [MESSAGE], "response_format": wanted})
+    check_answer_or_refusal({"messages": [MESSAGE], "tools": [tool]})
+    check_answer_or_refusal({"messages": [MESSAGE], "response_format": wanted})
 
 
 @settings(max_examples=200, deadline=None)
