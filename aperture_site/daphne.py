@@ -240,7 +240,7 @@ class Request(WebRequest):
         self._left_bytes = 0
         self._bodyless = False
         self._held_head = b""
-        self._on_lost: Callable[[], None] | None = None
+        self._departure = reception.Departure()
 
     @property
     def answering(self) -> bool:
@@ -286,7 +286,7 @@ class Request(WebRequest):
             "headers": self.headers,
             "client": (peer.host, peer.port) if hasattr(peer, "port") else None,
             "server": (host.host, host.port) if hasattr(host, "port") else None,
-            "extensions": {reception.DISCONNECT: {"call": self.call_when_lost}},
+            "extensions": {reception.DISCONNECT: {"call": self._departure.call}},
         }
         self.server.run_task(self._run(scope))
 
@@ -333,14 +333,7 @@ class Request(WebRequest):
         self.gone = True
         self._pieces = []
         self._changed.set()
-        if self._on_lost is not None:
-            self._on_lost()
-
-    def call_when_lost(self, callback: Callable[[], None]) -> None:
-        """Have CALLBACK called once when `lost` is, or now where it was already (reception.DISCONNECT)."""
-        self._on_lost = callback
-        if self.gone:
-            callback()
+        self._departure.happened()
 
     def _pause(self) -> None:
         if not self._paused:
@@ -447,6 +440,7 @@ class Request(WebRequest):
                 raise RuntimeError("The application sent less than its content-length.")
             self.done = True
             self._changed.set()
+            self._departure.forget()
             self.channel.requestDone(self)
 
     async def _run(self, scope: Message) -> None:

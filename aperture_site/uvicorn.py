@@ -138,13 +138,15 @@ class Protocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
         writer = self._writer = Writer(cycle, self._end)
+        if cycle.disconnected:
+            writer.departure.happened()
 
         async def receive() -> Any:
             self._refuse("request_too_large")
             return {"type": "http.disconnect"}
 
         async def answer(scope: Any, uvicorns_receive: Any, _send: Any) -> None:
-            scope["extensions"] = {reception.DISCONNECT: {"call": writer.call_when_lost}}
+            scope["extensions"] = {reception.DISCONNECT: {"call": writer.departure.call}}
             try:
                 await app(scope, receive if self._declares_too_much(scope) else uvicorns_receive, writer.send)
             except ClientDisconnectedError:
@@ -185,8 +187,7 @@ class Protocol(HttpToolsProtocol):
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
-            if self._writer.on_lost is not None:
-                self._writer.on_lost()
+            self._writer.departure.happened()
 
     def _fail(self, started: bool, code: str = "internal_error") -> None:
         self._lose_running()
@@ -213,7 +214,7 @@ class Writer:
     once. Headers are checked together: a line break or a NUL inside one would show in the count.
     """
 
-    __slots__ = ("cycle", "end_early", "ends_early", "head", "left_bytes", "on_lost")
+    __slots__ = ("cycle", "departure", "end_early", "ends_early", "head", "left_bytes")
 
     def __init__(self, cycle: RequestResponseCycle, end_early: Callable[[], None]) -> None:
         self.cycle = cycle
@@ -221,18 +222,12 @@ class Writer:
         self.ends_early = False
         self.head = b""
         self.left_bytes = 0
-        self.on_lost: Callable[[], None] | None = None
+        self.departure = reception.Departure()
 
     @property
     def answering(self) -> bool:
         """Whether a byte of the answer has been written."""
         return self.cycle.response_started and not self.head
-
-    def call_when_lost(self, callback: Callable[[], None]) -> None:
-        """Have CALLBACK called once when the client goes, or now where it has gone (reception.DISCONNECT)."""
-        self.on_lost = callback
-        if self.cycle.disconnected:
-            callback()
 
     async def send(self, message: Any) -> None:
         """Write one message of an answer; raise ClientDisconnectedError once the client is gone."""
@@ -302,6 +297,7 @@ class Writer:
         cycle = self.cycle
         cycle.response_complete = True
         cycle.message_event.set()
+        self.departure.forget()
         if self.ends_early:
             # uvicorn's own close would reset the connection before the client has read the answer.
             cycle.on_response()

@@ -4,6 +4,7 @@ What it saw, it writes to standard error: `event <name> <monotonic seconds>`, co
 """
 
 import asyncio
+import gc
 import hashlib
 import json
 import sys
@@ -11,6 +12,7 @@ import time
 from typing import Any
 from urllib.parse import parse_qs
 
+from aperture_site import reception
 from gateway.draining import draining
 
 PIECE = b"x" * 65_536
@@ -107,6 +109,24 @@ async def stream(scope: Any, receive: Any, send: Any, options: Any) -> None:
     await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
 
 
+class Watcher:
+    """Holds a request's scope and is called at the client's departure, as the gateway's exchange does."""
+
+    def __init__(self, scope: Any) -> None:
+        self.scope = scope
+        scope["extensions"][reception.DISCONNECT]["call"](self.gone)
+
+    def gone(self) -> None:
+        """Do nothing."""
+
+
+async def watched(scope: Any, receive: Any, send: Any, options: Any) -> None:
+    """Watch the client, and tell how many objects only the garbage collector could free since the last time."""
+    Watcher(scope)
+    await answer(send, 200, {"garbage": gc.collect()})
+    gc.disable()
+
+
 async def fail(scope: Any, receive: Any, send: Any, options: Any) -> None:
     raise RuntimeError("the application's own fault")
 
@@ -165,6 +185,7 @@ PATHS = {
     "/endless": endless,
     "/wait": wait,
     "/stream": stream,
+    "/watched": watched,
     "/fail": fail,
     "/fail-late": fail_late,
     "/empty": empty,

@@ -124,6 +124,16 @@ def test_the_application_sees_path_query_and_headers(web: WebProcess) -> None:
     assert re.fullmatch(r"\w{3}, \d\d \w{3} \d{4} [\d:]{8} GMT", headers["date"])
 
 
+def test_a_request_leaves_nothing_to_the_garbage_collector(web: WebProcess) -> None:
+    # Its pauses would be the tail of every latency.
+    with web.connect() as client:
+        found = []
+        for _ in range(6):
+            client.sendall(GET % b"/watched")
+            found.append(json.loads(answer_on(client)[2])["garbage"])
+    assert found[3:] == [0, 0, 0], found
+
+
 def test_a_client_cannot_choose_the_root_path(web: WebProcess) -> None:
     _, _, body = ask(web, b"GET / HTTP/1.1\r\nHost: test\r\nDaphne-Root-Path: /evil\r\n\r\n")
     assert json.loads(body)["root_path"] == ""
