@@ -8,11 +8,12 @@ demo upstream, below /demo, is no part of the API: no key of ours opens it, and 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import parse_qs
 
 import msgspec
 from django.conf import settings
 
-from gateway import demo, health, listing, pipeline, routes
+from gateway import demo, generation, health, listing, pipeline, routes
 from gateway.body import ClientGone, Message, Receive, Scope, Send
 from gateway.draining import draining
 from gateway.errors import ANTHROPIC, GOOGLE, OPENAI, Fault, render
@@ -33,7 +34,8 @@ CORS = [
     (b"access-control-allow-origin", b"*"),
     (
         b"access-control-expose-headers",
-        b"x-aperture-request-id, x-aperture-region, x-aperture-upstream, x-aperture-cost, retry-after",
+        b"x-aperture-request-id, x-aperture-region, x-aperture-upstream, x-aperture-cost, x-aperture-max-tokens, "
+        b"retry-after",
     ),
 ]
 PREFLIGHT = [
@@ -82,7 +84,15 @@ async def targets(_runtime: Runtime, exchange: Exchange, _rest: str) -> None:
 async def me(runtime: Runtime, exchange: Exchange, _rest: str) -> None:
     """GET /auth/me: validate the key and say what it is."""
     await pipeline.admit(runtime, exchange)
-    await answer(exchange, 200, health.caller(exchange.caller, exchange.access))
+    balance = await generation.balance(runtime.reads, exchange.caller)
+    await answer(exchange, 200, health.caller(exchange.caller, exchange.access, balance))
+
+
+async def finished(runtime: Runtime, exchange: Exchange, _rest: str) -> None:
+    """GET /generation?id=: what a finished request used and cost."""
+    await pipeline.admit(runtime, exchange)
+    query = parse_qs(exchange.scope.get("query_string", b"").decode("latin-1"))
+    await answer(exchange, 200, await generation.find(runtime.reads, exchange.caller, query.get("id", [""])[0]))
 
 
 async def root(_runtime: Runtime, exchange: Exchange, _rest: str) -> None:
@@ -102,6 +112,7 @@ ROUTES = {
     "/chat/completions": Route("POST", chat),
     "/embeddings": Route("POST", embeddings),
     "/models": Route("GET", models, nested=True),
+    "/generation": Route("GET", finished),
     "/health": Route("GET", health_check),
     "/targets": Route("GET", targets),
     "/auth/me": Route("GET", me),
