@@ -19,6 +19,8 @@ encode = msgspec.json.encode
 
 DONE = b"data: [DONE]\n\n"
 TOKENS_MAX = 10**9
+# The one bound of a model name; the catalog, which is below the gateway, keeps ids of the same length.
+MODEL_CHARS_MAX = 256
 
 
 class InvalidRequest(ValueError):
@@ -78,8 +80,8 @@ def _model(fields: Fields) -> str:
     model = _value(fields, "model")
     if not isinstance(model, str) or not model:
         raise InvalidRequest("invalid_parameter", "model is missing: name one of GET /v1/models.", "model")
-    if len(model) > 256:
-        raise InvalidRequest("invalid_parameter", "model is longer than 256 characters.", "model")
+    if len(model) > MODEL_CHARS_MAX:
+        raise InvalidRequest("invalid_parameter", f"model is longer than {MODEL_CHARS_MAX} characters.", "model")
     return model
 
 
