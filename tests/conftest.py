@@ -50,4 +50,10 @@ def engines() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(engines: Path) -> None:
-    """Have the engines up before the test database is made, and only for tests that use one."""
+    """Have the engines up before the test database is made, and only for tests that use one.
+
+    Its connections may empty the ledger between two tests; nobody else's may.
+    """
+    from django.conf import settings
+
+    settings.DATABASES["default"]["OPTIONS"]["options"] = "-c aperture.truncating=on"

@@ -1,0 +1,23 @@
+"""The tables of money: one noun a module."""
+
+from billing.models.hold import Hold
+from billing.models.idempotency import IdempotencyKey
+from billing.models.plan import Plan
+from billing.models.spending import Bucket, SpendingLimit
+from billing.models.transfer import House, Kind, Transfer
+from billing.models.usage import Usage, UsageDay
+from billing.models.wallet import Wallet
+
+__all__ = [
+    "Bucket",
+    "Hold",
+    "House",
+    "IdempotencyKey",
+    "Kind",
+    "Plan",
+    "SpendingLimit",
+    "Transfer",
+    "Usage",
+    "UsageDay",
+    "Wallet",
+]
