@@ -21,6 +21,8 @@ DONE = b"data: [DONE]\n\n"
 TOKENS_MAX = 10**9
 # The one bound of a model name; the catalog, which is below the gateway, keeps ids of the same length.
 MODEL_CHARS_MAX = 256
+# Of a request's JSON. Tools' schemas nest tens deep; Python's guard up to 3.13 is some 900.
+DEPTH_MAX = 500
 
 
 class InvalidRequest(ValueError):
@@ -60,6 +62,9 @@ class Tokens(msgspec.Struct, frozen=True):
 
 def parse_request(body: bytes) -> Request:
     """Return the request, or raise InvalidRequest."""
+    # From 3.14 on, Python's own guard is the size of the stack, which lets tens of thousands of levels through.
+    if top_level.deeper_than(body, DEPTH_MAX):
+        raise InvalidRequest("invalid_json", f"The body's JSON is nested deeper than {DEPTH_MAX} levels.")
     try:
         if not body.isascii():
             body.decode()

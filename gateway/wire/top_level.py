@@ -1,4 +1,4 @@
-"""Find and replace the value of a top-level key in a JSON object's bytes, leaving every other byte as it is. Pure."""
+"""What can be told and replaced in JSON's bytes without reading it: a top-level value, and how deep it nests. Pure."""
 
 import re
 
@@ -6,6 +6,8 @@ import re
 STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+'
 # Strings whole, so that nothing inside one counts (one without an end goes to the end); and brackets, for the depth.
 TOKENS = re.compile(STRING + rb'(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
+# All up to the next bracket outside strings, or to the end: it matches everywhere, so nothing is looked at twice.
+BRACKET = re.compile(rb'(?:[^"{}\[\]]++|' + STRING + rb'(?:"|\\?\Z))*+([{}\[\]]|\Z)', re.DOTALL)
 COLON = re.compile(rb"\s*+:\s*+")
 STRING_VALUE = re.compile(STRING + rb'"', re.DOTALL)
 OPENING, CLOSING = b"{[", b"}]"
@@ -35,3 +37,18 @@ def replace_string(data: bytes, key: bytes, value: bytes) -> bytes:
     """Return the data with a top-level key's string value replaced by VALUE (with its quotes)."""
     span = string_value(data, key)
     return data if span is None else data[: span[0]] + value + data[span[1] :]
+
+
+def deeper_than(data: bytes, levels_max: int) -> bool:
+    """Tell whether JSON nests deeper than LEVELS_MAX; nothing else is checked."""
+    if data.count(b"[") + data.count(b"{") <= levels_max:
+        return False
+    depth = 0
+    for match in BRACKET.finditer(data):
+        bracket = match[1]
+        if not bracket:
+            break
+        depth += 1 if bracket in OPENING else -1
+        if depth > levels_max:
+            return True
+    return False
