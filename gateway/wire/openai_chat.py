@@ -23,6 +23,7 @@ TOKENS_MAX = 10**9
 MODEL_CHARS_MAX = 256
 # Of a request's JSON. Tools' schemas nest tens deep; Python's guard up to 3.13 is some 900.
 DEPTH_MAX = 500
+TOO_DEEP = f"The body's JSON is nested too deeply: more than {DEPTH_MAX} levels."
 
 
 class InvalidRequest(ValueError):
@@ -62,9 +63,6 @@ class Tokens(msgspec.Struct, frozen=True):
 
 def parse_request(body: bytes) -> Request:
     """Return the request, or raise InvalidRequest."""
-    # From 3.14 on, Python's own guard is the size of the stack, which lets tens of thousands of levels through.
-    if top_level.deeper_than(body, DEPTH_MAX):
-        raise InvalidRequest("invalid_json", f"The body's JSON is nested deeper than {DEPTH_MAX} levels.")
     try:
         if not body.isascii():
             body.decode()
@@ -72,7 +70,10 @@ def parse_request(body: bytes) -> Request:
     except ValueError as error:
         raise InvalidRequest("invalid_json", f"The body is not a JSON object: {error}.") from None
     except RecursionError:
-        raise InvalidRequest("invalid_json", "The body's JSON is nested too deeply.") from None
+        raise InvalidRequest("invalid_json", TOO_DEEP) from None
+    # From 3.14 on, Python's own guard is the size of the stack, which lets tens of thousands of levels through.
+    if top_level.deeper_than(body, DEPTH_MAX):
+        raise InvalidRequest("invalid_json", TOO_DEEP)
     model = _model(fields)
     try:
         return Request(model=model, stream=_stream(fields), wants_usage=_wants_usage(fields), fields=fields)

@@ -1,13 +1,16 @@
 """What can be told and replaced in JSON's bytes without reading it: a top-level value, and how deep it nests. Pure."""
 
+import itertools
 import re
 
 # Possessive, so that no long string is looked at twice.
 STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+'
 # Strings whole, so that nothing inside one counts (one without an end goes to the end); and brackets, for the depth.
 TOKENS = re.compile(STRING + rb'(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
-# All up to the next bracket outside strings, or to the end: it matches everywhere, so nothing is looked at twice.
-BRACKET = re.compile(rb'(?:[^"{}\[\]]++|' + STRING + rb'(?:"|\\?\Z))*+([{}\[\]]|\Z)', re.DOTALL)
+# A string that may have no end, as in TOKENS.
+ANY_STRING = re.compile(STRING + rb'(?:"|\\?\Z)', re.DOTALL)
+NO_BRACKETS = bytes(set(range(256)) - set(b"{[}]"))
+LEVELS = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
 COLON = re.compile(rb"\s*+:\s*+")
 STRING_VALUE = re.compile(STRING + rb'"', re.DOTALL)
 OPENING, CLOSING = b"{[", b"}]"
@@ -43,12 +46,5 @@ def deeper_than(data: bytes, levels_max: int) -> bool:
     """Tell whether JSON nests deeper than LEVELS_MAX; nothing else is checked."""
     if data.count(b"[") + data.count(b"{") <= levels_max:
         return False
-    depth = 0
-    for match in BRACKET.finditer(data):
-        bracket = match[1]
-        if not bracket:
-            break
-        depth += 1 if bracket in OPENING else -1
-        if depth > levels_max:
-            return True
-    return False
+    brackets = ANY_STRING.sub(b"", data).translate(None, NO_BRACKETS)
+    return any(depth > levels_max for depth in itertools.accumulate(map(LEVELS.__getitem__, brackets)))
