@@ -9,12 +9,9 @@ import time
 from collections.abc import Mapping
 
 from billing.holds import Held
-from gateway.body import Message, Receive, Scope, Send
+from gateway.body import DISCONNECT, Message, Receive, Scope, Send
 from gateway.deadline import Deadline
 from gateway.snapshot import Access, Caller, Snapshot
-
-# Our web servers' way of telling that the client has gone, at no cost to a request (aperture_site.reception).
-DISCONNECT = "aperture.disconnect"
 
 
 class Exchange:
