@@ -11,6 +11,7 @@ hold was metered.
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
+from math import inf
 from typing import Any
 
 import msgspec
@@ -324,8 +325,8 @@ def admit(ask: Ask, state: State, writes: Writes) -> Held | Refusal:
         amount, capped = found
     bucket_ids = sorted({state.bucket_ids[key] for key in ask.buckets})
     buckets = [state.buckets[bucket_id] for bucket_id in bucket_ids]
-    # A spending limit is told before an empty wallet.
-    refusal = _shortage(buckets, amount, state.now)
+    # A spending limit is told before an empty wallet. An empty bucket pays nothing, not even what costs nothing.
+    refusal = _shortage(buckets, max(1, amount), state.now)
     if refusal is not None:
         return refusal
     if isinstance(found, Refusal):
@@ -353,12 +354,16 @@ def _amount(ask: Ask, wallet: Wallet) -> tuple[int, bool] | Refusal:
 
 
 def _shortage(buckets: list[Bucket], amount: int, now: datetime) -> OverLimit | None:
+    """Return the shortage that lasts longest: who waits for it finds no other."""
+    shortages = []
     for bucket in buckets:
         spending.refresh(bucket, now)
         shortage = spending.shortage(bucket, amount)
         if shortage is not None:
-            return OverLimit(shortage)
-    return None
+            shortages.append(shortage)
+    if not shortages:
+        return None
+    return OverLimit(max(shortages, key=lambda each: inf if each.retry_after_s is None else each.retry_after_s))
 
 
 def _take(buckets: list[Bucket], amount: int, writes: Writes) -> None:

@@ -2,9 +2,12 @@
 
 Two kinds, one state: `spent` nano-dollars as of a moment. Of a quota's, the rate flows back continuously; a budget's
 starts anew with each period. What is held counts as spent until it is settled.
+
+What flows back is counted on a grid of whole nano-dollars since 1970, so bringing a bucket up to date a thousand times
+a second gives back exactly what doing it once does, and a wait can be told to the second.
 """
 
-import math
+import re
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -13,6 +16,11 @@ REFILL, CALENDAR = "refill", "calendar"
 # A month's rate is for thirty days; a month of the calendar is one.
 PERIOD_S = {"minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800, "month": 2_592_000}
 MICROS = 1_000_000
+USER = "<user>"
+TEMPLATE = re.compile(r"<[^>]*>?|>")
+SUBJECT = re.compile(r"everyone|(?:user|group|tag):\S.*|(?:key|org):\d{1,18}")
+SUBJECTS = "everyone, user:EMAIL, group:NAME, tag:LABEL, key:ID or org:ID"
+EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class Bucket(msgspec.Struct):
@@ -31,12 +39,34 @@ class Bucket(msgspec.Struct):
 
 
 class Shortage(msgspec.Struct, frozen=True):
-    """A bucket that cannot pay. `retry_after_s` is None where waiting does not help."""
+    """A bucket that cannot pay AMOUNT. `retry_after_s` is None where waiting does not help."""
 
     name: str
     kind: str
+    amount: int
     left: int
+    capacity: int
     retry_after_s: int | None
+    # When a budget starts anew, where that helps.
+    anew_at: datetime | None = None
+
+
+def problem(name: str, subject: str) -> str:
+    """Return what is wrong with a definition, as a clause to put behind its name, or nothing.
+
+    The database itself refuses unknown kinds and periods and negative amounts.
+    """
+    unknown = [found for found in TEMPLATE.findall(name) if found != USER]
+    if unknown:
+        return f"has the unsupported template {unknown[0]!r}; there is {USER} only"
+    if subject and not SUBJECT.fullmatch(subject):
+        return f"has the unreadable subject {subject!r}; write {SUBJECTS}"
+    return ""
+
+
+def bucket_subject(name: str, user_id: int) -> str:
+    """Return whose bucket of a limit a user's requests are held in: the user's own, or the one that all share."""
+    return f"user:{user_id}" if USER in name else ""
 
 
 def refresh(bucket: Bucket, now: datetime) -> None:
@@ -44,7 +74,7 @@ def refresh(bucket: Bucket, now: datetime) -> None:
     if now <= bucket.measured_at:
         return
     if bucket.kind == REFILL:
-        back = bucket.rate * _micros(now - bucket.measured_at) // (PERIOD_S[bucket.period] * MICROS)
+        back = _flowed(bucket, now) - _flowed(bucket, bucket.measured_at)
         bucket.spent = max(0, bucket.spent - back)
     elif period_start(bucket.period, now) > bucket.measured_at:
         bucket.spent = 0
@@ -58,21 +88,38 @@ def left(bucket: Bucket) -> int:
 
 def shortage(bucket: Bucket, amount: int) -> Shortage | None:
     """Return why a bucket, brought up to date, cannot pay AMOUNT, or None if it can."""
+    if left(bucket) >= amount or not bucket.hard:
+        return None
+    anew_at = None
+    if bucket.kind == CALENDAR and amount <= bucket.capacity:
+        anew_at = period_end(bucket.period, bucket.measured_at)
+    return Shortage(
+        name=bucket.name,
+        kind=bucket.kind,
+        amount=amount,
+        left=max(0, left(bucket)),
+        capacity=bucket.capacity,
+        retry_after_s=seconds_until(bucket, amount),
+        anew_at=anew_at,
+    )
+
+
+def seconds_until(bucket: Bucket, amount: int) -> int | None:
+    """Return in how many seconds AMOUNT will be left, if no more is spent than now; None if waiting does not help.
+
+    One second less is not enough. What is held counts as if it were spent now.
+    """
     missing = amount - left(bucket)
-    if missing <= 0 or not bucket.hard:
+    if missing <= 0:
+        return 0
+    if amount > bucket.capacity or (bucket.kind == REFILL and not bucket.rate):
         return None
-    return Shortage(bucket.name, bucket.kind, max(0, left(bucket)), _wait_s(bucket, amount, missing))
-
-
-def _wait_s(bucket: Bucket, amount: int, missing: int) -> int | None:
-    if amount > bucket.capacity:
-        return None
+    now = _micros(bucket.measured_at - EPOCH)
     if bucket.kind == CALENDAR:
-        remaining = period_end(bucket.period, bucket.measured_at) - bucket.measured_at
-        return max(1, math.ceil(remaining.total_seconds()))
-    if not bucket.rate:
-        return None
-    return max(1, -(-missing * PERIOD_S[bucket.period] // bucket.rate))
+        until = _micros(period_end(bucket.period, bucket.measured_at) - EPOCH)
+    else:
+        until = -(-(_flowed(bucket, bucket.measured_at) + missing) * PERIOD_S[bucket.period] * MICROS // bucket.rate)
+    return -(-(until - now) // MICROS)
 
 
 def period_start(period: str, now: datetime) -> datetime:
@@ -100,3 +147,8 @@ def period_end(period: str, now: datetime) -> datetime:
 
 def _micros(span: timedelta) -> int:
     return span // timedelta(microseconds=1)
+
+
+def _flowed(bucket: Bucket, moment: datetime) -> int:
+    """Return how many whole nano-dollars the rate has brought from 1970 to a moment."""
+    return bucket.rate * _micros(moment - EPOCH) // (PERIOD_S[bucket.period] * MICROS)

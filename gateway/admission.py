@@ -13,10 +13,10 @@ import msgspec
 from django.conf import settings
 
 from billing import money, pricing
-from billing.holds import Ask, Held, InsufficientCredits, NotDurable, OverLimit, Refusal, Repeated
+from billing.holds import Ask, BucketKey, Held, InsufficientCredits, NotDurable, OverLimit, Refusal, Repeated
 from billing.journal import Journal
 from billing.pricing import Parts, Rates
-from billing.spending import CALENDAR
+from billing.spending import CALENDAR, Shortage
 from billing.usage import UsageRow
 from gateway.errors import Fault
 from gateway.snapshot import Caller, Model, Target
@@ -100,7 +100,9 @@ def markup_ppm(model: Model, caller: Caller) -> int:
     return caller.terms.markup_ppm if caller.terms.prepaid else COST_PPM
 
 
-def ask(quoted: Quote, row: UsageRow, idempotency_key: str | None, body: bytes) -> Ask:
+def ask(
+    quoted: Quote, row: UsageRow, idempotency_key: str | None, body: bytes, *, buckets: tuple[BucketKey, ...] = ()
+) -> Ask:
     """Return what is asked of the journal; raise Fault 400 for an idempotency key that is none."""
     if idempotency_key is not None and not (
         0 < len(idempotency_key) <= IDEMPOTENCY_KEY_CHARS and idempotency_key.isprintable()
@@ -113,6 +115,7 @@ def ask(quoted: Quote, row: UsageRow, idempotency_key: str | None, body: bytes) 
         wanted_nanos=wanted,
         least_nanos=quoted.nanos(min(LEAST_OUTPUT_TOKENS, quoted.typical_tokens)) if open_ended else wanted,
         full_nanos=quoted.nanos(quoted.longest_tokens) if open_ended else wanted,
+        buckets=buckets,
         idempotency_key=idempotency_key,
         body_digest=hashlib.sha256(body).digest() if idempotency_key is not None else b"",
     )
@@ -135,7 +138,7 @@ def refused(refusal: Refusal, quoted: Quote) -> Fault:
     if isinstance(refusal, InsufficientCredits):
         return Fault("insufficient_credits", f"{_poverty(refusal, quoted)} Top up at {settings.PUBLIC_URL}/account")
     if isinstance(refusal, OverLimit):
-        return _over_limit(refusal)
+        return _over_limit(refusal.shortage)
     if isinstance(refusal, Repeated):
         return _repeated(refusal)
     raise refusal
@@ -154,14 +157,23 @@ def _poverty(refusal: InsufficientCredits, quoted: Quote) -> str:
     return f"{balance} ${money.shown(quoted.nanos(min(LEAST_OUTPUT_TOKENS, quoted.expected_tokens)))} or more."
 
 
-def _over_limit(refusal: OverLimit) -> Fault:
-    shortage = refusal.shortage
-    left = f"${money.shown(shortage.left)} is left of the spending limit {shortage.name!r}"
-    if shortage.kind == CALENDAR:
-        return Fault("budget_exceeded", f"{left}; it starts anew with its next period.")
+def _over_limit(shortage: Shortage) -> Fault:
+    code = "budget_exceeded" if shortage.kind == CALENDAR else "quota_exceeded"
+    short = (
+        f"${money.shown(shortage.left)} is left of the spending limit {shortage.name!r}, "
+        f"and this request may cost ${money.shown(shortage.amount)}"
+    )
+    if not shortage.capacity:
+        return Fault(code, f"The spending limit {shortage.name!r} is $0, so nothing may be spent.")
+    if shortage.amount > shortage.capacity:
+        capacity = f"which is more than the ${money.shown(shortage.capacity)} that it holds when it is full"
+        return Fault(code, f"{short}, {capacity}; ask for fewer output tokens.")
     if shortage.retry_after_s is None:
-        return Fault("quota_exceeded", f"{left}, and this request may cost more than it ever holds.")
-    return Fault("quota_exceeded", f"{left}; it refills.", retry_after_s=shortage.retry_after_s)
+        return Fault(code, f"{short}; it does not refill by itself: ask the operator.")
+    if shortage.anew_at is not None:
+        return Fault(code, f"{short}; it starts anew at {shortage.anew_at:%Y-%m-%d %H:%M} UTC.")
+    wait = f"it has that much again in {shortage.retry_after_s} s"
+    return Fault(code, f"{short}; {wait}.", retry_after_s=shortage.retry_after_s)
 
 
 def _repeated(refusal: Repeated) -> Fault:

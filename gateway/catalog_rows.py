@@ -17,7 +17,7 @@ from accounts.headers import FRAMING_HEADERS
 from billing.pricing import Rates
 from catalog import addresses, credentials, flags, vendors
 from catalog.models import Provider
-from gateway import snapshot
+from gateway import snapshot, spending
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,8 @@ QUERIES = {
     "targets": "SELECT * FROM catalog_target WHERE enabled",
     "prices": "SELECT *, extract(epoch FROM effective_at)::float8 AS effective FROM catalog_price "
     "ORDER BY effective_at DESC, id DESC",
-    "grants": "SELECT subjects, role, model_globs, add_headers FROM accounts_grant WHERE enabled ORDER BY id",
+    "grants": "SELECT subjects, role, model_globs, add_headers, quotas FROM accounts_grant WHERE enabled ORDER BY id",
+    "spending_limits": "SELECT id, name, subject, enabled FROM billing_spendinglimit ORDER BY id",
 }
 # What a row raises that only SQL by hand, or another encryption key, can have written.
 MALFORMED = (cipher.UnreadableSecret, KeyError, ValueError, TypeError, AttributeError)
@@ -70,7 +71,7 @@ def assemble(version: int, rows: Rows, now: float) -> snapshot.Snapshot:
         ]
         if built:
             models.append((_model(row, built), [alias["name"] for alias in aliases.get(row["id"], [])]))
-    return snapshot.build(version, models, _grants(rows))
+    return snapshot.build(version, models, _grants(rows), spending_limits=_spending_limits(rows))
 
 
 def _sellable(prices: list[dict[str, Any]], now: float) -> bool:
@@ -108,6 +109,14 @@ def _grants(rows: Rows) -> list[snapshot.Grant]:
         except MALFORMED as error:
             logger.error("the grant of %s is left out: %s", row["subjects"], error)
     return built
+
+
+def _spending_limits(rows: Rows) -> spending.SpendingLimits:
+    limits = [spending.limit_of(row) for row in rows["spending_limits"]]
+    for limit in limits:
+        if limit.enabled and limit.problem:
+            logger.error("the spending limit %r %s: whoever it binds is refused", limit.name, limit.problem)
+    return spending.gather(limits)
 
 
 def _provider(row: dict[str, Any], secret_rows: list[dict[str, Any]]) -> snapshot.Provider:
@@ -200,4 +209,5 @@ def _grant(row: dict[str, Any]) -> snapshot.Grant:
         role=row["role"],
         model_globs=tuple(row["model_globs"]),
         add_headers=_added_headers(row),
+        quotas=tuple(row["quotas"]),
     )

@@ -158,7 +158,12 @@ async def hold(runtime: Runtime, exchange: Exchange, call: Call) -> Held:
     """Hold what the request may cost; raise Fault 402, 409, 422, 429 or 503 before any upstream is called."""
     key = exchange.headers.get(b"idempotency-key")
     row = usage_row(exchange, call, settlement.NOTHING, LOST)
-    asked = admission.ask(call.quote, row, None if key is None else key.decode("latin-1"), call.body)
+    binding = exchange.access.spending
+    if binding.problem:
+        raise Fault("quota_exceeded", binding.problem)
+    asked = admission.ask(
+        call.quote, row, None if key is None else key.decode("latin-1"), call.body, buckets=binding.buckets
+    )
     exchange.held = held = await admission.hold(runtime.journal, asked, call.quote)
     return held
 

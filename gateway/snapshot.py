@@ -12,6 +12,7 @@ import msgspec
 from billing.pricing import Rates
 from gateway import globs
 from gateway.client_address import Network
+from gateway.spending import NO_LIMITS, UNBOUND, Binding, SpendingLimits, bind
 
 
 class Provider(msgspec.Struct, frozen=True):
@@ -73,6 +74,8 @@ class Grant(msgspec.Struct, frozen=True):
     role: str
     model_globs: tuple[str, ...]
     add_headers: Mapping[str, str]
+    # Names of spending limits.
+    quotas: tuple[str, ...] = ()
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -119,6 +122,7 @@ class Access(msgspec.Struct, frozen=True):
     own: globs.Matcher
     headers: Mapping[str, str]
     plans: dict[str, Plan]
+    spending: Binding = UNBOUND
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -130,6 +134,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     aliases: Mapping[str, str]
     grants: tuple[Grant, ...]
     accesses: dict[Caller, Access]
+    spending_limits: SpendingLimits = NO_LIMITS
 
     def access(self, caller: Caller) -> Access:
         """Return what the caller may do; worked out once for each caller and snapshot."""
@@ -137,15 +142,23 @@ class Snapshot(msgspec.Struct, frozen=True):
         if found is None:
             if len(self.accesses) >= ACCESSES_MAX:
                 self.accesses.clear()
-            found = self.accesses[caller] = resolve(self.grants, caller, self.aliases)
+            found = self.accesses[caller] = resolve(
+                self.grants, caller, self.aliases, spending_limits=self.spending_limits
+            )
         return found
 
 
 ACCESSES_MAX = 20_000
 
 
-def resolve(grants: Iterable[Grant], caller: Caller, aliases: Mapping[str, str]) -> Access:
-    """Add up the grants that name this caller: the highest role, all globs, all headers.
+def resolve(
+    grants: Iterable[Grant],
+    caller: Caller,
+    aliases: Mapping[str, str],
+    *,
+    spending_limits: SpendingLimits = NO_LIMITS,
+) -> Access:
+    """Add up the grants that name this caller: the highest role, all globs, all headers, all spending limits.
 
     A grant that spells out an alias covers the model behind it; a pattern never meets aliases, only public ids.
     """
@@ -161,11 +174,23 @@ def resolve(grants: Iterable[Grant], caller: Caller, aliases: Mapping[str, str])
         own=globs.compile_any(caller.model_globs or ["**"]),
         headers=headers,
         plans={},
+        spending=bind(
+            spending_limits,
+            [name for grant in matching for name in grant.quotas],
+            (*caller.subjects, f"org:{caller.organization_id}"),
+            caller.user_id,
+        ),
     )
 
 
-def build(version: int, models: Iterable[tuple[Model, Iterable[str]]], grants: Iterable[Grant]) -> Snapshot:
-    """Return a snapshot of MODELS (each with its aliases) and GRANTS.
+def build(
+    version: int,
+    models: Iterable[tuple[Model, Iterable[str]]],
+    grants: Iterable[Grant],
+    *,
+    spending_limits: SpendingLimits = NO_LIMITS,
+) -> Snapshot:
+    """Return a snapshot of MODELS (each with its aliases), GRANTS and spending limits.
 
     A name means, in this order: a public id or alias; `provider/upstream-id` or `provider/public-id`; a bare upstream
     id. Where several models answer to one of the latter, their targets are put together.
@@ -189,6 +214,7 @@ def build(version: int, models: Iterable[tuple[Model, Iterable[str]]], grants: I
         aliases={alias: model.public_id for alias, model in aliased.items()},
         grants=tuple(grants),
         accesses={},
+        spending_limits=spending_limits,
     )
 
 

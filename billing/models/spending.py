@@ -5,10 +5,13 @@ first need. Buckets take holds like wallets do, in the same transaction. `spent_
 `measured_at`: a quota's shrinks by the rate, a budget's starts anew with each period (`billing.spending`).
 """
 
+from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models.functions import Now
 from django.utils import timezone
+
+from billing import spending
 
 NAME = RegexValidator(r"^[A-Za-z0-9:._<>-]{1,150}$", "Use letters, digits and : . _ - and <user>.")
 
@@ -16,9 +19,9 @@ NAME = RegexValidator(r"^[A-Za-z0-9:._<>-]{1,150}$", "Use letters, digits and : 
 class SpendingLimit(models.Model):
     """How much may be spent, by whom, in what time."""
 
-    REFILL, CALENDAR = "refill", "calendar"
+    REFILL, CALENDAR = spending.REFILL, spending.CALENDAR
     KINDS = [(REFILL, "refills continuously"), (CALENDAR, "by calendar")]
-    PERIODS = [(each, each) for each in ("minute", "hour", "day", "week", "month")]
+    PERIODS = [(each, each) for each in spending.PERIOD_S]
 
     name = models.CharField(
         max_length=150, unique=True, validators=[NAME], help_text="As grants name it; <user> makes one for each user."
@@ -39,8 +42,27 @@ class SpendingLimit(models.Model):
     source = models.CharField(max_length=16, default="admin", editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
+    class Meta:
+        # What the arithmetic relies on, whoever writes the row.
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(kind__in=("refill", "calendar"), period__in=tuple(spending.PERIOD_S)),
+                name="spendinglimit_known_kind",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(capacity_nanos__gte=0, rate_nanos__gte=0), name="spendinglimit_not_negative"
+            ),
+        ]
+
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        if self.subject.startswith("user:"):
+            self.subject = self.subject.lower()
+        wrong = spending.problem(self.name, self.subject)
+        if wrong:
+            raise ValidationError(f"{self.name!r} {wrong}.")
 
 
 class Bucket(models.Model):
@@ -52,7 +74,9 @@ class Bucket(models.Model):
     spent_nanos = models.BigIntegerField(default=0)
     held_nanos = models.BigIntegerField(default=0)
     measured_at = models.DateTimeField(db_default=Now())
+    # The highest share that was told, and when.
     alerted_percent = models.PositiveSmallIntegerField(default=0, editable=False)
+    alerted_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         constraints = [

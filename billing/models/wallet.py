@@ -31,6 +31,7 @@ class Wallet(models.Model):
     funded = models.BooleanField(default=False, editable=False, help_text="Whether it has credit: no sandbox limit.")
     frozen_at = models.DateTimeField(null=True, blank=True, help_text="Nothing is admitted while it is set: a dispute.")
     low_balance_nanos = models.BigIntegerField(null=True, blank=True, help_text="A mail is sent below it.")
+    low_balance_told_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:

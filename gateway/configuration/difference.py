@@ -54,7 +54,7 @@ def show(kind: str, column: str, value: Any) -> str:
     """Return a column's value for people, without any secret."""
     if column == "add_headers":
         return str(redaction.headers(value or {}))
-    if kind == "price" and isinstance(value, int):
+    if isinstance(value, int) and (kind == "price" or column.endswith("_nanos")):
         return f"${rates.to_dollars(value)}"
     return "none" if value is None else repr(value) if value == "" else str(value)
 

@@ -16,6 +16,7 @@ from gateway.configuration import redaction
 from gateway.configuration.document import YAML
 from gateway.configuration.fields import MACRO
 from gateway.configuration.image import Columns, Image, Key, blank
+from gateway.configuration.quotas import written
 from gateway.configuration.statement import CAPABILITIES
 
 
@@ -45,7 +46,11 @@ def document(image: Image) -> dict[str, Any]:
     providers = {str(slug): provider(image, str(slug)) for (slug,) in kept(image, "provider")}
     models = {str(name): model(image, str(name)) for (name,) in kept(image, "model")}
     grants = [grant(image["grant"][key]) for key in kept(image, "grant")]
-    return {"providers": providers, "grants": grants, "models": models}
+    quotas = {
+        str(name): {key: literal(value) for key, value in written(image["quota"][(name,)]).items()}
+        for (name,) in kept(image, "quota")
+    }
+    return {"providers": providers, "quotas": quotas, "grants": grants, "models": models}
 
 
 def kept(image: Image, kind: str) -> list[Key]:

@@ -109,7 +109,6 @@ def read_capability(read: Fields, path: Path, data: dict[str, Any], subjects: li
         name = read.checked_text(bucket, here, longest=150)
         if name and name not in quotas:
             quotas.append(name)
-            read.warn(here, "spending limits are not enforced by this version; the name is kept")
     hooks = [
         read.plain(entry, place)
         for place, entry in read.objects(read.items(data, path, "send_hooks"), (*path, "send_hooks"))

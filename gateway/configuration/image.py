@@ -14,6 +14,7 @@ from django.db.models import Model as DjangoModel
 from django.utils import timezone
 
 from accounts.models import Grant
+from billing.models import SpendingLimit
 from catalog.models import Alias, Credential, Model, Price, Provider, Target
 
 Columns = dict[str, Any]
@@ -41,6 +42,10 @@ KINDS: dict[str, tuple[type[DjangoModel], tuple[str, ...]]] = {
     "alias": (Alias, ("model",)),
     "target": (Target, ("weight", "preference", "source", "enabled")),
     "price": (Price, (*Price.PARTS, "source")),
+    "quota": (
+        SpendingLimit,
+        ("kind", "capacity_nanos", "rate_nanos", "period", "hard", "subject", "source", "enabled"),
+    ),
     "grant": (
         Grant,
         ("name", "subjects", "role", "model_globs", "quotas", "hooks", "add_headers", "source", "enabled"),
@@ -53,7 +58,7 @@ class Image:
     """Rows by kind and key, and whether an active user may use the admin.
 
     Keys: provider (slug), credential (slug, name), model (public id), alias (name), target and its current price
-    (public id, slug, upstream id), grant (its id; one that is not stored yet has a negative one).
+    (public id, slug, upstream id), quota (name), grant (its id; one that is not stored yet has a negative one).
     """
 
     rows: dict[str, Rows] = field(default_factory=lambda: {kind: {} for kind in KINDS})
@@ -95,6 +100,8 @@ def load() -> Image:
         image["target"][key] = columns("target", target)
     for price in Price.objects.filter(effective_at__lte=timezone.now()).order_by("effective_at", "id"):
         image["price"][by_id[price.target_id]] = columns("price", price)
+    for limit in SpendingLimit.objects.order_by("name"):
+        image["quota"][(limit.name,)] = columns("quota", limit)
     for grant in Grant.objects.order_by("id"):
         image["grant"][(grant.pk,)] = columns("grant", grant)
     return image

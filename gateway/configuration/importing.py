@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from accounts import subjects
 from accounts.models import Grant, User
+from billing.models import SpendingLimit
 from catalog import credentials
 from catalog.models import Alias, Credential, Model, Price, Provider, Target
 from gateway.configuration import difference, document, image, outcome, statement
@@ -103,6 +104,8 @@ def write(change: Change, after: Image, wanted: Statement) -> None:
             save(Model, {"public_id": change.key[0]}, change)
         case "target":
             save(Target, target_lookup(change.key), change)
+        case "quota":
+            save(SpendingLimit, {"name": change.key[0]}, change)
         case "grant":
             save(Grant, {} if change.before is None else {"pk": change.key[0]}, change)
 

@@ -51,9 +51,13 @@ def after(before: Image, statement: Statement, read: Fields) -> Image:
     if statement.providers is not None:
         attach_listed(outcome, statement.providers, named)
     disable_targets(outcome, named)
+    for name, quota in (statement.quotas or {}).items():
+        outcome.state("quota", (name,), quota.columns)
+    disable_left_out(outcome.after["quota"], {(name,) for name in statement.quotas or ()}, statement.quotas)
     if statement.grants is not None:
         state_grants(outcome, statement.grants)
     warn_of_access(outcome)
+    check_quotas(before, outcome)
     return outcome.after
 
 
@@ -302,6 +306,30 @@ def warn_of_access(outcome: Outcome) -> None:
                     f'models pattern "{pattern}" references provider "{first}" which does not match any declared '
                     f"provider{nearest(first, names)}",
                 )
+
+
+def check_quotas(before: Image, outcome: Outcome) -> None:
+    """Warn of grants that name a limit that nobody defines; note limits that are left out while a grant needs them."""
+    rows, read = outcome.after, outcome.read
+    names = [str(name) for (name,) in rows["quota"]]
+    for grant in outcome.statement.grants or ():
+        for index, name in enumerate(grant.columns["quotas"]):
+            if name not in names:
+                read.warn(
+                    (*grant.path, "quotas", index),
+                    f'quotas references undefined quota "{name}"{nearest(name, names)}; '
+                    "whoever the grant names is refused until it is defined",
+                )
+    needed = {name for row in rows["grant"].values() if row["enabled"] for name in row["quotas"]}
+    for key, row in rows["quota"].items():
+        left_out = key in before["quota"] and before["quota"][key]["enabled"] and not row["enabled"]
+        if left_out and key[0] in needed and key[0] not in (outcome.statement.quotas or {}):
+            read.note(
+                ("quotas",),
+                "leaves out a quota that a grant names, which would lift the limit; "
+                "state it, or take it out of the grant",
+                key[0],
+            )
 
 
 def locks_out(before: Image, image: Image, importer: frozenset[str] | None) -> bool:

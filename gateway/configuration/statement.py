@@ -17,10 +17,11 @@ from gateway.configuration.document import Document
 from gateway.configuration.fields import INTEGER_MAX, Fields
 from gateway.configuration.grants import GrantStatement, read_grants
 from gateway.configuration.problem import Path, Problem, nearest
+from gateway.configuration.quotas import QuotaStatement, read_quota
 
-SECTIONS = ("providers", "grants", "models")
+SECTIONS = ("providers", "quotas", "grants", "models")
 LATER_SECTIONS = (
-    "quotas", "hooks", "exporters", "auto_cost_basis", "mcp", "connectors", "database", "flags", "sandboxes",
+    "hooks", "exporters", "auto_cost_basis", "mcp", "connectors", "database", "flags", "sandboxes",
     "chat_models",
 )  # fmt: skip
 PROVIDER_KEYS = (
@@ -78,6 +79,7 @@ class Statement:
     providers: dict[str, ProviderStatement] | None = None
     grants: list[GrantStatement] | None = None
     models: dict[str, ModelStatement] | None = None
+    quotas: dict[str, QuotaStatement] | None = None
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -97,6 +99,7 @@ def of(document: Document, environment: Mapping[str, str]) -> Statement:
         read.note((), f"config must not be empty: it has none of {', '.join(SECTIONS)}")
     providers: dict[str, ProviderStatement] = {}
     models: dict[str, ModelStatement] = {}
+    quotas: dict[str, QuotaStatement] = {}
 
     def provider(slug: str, path: Path, entry: dict[str, Any]) -> None:
         providers[slug] = read_provider(read, slug, path, entry)
@@ -104,13 +107,18 @@ def of(document: Document, environment: Mapping[str, str]) -> Statement:
     def model(public_id: str, path: Path, entry: dict[str, Any]) -> None:
         models[public_id] = read_model(read, public_id, path, entry)
 
+    def quota(name: str, path: Path, entry: dict[str, Any]) -> None:
+        quotas[name] = read_quota(read, name, path, entry)
+
     read.each(read.mapping(data, (), "providers"), ("providers",), provider)
+    read.each(read.mapping(data, (), "quotas"), ("quotas",), quota)
     read.each(read.mapping(data, (), "models"), ("models",), model)
     grants = read_grants(read, read.items(data, (), "grants"), ("grants",))
     return Statement(
         providers if "providers" in data else None,
         grants if "grants" in data else None,
         models if "models" in data else None,
+        quotas if "quotas" in data else None,
         read.problems,
     )
 

@@ -72,6 +72,7 @@ def assembled(**changed: list[dict[str, Any]]) -> Snapshot:
         "targets": [target(1, 1, 1)],
         "prices": [price(1, 1)],
         "grants": [],
+        "spending_limits": [],
     }
     return catalog_rows.assemble(7, rows | changed, now=1.0)
 
@@ -177,7 +178,7 @@ def test_a_part_without_a_rate_costs_what_its_parent_does() -> None:
 
 
 def test_grants_are_taken_as_they_are_and_unreadable_ones_left_out(caplog: pytest.LogCaptureFixture) -> None:
-    good = {"subjects": ["everyone"], "role": "user", "model_globs": ["**"], "add_headers": {"x": 1}}
+    good = {"subjects": ["everyone"], "role": "user", "model_globs": ["**"], "add_headers": {"x": 1}, "quotas": ["q"]}
     view = assembled(grants=[good, good | {"add_headers": "x"}])
-    assert [grant.add_headers for grant in view.grants] == [{"x": "1"}]
+    assert [(grant.add_headers, grant.quotas) for grant in view.grants] == [({"x": "1"}, ("q",))]
     assert "left out" in caplog.text

@@ -52,6 +52,14 @@ GRANTS = rows(
     quotas=st.lists(st.sampled_from(["daily", "user:<user>"]), unique=True), add_headers=HEADERS,
     hooks=st.sampled_from([[], [{"name": "h", "events": ["${x}"]}]]),
 )  # fmt: skip
+QUOTAS = rows(
+    "quota", kind=st.just("refill"), capacity_nanos=NANOS, rate_nanos=NANOS, hard=st.booleans(),
+    period=st.sampled_from(["minute", "hour", "day", "week", "month"]), enabled=st.booleans(),
+    subject=st.sampled_from(["", "everyone", "user:a@b.c", "group:${a}", "tag:t=x", "key:1", "org:7"]),
+) | rows(
+    "quota", kind=st.just("calendar"), capacity_nanos=NANOS, hard=st.booleans(),
+    period=st.sampled_from(["day", "month"]),
+)  # fmt: skip
 
 
 @st.composite
@@ -74,6 +82,8 @@ def images(draw: st.DrawFn) -> Image:
             drawn["target"][key] = draw(TARGETS)
             if draw(st.booleans()):
                 drawn["price"][key] = draw(PRICES) | {"source": draw(st.sampled_from(["seed", "operator"]))}
+    for name in draw(st.lists(st.sampled_from(["daily", "user:<user>", "org.7-month"]), unique=True)):
+        drawn["quota"][(name,)] = draw(QUOTAS)
     for number, row in enumerate(draw(st.lists(GRANTS, max_size=4))):
         drawn["grant"][(-number - 1,)] = row
     return drawn

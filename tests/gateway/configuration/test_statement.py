@@ -106,7 +106,6 @@ def test_a_wrong_field_is_an_error_at_its_place(fields: dict[str, Any], where: s
         (provider(compatibility={"openai_chat": True, "openai_chats": True}), "providers.p.compatibility.openai_chats",
          'unknown config key "openai_chats"; did you mean openai_chat?'),
         ({"provders": {}, "grants": []}, "provders", 'unknown config key "provders"; did you mean providers?'),
-        ({"grants": [], "quotas": {"x": {}}}, "quotas", "is not supported by this version; left alone"),
         ({"grants": [], "hooks": {}}, "hooks", "is not supported by this version; left alone"),
         ({"grants": [], "exporters": {}}, "exporters", "is not supported by this version; left alone"),
         (provider(apikey="<your-openai-key>"), "providers.p.apikey",
@@ -122,7 +121,7 @@ def test_what_means_nothing_is_a_warning_with_the_nearest_word(data: dict[str, A
     assert not [found for found in problems(data) if found[0] == "error"]
 
 
-@pytest.mark.parametrize("data", [{}, {"quotas": {}}, {"temp_grants": [], "providers": {}}])
+@pytest.mark.parametrize("data", [{}, {"hooks": {}}, {"temp_grants": [], "providers": {}}])
 def test_an_empty_document_and_the_old_form_of_grants_are_errors(data: dict[str, Any]) -> None:
     assert "error" in [severity for severity, _, _ in problems(data)]
 
