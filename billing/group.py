@@ -293,7 +293,7 @@ class Group:
         for entry in self.missing:
             held = entry.held
             if entry.row.request_id not in settled:
-                nothing = Closed(held.request_id, held.organization_id, 0, held.metered, [])
+                nothing = Closed(held.request_id, held.organization_id, 0, held.metered, held.bucket_ids)
                 self._settle(entry.row, nothing, state)
             elif entry.revoked:
                 about = {
