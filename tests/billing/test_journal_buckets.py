@@ -323,7 +323,7 @@ async def play(steps: list[tuple[str, int]]) -> None:
                 pass
             open_nanos = sum(each.amount_nanos for _, each in held)
             assert await balance(alice) == (2000 - spent, open_nanos)
-            if await sql("SELECT 1 FROM billing_bucket"):
+            if await sql("SELECT 1 FROM billing_bucket WHERE limit_id = %s", limits[0]):
                 assert [await bucket(limit) for limit in limits] == [(spent_of[limit], open_nanos) for limit in limits]
 
 
