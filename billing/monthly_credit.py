@@ -9,7 +9,6 @@ import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from django.apps import apps
 from django.db import connection
 
 from billing import ledger

@@ -123,18 +123,19 @@ WITH sums AS (
     SELECT * FROM billing_usageday WHERE day >= %(day)s
 )
 SELECT 'organization ' || organization_id || ', ' || day || ', key ' || key_id || ', user ' || user_id || ', ' || model,
-       'the day says ' || coalesce(days_nanos, '-') || ', its usage rows ' || coalesce(sums_nanos, '-')
-  FROM (SELECT organization_id, day, key_id, user_id, model,
-               concat_ws(' ', {days_columns}) AS days_nanos, concat_ws(' ', {sums_columns}) AS sums_nanos
-          FROM days FULL JOIN sums USING (organization_id, day, key_id, user_id, model)
-         WHERE ({days_row}) IS DISTINCT FROM ({sums_row})) AS different
-""".format(
+       concat_ws('; ', {differences})
+  FROM days FULL JOIN sums USING (organization_id, day, key_id, user_id, model)
+ WHERE ({days}) IS DISTINCT FROM ({rows})
+""".format(  # noqa: S608 - the parts are literals of this module
     sums=", ".join(f"{COUNTED.get(name, f'sum({name})')}::bigint AS {name}" for name in SUMMED),
-    days_columns=", ".join(f"'{name}=' || days.{name}" for name in SUMMED),
-    sums_columns=", ".join(f"'{name}=' || sums.{name}" for name in SUMMED),
-    days_row=", ".join(f"days.{name}" for name in SUMMED),
-    sums_row=", ".join(f"sums.{name}" for name in SUMMED),
-)
+    days=", ".join(f"days.{name}" for name in SUMMED),
+    rows=", ".join(f"sums.{name}" for name in SUMMED),
+    differences=", ".join(
+        f"CASE WHEN days.{name} IS DISTINCT FROM sums.{name} THEN '{name} ' || coalesce(days.{name}::text, 'missing')"
+        f" || ' by day, ' || coalesce(sums.{name}::text, 'missing') || ' by its usage rows' END"
+        for name in SUMMED
+    ),
+)  # fmt: skip
 
 ACCOUNT_MISSING = """
 SELECT 'transfer ' || transfer.id,
