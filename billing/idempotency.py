@@ -20,10 +20,11 @@ DELETE FROM billing_idempotencykey WHERE id IN (
 
 def prune(now: datetime) -> int:
     """Delete the keys made more than a day before NOW; return how many."""
-    deleted = 0
+    deleted: int = 0
     with connection.cursor() as cursor:
         while True:
             cursor.execute(DELETE, [STEP_ROWS, now - LIFETIME])
-            deleted += cursor.rowcount
-            if cursor.rowcount < STEP_ROWS:
+            rows = int(cursor.rowcount)
+            deleted += rows
+            if rows < STEP_ROWS:
                 return deleted
