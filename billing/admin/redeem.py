@@ -13,7 +13,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.db.models import Count, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -134,9 +134,8 @@ class RedeemBatchAdmin(ModelAdmin):
             "table": base64.b64encode(table(obj, codes).encode()).decode(),
             "back": reverse("admin:billing_redeembatch_changelist"),
         }
-        response = TemplateResponse(request, "admin/billing/codes.html", context)
-        response["cache-control"] = "no-store"
-        return response
+        # Like every page of the admin, it is sent with cache-control: no-store.
+        return TemplateResponse(request, "admin/billing/codes.html", context)
 
     @action(
         description="Stop",

@@ -175,7 +175,15 @@ class WalletForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = Wallet
-        fields = ("organization", "mode", "overdraft_nanos", "low_balance_nanos")
+        fields = ("mode", "overdraft_nanos", "low_balance_nanos")
+
+
+class NewWalletForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Whose wallet to open; its terms are those of the installation."""
+
+    class Meta:
+        model = Wallet
+        fields = ("organization",)
 
 
 @admin.register(Wallet)
@@ -207,6 +215,9 @@ class WalletAdmin(ModelAdmin):
         ),
     )
 
+    def get_form(self, request: HttpRequest, obj: Wallet | None = None, change: bool = False, **kwargs: Any) -> Any:
+        return super().get_form(request, obj, change, **kwargs | ({} if obj else {"form": NewWalletForm}))
+
     def get_fieldsets(self, request: HttpRequest, obj: Wallet | None = None) -> Any:
         return self.fieldsets if obj else self.add_fieldsets
 
@@ -222,7 +233,7 @@ class WalletAdmin(ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: Wallet, form: Any, change: bool) -> None:
         if change:
-            obj.save(update_fields=[name for name in form.changed_data if name in form.Meta.fields])
+            obj.save(update_fields=form.changed_data)
         else:
             ledger.wallet_of(obj.organization_id)
             obj.refresh_from_db()
