@@ -221,7 +221,10 @@ class TransferAdmin(ModelAdmin):
             return format_html('<a class="hover:underline" href="{}">transfer {}</a>', address, each.pk)
         return "nothing"
 
-    @action(description="Correct", icon="undo", permissions=["billing.change_transfer"])
+    def has_correct_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return bool(request.user.has_perm("billing.change_transfer"))
+
+    @action(description="Correct", icon="undo", permissions=["correct"])
     def correct(self, request: HttpRequest, object_id: str) -> HttpResponse:
         transfer = self.get_object(request, object_id)
         if transfer is None:

@@ -137,10 +137,13 @@ class RedeemBatchAdmin(ModelAdmin):
         # Like every page of the admin, it is sent with cache-control: no-store.
         return TemplateResponse(request, "admin/billing/codes.html", context)
 
+    def has_stop_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return bool(request.user.has_perm("billing.change_redeembatch"))
+
     @action(
         description="Stop",
         icon="block",
-        permissions=["billing.change_redeembatch"],
+        permissions=["stop"],
         dialog={
             "title": "Stop this batch?",
             "description": "The codes that were not redeemed give nothing from now on, for good. Credit that was given "

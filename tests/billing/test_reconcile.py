@@ -27,6 +27,9 @@ from billing.models import (
     Wallet,
 )
 from gateway.exchange import new_request_id
+from tests.billing.scenery import a_settlement, an_ask, an_organization, balance, running, until_written
+from tests.wire import orm
+from tests.wire import sql as journal_sql
 
 pytestmark = pytest.mark.django_db
 REQUEST = uuid.UUID(new_request_id())
@@ -312,3 +315,20 @@ def test_two_processes_do_not_reconcile_at_once() -> None:
 def test_no_plan_is_needed_for_the_checks_to_run() -> None:
     Plan.objects.all().delete()
     assert found() == {}
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_the_books_agree_with_what_the_journal_writes() -> None:
+    alice, team = await an_organization(1000), await an_organization()
+    async with running() as journal:
+        held = [await journal.hold(an_ask(each, 300), 5) for each in (alice, team, alice)]
+        await journal.settle(held[0], a_settlement(held[0], 120, cost_nanos=100, input_tokens=9), 5)
+        await journal.settle(held[1], a_settlement(held[1], 0, cost_nanos=100, status=502), 5)
+        await until_written(journal)
+        assert await orm(found) == {}
+        await journal_sql("UPDATE billing_hold SET lease_until = now() - interval '2 minutes'")
+        assert list(await orm(found)) == ["hold overdue"]
+        await journal_sql("UPDATE billing_hold SET lease_until = now() + interval '2 minutes'")
+        await journal.settle(held[2], a_settlement(held[2], 400), 5)
+        assert await orm(found) == {}
+        assert await balance(alice) == (480, 0)
