@@ -123,7 +123,10 @@ WITH sums AS (
     SELECT * FROM billing_usageday WHERE day >= %(day)s
 )
 SELECT 'organization ' || organization_id || ', ' || day || ', key ' || key_id || ', user ' || user_id || ', ' || model,
-       concat_ws('; ', {differences})
+       CASE WHEN days.id IS NULL THEN 'there are ' || sums.requests_count || ' requests, and no row of their day'
+            WHEN sums.requests_count IS NULL
+            THEN 'the day says ' || days.requests_count || ' requests, and there is none'
+            ELSE concat_ws('; ', {differences}) END
   FROM days FULL JOIN sums USING (organization_id, day, key_id, user_id, model)
  WHERE ({days}) IS DISTINCT FROM ({rows})
 """.format(  # noqa: S608 - the parts are literals of this module
@@ -131,8 +134,8 @@ SELECT 'organization ' || organization_id || ', ' || day || ', key ' || key_id |
     days=", ".join(f"days.{name}" for name in SUMMED),
     rows=", ".join(f"sums.{name}" for name in SUMMED),
     differences=", ".join(
-        f"CASE WHEN days.{name} IS DISTINCT FROM sums.{name} THEN '{name} ' || coalesce(days.{name}::text, 'missing')"
-        f" || ' by day, ' || coalesce(sums.{name}::text, 'missing') || ' by its usage rows' END"
+        f"CASE WHEN days.{name} IS DISTINCT FROM sums.{name} THEN '{name} ' || days.{name}"
+        f" || ' by day, ' || sums.{name} || ' by its usage rows' END"
         for name in SUMMED
     ),
 )  # fmt: skip

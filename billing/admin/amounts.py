@@ -74,11 +74,19 @@ def read_factor(text: str) -> int:
     return int(parts)
 
 
-def cell(nanos: int) -> str:
-    """Return dollars for a table's cell: never broken over lines, negative ones in red."""
+def rounded(nanos: int) -> str:
+    """Return dollars for a headline: cents, or six places where that would say nothing."""
+    places = 2 if abs(nanos) >= money.NANOS_PER_DOLLAR // 10 or not nanos else 6
+    sign = "-" if nanos < 0 else ""
+    return f"{sign}${Decimal(abs(nanos)) / money.NANOS_PER_DOLLAR:,.{places}f}"
+
+
+def cell(nanos: int, *, plain: bool = False) -> str:
+    """Return dollars for a table's cell: never broken over lines, and unless PLAIN, negative ones in red."""
     text = money.shown(abs(nanos))
     whole, _, rest = text.partition(".")
     text = f"{int(whole):,}.{rest}"
     if nanos >= 0:
         return format_html('<span class="whitespace-nowrap">${}</span>', text)
-    return format_html('<span class="whitespace-nowrap text-red-600 dark:text-red-500">-${}</span>', text)
+    tone = "" if plain else "text-red-600 dark:text-red-500"
+    return format_html('<span class="whitespace-nowrap {}">-${}</span>', tone, text)

@@ -4,6 +4,8 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.text import Truncator
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
@@ -32,7 +34,7 @@ class StateFilter(admin.SimpleListFilter):
 
 @admin.register(Difference)
 class DifferenceAdmin(ModelAdmin):
-    list_display = ("name", "subject", "detail", "state", "first_seen_at", "last_seen_at")
+    list_display = ("check_name", "subject", "beginning", "state", "first_seen_at", "last_seen_at")
     list_filter = (StateFilter, "information", "name")
     list_fullwidth = True
     search_fields = ("subject", "detail")
@@ -47,6 +49,14 @@ class DifferenceAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Difference | None = None) -> bool:
         return False
+
+    @display(description="Check", ordering="name")
+    def check_name(self, difference: Difference) -> str:
+        return format_html('<span class="whitespace-nowrap">{}</span>', difference.name)
+
+    @display(description="Detail")
+    def beginning(self, difference: Difference) -> str:
+        return Truncator(difference.detail).chars(160)
 
     @display(description="State", label={"differs": "danger", "information": "info", "resolved": "success"})
     def state(self, difference: Difference) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db import connection
@@ -21,11 +22,12 @@ from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import TextFilter
 from unfold.decorators import action, display
 from unfold.paginator import InfinitePaginator
+from unfold.widgets import UnfoldAdminSelectWidget
 
 from accounts.models import Organization, User
 from billing import ledger, money, partitions
 from billing.admin import two_steps
-from billing.admin.amounts import cell
+from billing.admin.amounts import cell, rounded
 from billing.admin.two_steps import Asked, Deed, ReasonForm, Refused
 from billing.admin.usage import TimeFilter
 from billing.models import House, Transfer, Wallet
@@ -148,15 +150,16 @@ class TransferAdmin(ModelAdmin):
         """Answer with the house's accounts in one month."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        months = months_until(timezone.now())
-        chosen = next((month for month in months if f"{month:%Y-%m}" == request.GET.get("month")), months[0])
+        months = {f"{month:%Y-%m}": month for month in months_until(timezone.now())}
+        name = request.GET.get("month", "")
+        name = name if name in months else next(iter(months))
+        form = MonthForm({"month": name})
+        form.fields["month"].choices = [(key, f"{month:%B %Y}") for key, month in months.items()]
         context = {
             **self.admin_site.each_context(request),
             "title": "House accounts",
-            "opts": self.model._meta,
-            "months": months,
-            "chosen": chosen,
-            **house_tables(chosen),
+            "form": form,
+            **house_tables(months[name]),
         }
         return TemplateResponse(request, "admin/billing/house.html", context)
 
@@ -191,7 +194,11 @@ class TransferAdmin(ModelAdmin):
 
     @display(description="Reason, reference or request")
     def about(self, transfer: Transfer) -> str:
-        return transfer.reason or transfer.reference or str(transfer.request_id or "")
+        if transfer.reason or transfer.reference or transfer.request_id is None:
+            return transfer.reason or transfer.reference or ""
+        request_id = str(transfer.request_id)
+        shown = f"{request_id[:8]}…{request_id[-12:]}"
+        return format_html('<span class="whitespace-nowrap" title="{}">{}</span>', request_id, shown)
 
     @display(description="Posted by")
     def actor(self, transfer: Transfer) -> str:
@@ -231,6 +238,12 @@ class TransferAdmin(ModelAdmin):
             raise Http404(f"There is no transfer {object_id}.")
         back = reverse("admin:billing_transfer_change", args=[transfer.pk])
         return two_steps.run(request, self, transfer, CORRECT, back)
+
+
+class MonthForm(forms.Form):
+    """Which month to sum."""
+
+    month = forms.ChoiceField(widget=UnfoldAdminSelectWidget(attrs={"onchange": "this.form.submit()"}))
 
 
 # What went into and out of each of the house's accounts from one moment until another.
@@ -277,18 +290,17 @@ def house_tables(month: date) -> dict[str, Any]:
     rows = [
         [
             house.label.capitalize(),
-            MEANING[house],
-            *(cell(part) for part in sums.get(house.value, (0, 0))),
-            cell(net[house]),
+            meaning,
+            *(cell(part, plain=True) for part in (*sums.get(house, (0, 0)), net[house])),
         ]
-        for house in MEANING
+        for house, meaning in MEANING.items()
     ]
     return {
         "figures": [
-            ("Revenue", cell(revenue), "charged for requests"),
-            ("Upstream cost", cell(cost), "of those requests"),
-            ("Margin", cell(revenue - cost), margin),
-            ("Balances now", cell(owed["posted"] or 0), format_html("{} held", cell(owed["held"] or 0))),
+            ("Revenue", rounded(revenue), "charged for requests"),
+            ("Upstream cost", rounded(cost), "of those requests"),
+            ("Margin", rounded(revenue - cost), margin),
+            ("Balances now", rounded(owed["posted"] or 0), format_html("{} held", rounded(owed["held"] or 0))),
         ],
         "accounts": {"headers": ["Account", "What it is", "In", "Out", "In less out"], "rows": rows},
     }

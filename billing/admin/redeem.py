@@ -60,7 +60,7 @@ class BatchForm(forms.ModelForm):  # type: ignore[type-arg]
 @admin.register(RedeemBatch)
 class RedeemBatchAdmin(ModelAdmin):
     form = BatchForm
-    list_display = ("note", "amount", "codes_count", "redeemed", "state", "expires_at", "created_at", "actor")
+    list_display = ("note", "amount", "codes_count", "redeemed", "state", "expires_at", "created_at", "made_by")
     list_select_related = ("actor",)
     list_fullwidth = True
     search_fields = ("note",)
@@ -77,7 +77,7 @@ class RedeemBatchAdmin(ModelAdmin):
     )
     fieldsets = (
         (None, {"fields": ("note", "amount", "codes_count", "redeemed", "state")}),
-        ("Times", {"fields": ("created_at", "actor", "expires_at", "stopped_at")}),
+        ("Times", {"fields": ("created_at", "made_by", "expires_at", "stopped_at")}),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[RedeemBatch]:
@@ -85,6 +85,13 @@ class RedeemBatchAdmin(ModelAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: RedeemBatch | None = None) -> Any:
         return self.fieldsets if obj else self.add_fieldsets
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        # The next page is the one with the codes, whichever way it is saved.
+        buttons = {"show_save_and_add_another": False, "show_save_and_continue": False}
+        return super().add_view(request, form_url, buttons | (extra_context or {}))
 
     def has_change_permission(self, request: HttpRequest, obj: RedeemBatch | None = None) -> bool:
         return False
@@ -99,6 +106,10 @@ class RedeemBatchAdmin(ModelAdmin):
     @display(description="Redeemed", ordering="redeemed_count")
     def redeemed(self, batch: Any) -> int:
         return int(batch.redeemed_count)
+
+    @display(description="Made by")
+    def made_by(self, batch: RedeemBatch) -> str:
+        return str(batch.actor or "the system")
 
     @display(description="State", label={"open": "success", "expired": "warning", "stopped": "danger"})
     def state(self, batch: RedeemBatch) -> str:

@@ -200,7 +200,7 @@ class WalletAdmin(ModelAdmin):
     actions_detail = ("credit", "debit", "refund", {"title": "More", "items": ["set_plan", "freeze", "unfreeze"]})
     change_form_outer_after_template = "admin/billing/wallet_records.html"
     fieldsets = (
-        (None, {"fields": ("organization", "plan", "state")}),
+        (None, {"fields": ("organization", "plan", ("state", "frozen_at"))}),
         ("Balance", {"fields": (("posted", "held", "available"),)}),
         ("Terms", {"fields": ("mode", "overdraft_nanos", "low_balance_nanos")}),
     )
@@ -222,7 +222,7 @@ class WalletAdmin(ModelAdmin):
         return self.fieldsets if obj else self.add_fieldsets
 
     def get_readonly_fields(self, request: HttpRequest, obj: Wallet | None = None) -> tuple[str, ...]:
-        always = ("plan", "state", "posted", "held", "available")
+        always = ("plan", "state", "frozen_at", "posted", "held", "available")
         return (*always, "organization") if obj else always
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Wallet]:
@@ -258,10 +258,8 @@ class WalletAdmin(ModelAdmin):
         return cell(wallet.available_nanos)
 
     @display(description="State", label={"open": "success", "frozen": "danger"})
-    def state(self, wallet: Wallet) -> tuple[str, str]:
-        if wallet.frozen_at is None:
-            return ("open", "open")
-        return ("frozen", f"frozen since {wallet.frozen_at:%Y-%m-%d %H:%M}")
+    def state(self, wallet: Wallet) -> str:
+        return "open" if wallet.frozen_at is None else "frozen"
 
     def _deed(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
         wallet = self.get_object(request, object_id)
