@@ -153,12 +153,10 @@ class TransferAdmin(ModelAdmin):
         months = {f"{month:%Y-%m}": month for month in months_until(timezone.now())}
         name = request.GET.get("month", "")
         name = name if name in months else next(iter(months))
-        form = MonthForm({"month": name})
-        form.fields["month"].choices = [(key, f"{month:%B %Y}") for key, month in months.items()]
         context = {
             **self.admin_site.each_context(request),
             "title": "House accounts",
-            "form": form,
+            "form": MonthForm({"month": name}),
             **house_tables(months[name]),
         }
         return TemplateResponse(request, "admin/billing/house.html", context)
@@ -240,10 +238,17 @@ class TransferAdmin(ModelAdmin):
         return two_steps.run(request, self, transfer, CORRECT, back)
 
 
+def month_choices() -> list[tuple[str, str]]:
+    """Return the months that can be chosen."""
+    return [(f"{month:%Y-%m}", f"{month:%B %Y}") for month in months_until(timezone.now())]
+
+
 class MonthForm(forms.Form):
     """Which month to sum."""
 
-    month = forms.ChoiceField(widget=UnfoldAdminSelectWidget(attrs={"onchange": "this.form.submit()"}))
+    month = forms.ChoiceField(
+        choices=month_choices, widget=UnfoldAdminSelectWidget(attrs={"onchange": "this.form.submit()"})
+    )
 
 
 # What went into and out of each of the house's accounts from one moment until another.

@@ -19,7 +19,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 
 from billing import money
 from billing.admin.amounts import dollars_field
-from billing.models import Plan
+from billing.models import House, Plan
 from billing.money import NANOS_PER_DOLLAR
 
 TEMPLATE = "admin/billing/two_steps.html"
@@ -44,7 +44,7 @@ class AmountForm(ReasonForm):
     """An amount of dollars, above zero, that is within what one action may move."""
 
     amount = dollars_field()
-    field_order = ("amount", "reason", "token")
+    field_order: tuple[str, ...] = ("amount", "reason", "token")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -61,11 +61,26 @@ class AmountForm(ReasonForm):
         return nanos
 
 
+class CreditForm(AmountForm):
+    """An amount, and where it comes from."""
+
+    source = forms.TypedChoiceField(
+        label="Where it comes from",
+        coerce=int,
+        choices=[
+            (House.PROMOTIONS.value, "A gift: at the expense of the house's promotions"),
+            (House.CLEARING.value, "Paid outside of Aperture, by bank transfer for example: into payment clearing"),
+        ],
+        widget=UnfoldAdminSelectWidget,
+    )
+    field_order = ("amount", "source", "reason", "token")
+
+
 class PlanForm(ReasonForm):
     """A plan, and why."""
 
     plan = forms.ModelChoiceField(Plan.objects.order_by("position", "pk"), widget=UnfoldAdminSelectWidget)
-    field_order = ("plan", "reason", "token")
+    field_order: tuple[str, ...] = ("plan", "reason", "token")
 
 
 def over_limit(nanos: int) -> bool:
@@ -86,6 +101,7 @@ class Asked(msgspec.Struct, frozen=True):
     reference: str
     amount: money.Money = money.ZERO
     plan: Any = None
+    source: House | None = None
 
 
 class Deed(msgspec.Struct, frozen=True):
@@ -142,4 +158,5 @@ def _asked(request: HttpRequest, form: ReasonForm) -> Asked:
         reference=f"admin:{data['token']}",
         amount=money.Money(data.get("amount", 0)),
         plan=data.get("plan"),
+        source=House(data["source"]) if "source" in data else None,
     )

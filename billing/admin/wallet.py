@@ -21,7 +21,7 @@ from billing import ledger, money
 from billing.admin import two_steps
 from billing.admin.amounts import cell, dollars_field
 from billing.admin.ledger import account_names
-from billing.admin.two_steps import AmountForm, Asked, Deed, PlanForm, ReasonForm, Refused
+from billing.admin.two_steps import AmountForm, Asked, CreditForm, Deed, PlanForm, ReasonForm, Refused
 from billing.models import Hold, House, Kind, Transfer, Wallet
 
 LATEST = 15
@@ -42,7 +42,12 @@ def _balances(wallet: Wallet, after_nanos: int) -> Lines:
 
 def preview_credit(wallet: Wallet, asked: Asked) -> Lines:
     """Show the balance afterwards, and that an unmetered wallet becomes prepaid."""
-    lines = [("Credit", cell(asked.amount.nanos)), *_balances(wallet, wallet.posted_nanos + asked.amount.nanos)]
+    source = asked.source or House.PROMOTIONS
+    lines = [
+        ("Credit", cell(asked.amount.nanos)),
+        ("From", f"house: {source.label}"),
+        *_balances(wallet, wallet.posted_nanos + asked.amount.nanos),
+    ]
     if wallet.mode == Wallet.UNMETERED:
         lines.append(("Mode afterwards", "prepaid: from then on, requests are refused when the credit is used up"))
     return lines
@@ -57,10 +62,9 @@ def preview_taking(wallet: Wallet, asked: Asked) -> Lines:
 
 
 def credit(wallet: Wallet, asked: Asked) -> str:
-    """Give credit from the house's promotions."""
-    return _posted(
-        ledger.credit(wallet.pk, asked.amount, Kind.CREDIT, House.PROMOTIONS, **_about(asked)), "Credited", asked
-    )
+    """Give credit from the house account that was chosen."""
+    source = asked.source or House.PROMOTIONS
+    return _posted(ledger.credit(wallet.pk, asked.amount, Kind.CREDIT, source, **_about(asked)), "Credited", asked)
 
 
 def taking(kind: Kind, target: House, word: str) -> Callable[[Wallet, Asked], str]:
@@ -124,8 +128,8 @@ def set_plan(wallet: Wallet, asked: Asked) -> str:
 DEEDS = {
     "credit": Deed(
         "Credit",
-        "Adds to the balance, at the expense of the house's promotions. It never expires.",
-        AmountForm,
+        "Adds to the balance. It never expires.",
+        CreditForm,
         preview_credit,
         credit,
     ),

@@ -12,6 +12,8 @@ from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models.functions import Now
 
+from billing import money
+
 
 class House(models.IntegerChoices):
     """The house's accounts."""
@@ -89,4 +91,4 @@ class Transfer(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()} {self.amount_nanos} from {self.debit_id} to {self.credit_id}"
+        return f"{self.get_kind_display()} of ${money.shown(self.amount_nanos)}"

@@ -25,7 +25,7 @@ def page(name: str, wallet: Wallet) -> str:
 
 def submit(client: Client, name: str, wallet: Wallet, **fields: Any) -> HttpResponse:
     """Send the second page of a deed."""
-    data = {"reason": "asked by mail", "token": str(uuid.uuid4()), "confirmed": "yes"} | fields
+    data = {"reason": "asked by mail", "token": str(uuid.uuid4()), "confirmed": "yes", "source": "-5"} | fields
     return client.post(page(name, wallet), data, follow=True)  # type: ignore[return-value]
 
 
@@ -56,7 +56,7 @@ def test_credit_asks_shows_what_will_be_and_posts_once(client: Client, wallet: W
     asked = client.get(page("credit", wallet)).content.decode()
     token = re.search(r'name="token" value="([0-9a-f-]+)"', asked)
     assert token
-    fields = {"amount": "2.50", "reason": "a voucher", "token": token[1]}
+    fields = {"amount": "2.50", "source": "-5", "reason": "a voucher", "token": token[1]}
     shown = client.post(page("credit", wallet), fields).content.decode()
     assert "$12.50" in shown
     assert Transfer.objects.filter(kind=Kind.CREDIT).count() == 0
@@ -69,6 +69,16 @@ def test_credit_asks_shows_what_will_be_and_posts_once(client: Client, wallet: W
     (entry,) = LogEntry.objects.all()
     assert "Credited $2.50" in entry.change_message
     assert "a voucher" in entry.change_message
+
+
+def test_credit_that_was_paid_elsewhere_comes_from_clearing_and_from_nowhere_else(
+    client: Client, wallet: Wallet
+) -> None:
+    submit(client, "credit", wallet, amount="100", source="-4")
+    assert Transfer.objects.get(kind=Kind.CREDIT).debit_id == House.CLEARING
+    submit(client, "credit", wallet, amount="100", source="-3")
+    submit(client, "credit", wallet, amount="100", source=str(wallet.pk))
+    assert Transfer.objects.filter(kind=Kind.CREDIT).count() == 1
 
 
 @pytest.mark.parametrize(
