@@ -1,5 +1,6 @@
 """Reconcile finds every kind of difference, and nothing where the books agree."""
 
+import importlib
 import uuid
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -311,6 +312,17 @@ def test_two_processes_do_not_reconcile_at_once() -> None:
         with pytest.raises(CommandError, match="Another process"):
             call_command("reconcile")
     with transaction.atomic():
+        assert found() == {}
+
+
+def test_the_books_open_with_what_was_recorded_before_there_were_books(wallet: Wallet) -> None:
+    opening = importlib.import_module("billing.migrations.0006_redeem").OPENING
+    UsageDay.objects.all().delete()
+    with Broken("billing_transfer"):
+        Transfer.objects.filter(kind=Kind.COST).delete()
+    assert set(found()) == {"usage by day", "usage and upstream cost"}
+    for _ in range(2):
+        sql(opening)
         assert found() == {}
 
 
