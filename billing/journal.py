@@ -80,6 +80,9 @@ class Journal:
         except asyncio.CancelledError:
             if ask in self.queue:
                 self._withdraw(ask)
+            elif ask.future.done() and not ask.future.cancelled() and ask.future.exception() is None:
+                # Granted in the very moment that the client left.
+                self.submit(Withdraw(ask))
             raise
         held.renewed_at = asyncio.get_running_loop().time()
         self.running[held.request_id] = held
