@@ -9,7 +9,6 @@ from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from billing import money
-from billing.models.plan import PARTS_PER_MILLION
 
 
 class IntegerAsText(forms.CharField):
@@ -60,13 +59,13 @@ def read_dollars(text: str) -> int:
 
 def factor(parts: int) -> str:
     """Return the text of parts per million: 1_200_000 is `1.2`."""
-    return f"{(Decimal(parts) / PARTS_PER_MILLION).normalize():f}"
+    return f"{(Decimal(parts) / money.PARTS_PER_MILLION).normalize():f}"
 
 
 def read_factor(text: str) -> int:
     """Return the parts per million of what was typed; raise ValueError."""
     try:
-        parts = Decimal(text) * PARTS_PER_MILLION
+        parts = Decimal(text) * money.PARTS_PER_MILLION
     except InvalidOperation:
         raise ValueError(f"{text!r} is no factor; write one such as 1.2.") from None
     if not parts.is_finite() or parts != parts.to_integral_value() or not 0 <= parts <= 2**31 - 1:

@@ -21,7 +21,6 @@ from unfold.utils import parse_datetime_str
 from accounts.models import APIKey, Organization, User
 from billing import money
 from billing.models import Usage
-from billing.models.plan import PARTS_PER_MILLION
 from catalog.models import Provider
 
 
@@ -179,7 +178,7 @@ class UsageAdmin(ModelAdmin):
 
     @display(description="Markup")
     def markup(self, usage: Usage) -> str:
-        return f"{Decimal(usage.markup_ppm) / PARTS_PER_MILLION:.6g}"
+        return f"{Decimal(usage.markup_ppm) / money.PARTS_PER_MILLION:.6g}"
 
     @display(description="Duration")
     def duration(self, usage: Usage) -> str:
