@@ -64,7 +64,9 @@ def preview_taking(wallet: Wallet, asked: Asked) -> Lines:
 def credit(wallet: Wallet, asked: Asked) -> str:
     """Give credit from the house account that was chosen."""
     source = asked.source or House.PROMOTIONS
-    return _posted(ledger.credit(wallet.pk, asked.amount, Kind.CREDIT, source, **_about(asked)), "Credited", asked)
+    return _posted(
+        ledger.credit(wallet.pk, asked.amount, Kind.CREDIT, source, **_about(asked)), "Credited", asked.amount
+    )
 
 
 def taking(kind: Kind, target: House, word: str) -> Callable[[Wallet, Asked], str]:
@@ -75,7 +77,7 @@ def taking(kind: Kind, target: House, word: str) -> Callable[[Wallet, Asked], st
             transfer = ledger.debit_available(wallet.pk, asked.amount, kind, target, **_about(asked))
         except ledger.NoCredit as error:
             raise Refused(str(error)) from None
-        return _posted(transfer, word, asked)
+        return _posted(transfer, word, asked.amount)
 
     return take
 
@@ -84,10 +86,32 @@ def _about(asked: Asked) -> dict[str, Any]:
     return {"reference": asked.reference, "reason": asked.reason, "actor_id": asked.actor_id}
 
 
-def _posted(transfer: Transfer | None, word: str, asked: Asked) -> str:
+def _posted(transfer: Transfer | None, word: str, amount: money.Money) -> str:
     if transfer is None:
         raise Refused("This page was sent before, and was posted then. Nothing was posted now.")
-    return f"{word} ${money.shown(asked.amount.nanos)} (transfer {transfer.pk})."
+    return f"{word} ${money.shown(amount.nanos)} (transfer {transfer.pk})."
+
+
+def preview_write_off(wallet: Wallet, asked: Asked) -> Lines:
+    """Show what is owed; raise Refused where nothing is, or more than one action may move."""
+    owed = -wallet.posted_nanos
+    if owed <= 0:
+        raise Refused(f"The wallet of {wallet} is not below zero.")
+    if two_steps.over_limit(owed):
+        raise Refused(
+            f"${money.shown(owed)} is over {two_steps.limit_text()}, the most that one action may move "
+            "(APERTURE_ADJUSTMENT_MAX_DOLLARS)."
+        )
+    return [("Write off", cell(owed)), *_balances(wallet, 0)]
+
+
+def write_off(wallet: Wallet, asked: Asked) -> str:
+    """Bring a wallet that is below zero to zero, at the expense of bad debt."""
+    locked = ledger.lock([wallet.pk])[wallet.pk]
+    preview_write_off(locked, asked)
+    owed = money.Money(-locked.posted_nanos)
+    transfer = ledger.credit(wallet.pk, owed, Kind.WRITE_OFF, House.BAD_DEBT, **_about(asked))
+    return _posted(transfer, "Wrote off", owed)
 
 
 def preview_nothing_moves(wallet: Wallet, asked: Asked) -> Lines:
@@ -150,6 +174,14 @@ DEEDS = {
         taking(Kind.REFUND, House.REFUNDS, "Refunded"),
         dangerous=True,
     ),
+    "write_off": Deed(
+        "Write off",
+        "Brings a balance below zero to zero, at the expense of the house's bad debt.",
+        ReasonForm,
+        preview_write_off,
+        write_off,
+        dangerous=True,
+    ),
     "freeze": Deed(
         "Freeze",
         "New requests of this organization are refused until it is unfrozen. Running ones finish and are charged.",
@@ -201,7 +233,12 @@ class WalletAdmin(ModelAdmin):
     search_help_text = "An organization's name or id, or a member's e-mail"
     autocomplete_fields = ("organization",)
     ordering = ("organization__name", "pk")
-    actions_detail = ("credit", "debit", "refund", {"title": "More", "items": ["set_plan", "freeze", "unfreeze"]})
+    actions_detail = (
+        "credit",
+        "debit",
+        "refund",
+        {"title": "More", "items": ["set_plan", "freeze", "unfreeze", "write_off"]},
+    )
     change_form_outer_after_template = "admin/billing/wallet_records.html"
     fieldsets = (
         (None, {"fields": ("organization", "plan", ("state", "frozen_at"))}),
@@ -295,6 +332,10 @@ class WalletAdmin(ModelAdmin):
     @action(description="Unfreeze", icon="sunny", permissions=["change"])
     def unfreeze(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self._deed(request, object_id, "unfreeze")
+
+    @action(description="Write off", icon="money_off", permissions=["change"])
+    def write_off(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._deed(request, object_id, "write_off")
 
 
 def transfers_table(wallet: Wallet) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def pages(it: Installation) -> Iterator[str]:
     yield reverse("admin:catalog_provider_delete", args=[it.provider.pk])
     yield reverse("admin:accounts_apikey_revoke", args=[it.key.pk])
     yield reverse("admin:catalog_provider_test_connection", args=[it.provider.pk])
-    for action in ("credit", "debit", "refund", "set_plan", "freeze", "unfreeze"):
+    for action in ("credit", "debit", "refund", "set_plan", "freeze", "unfreeze", "write_off"):
         yield reverse(f"admin:billing_wallet_{action}", args=[money_rows[0].pk])
     yield reverse("admin:billing_transfer_correct", args=[read_only[1].pk])
     yield reverse("admin:billing_redeembatch_stop", args=[money_rows[2].pk])

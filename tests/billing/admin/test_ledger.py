@@ -1,5 +1,6 @@
 """The admin's pages of the ledger: read only, found by what people know, corrected by the opposite."""
 
+import threading
 import uuid
 from datetime import UTC, datetime
 from typing import Any
@@ -144,3 +145,30 @@ def test_the_houses_accounts_need_the_right_to_see_the_ledger(onlooker: Client, 
     stranger = User.objects.create_user("dave@example.com", is_staff=True)
     onlooker.force_login(stranger)
     assert onlooker.get(address).status_code == 403
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_transfer_between_house_accounts_is_corrected_once_whoever_asks_at_once() -> None:
+    cost = Transfer.objects.create(
+        amount_nanos=5, debit_id=House.UPSTREAM_COST, credit_id=House.UPSTREAM_PAYABLE, kind=Kind.COST
+    )
+    together = threading.Barrier(4)
+    outcomes: list[str] = []
+
+    def race() -> None:
+        try:
+            together.wait(10)
+            ledger.correct(cost, reason="twice")
+            outcomes.append("corrected")
+        except ValueError:
+            outcomes.append("refused")
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=race) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(outcomes) == ["corrected", "refused", "refused", "refused"]
+    assert Transfer.objects.filter(kind=Kind.CORRECTION).count() == 1

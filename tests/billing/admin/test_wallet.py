@@ -136,6 +136,19 @@ def test_freezing_and_unfreezing_moves_no_money(client: Client, wallet: Wallet) 
     assert LogEntry.objects.count() == 2
 
 
+def test_what_is_owed_is_written_off_to_zero_and_nothing_else_is(client: Client, wallet: Wallet) -> None:
+    assert "is not below zero" in submit(client, "write_off", wallet).content.decode()
+    ledger.debit(wallet.pk, money.of_dollars("12.5"), Kind.DISPUTE, House.CLEARING, reference="dp_1")
+    assert "$2.50" in submit(client, "write_off", wallet).content.decode()
+    transfer = Transfer.objects.get(kind=Kind.WRITE_OFF)
+    assert (transfer.debit_id, transfer.credit_id, transfer.amount_nanos) == (House.BAD_DEBT, wallet.pk, 2_500_000_000)
+    wallet.refresh_from_db()
+    assert wallet.posted_nanos == 0
+    ledger.debit(wallet.pk, money.of_dollars(1001), Kind.DISPUTE, House.CLEARING, reference="dp_2")
+    assert "over $1,000" in submit(client, "write_off", wallet).content.decode()
+    assert Transfer.objects.filter(kind=Kind.WRITE_OFF).count() == 1
+
+
 def test_a_plan_is_set_and_the_balance_stays(client: Client, wallet: Wallet) -> None:
     pro = Plan.objects.get(slug=Plan.PRO)
     submit(client, "set_plan", wallet, plan=pro.pk)
@@ -168,7 +181,7 @@ def test_a_wallet_can_be_opened_before_the_first_request(client: Client, setting
     assert (wallet.mode, wallet.plan.slug, wallet.posted_nanos) == ("prepaid", "free", 0)
 
 
-@pytest.mark.parametrize("name", ["credit", "debit", "refund", "set_plan", "freeze", "unfreeze"])
+@pytest.mark.parametrize("name", ["credit", "debit", "refund", "set_plan", "freeze", "unfreeze", "write_off"])
 def test_who_may_only_look_may_do_nothing(onlooker: Client, wallet: Wallet, name: str) -> None:
     assert onlooker.get(page("change", wallet)).status_code == 200
     assert onlooker.get(page(name, wallet)).status_code == 403
