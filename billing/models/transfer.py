@@ -83,6 +83,12 @@ class Transfer(models.Model):
         indexes = [
             models.Index(fields=["debit_id", "id"], condition=models.Q(debit_id__gt=0), name="transfer_by_payer"),
             models.Index(fields=["credit_id", "id"], condition=models.Q(credit_id__gt=0), name="transfer_by_payee"),
+            # What a wallet paid besides usage: a few rows among the millions that requests make.
+            models.Index(
+                fields=["debit_id", "id"],
+                condition=models.Q(debit_id__gt=0, request_id__isnull=True),
+                name="transfer_by_payer_apart",
+            ),
         ]
 
     def __str__(self) -> str:
