@@ -7,7 +7,6 @@ answer nothing is counted, for keys are too long to be guessed.
 
 import logging
 from datetime import timedelta
-from ipaddress import IPv6Address, ip_network
 from typing import Any
 
 from django.conf import settings
@@ -22,6 +21,7 @@ from accounts.acceptance import Accepted
 from accounts.client_address import Address
 from accounts.models import APIKey, User
 from billing.api.errors import Fault
+from billing.redeem import network_of
 
 logger = logging.getLogger("billing.api")
 
@@ -76,8 +76,7 @@ def _note_use(key_id: int) -> None:
 
 
 def _counter(address: Address) -> str:
-    network = ip_network((address, 64), strict=False) if isinstance(address, IPv6Address) else address
-    return f"billing-api:failed-keys:{network}"
+    return f"billing-api:failed-keys:{network_of(str(address))}"
 
 
 def refuse_guessers(address: Address | None) -> None:

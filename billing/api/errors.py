@@ -31,6 +31,8 @@ TABLE: dict[str, tuple[int, str]] = {
     "role_required": (403, DENIED),
     "csrf_failed": (403, DENIED),
     "requests_per_minute": (429, "rate_limit_exceeded"),
+    "too_many_tries": (429, "rate_limit_exceeded"),
+    "limits_unavailable": (503, "service_unavailable"),
     "request_too_large": (413, INVALID),
     "unsupported_media_type": (415, INVALID),
     "invalid_json": (400, INVALID),

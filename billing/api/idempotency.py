@@ -31,14 +31,6 @@ KEY_MAX = 255
 REPLAYED_HEADER = "Idempotent-Replayed"
 # Statuses by which nothing was decided.
 UNDECIDED = {429, 503}
-# Each kept answer forgets up to this many old ones, so the table needs no task. Ids grow with time.
-FORGET_ROWS = 10
-FORGET = """
-DELETE FROM billing_apiidempotency WHERE id IN (
-    SELECT id FROM (SELECT id, created_at FROM billing_apiidempotency ORDER BY id LIMIT %s) AS oldest
-     WHERE created_at < %s FOR UPDATE SKIP LOCKED)
-"""
-
 Write = Callable[[], Response]
 
 
@@ -66,7 +58,6 @@ def once(view: OrganizationView, request: Request, write: Write, *, one_transact
                 ApiIdempotency.objects.create(
                     **scope, body_digest=body_digest, status=response.status_code, answer=_rendered(view, response)
                 )
-                _forget()
     return response
 
 
@@ -117,8 +108,3 @@ def _alone(name: str) -> Iterator[None]:
         if connection.connection is not None and not connection.connection.closed:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_unlock(%s)", [number])
-
-
-def _forget() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(FORGET, [FORGET_ROWS, timezone.now() - LIFETIME])

@@ -4,6 +4,7 @@ from django.urls import path, re_path
 
 from billing.api.balance import Balance, Plans, Settings
 from billing.api.receipts import Receipt, Receipts
+from billing.api.redemption import Redemption
 from billing.api.transfers import Ledger, LedgerExport
 from billing.api.usage_days import Usage, UsageExport
 from billing.api.usage_requests import Requests, RequestsExport
@@ -18,6 +19,7 @@ urlpatterns = [
     path("usage.csv", UsageExport.as_view()),
     path("usage/requests", Requests.as_view()),
     path("usage/requests.csv", RequestsExport.as_view()),
+    path("redeem", Redemption.as_view()),
     path("receipts", Receipts.as_view()),
     path("receipts/<int:receipt_id>", Receipt.as_view()),
     path("plans", Plans.as_view()),
