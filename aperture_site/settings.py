@@ -153,6 +153,21 @@ STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
 
+# --- The money API: JSON in and out, and only what `billing.api` says -------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "billing.api.authentication.KeyAuthentication",
+        "billing.api.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "DEFAULT_PARSER_CLASSES": ["billing.api.bodies.SmallJSON"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "billing.api.bodies.AlwaysJSON",
+    "DEFAULT_METADATA_CLASS": None,
+    "EXCEPTION_HANDLER": "billing.api.errors.answer",
+    "URL_FORMAT_OVERRIDE": None,
+}
+
 # --- Mail -------------------------------------------------------------------------------------------------------------
 EMAIL_HOST = env.text("APERTURE_MAIL_HOST")
 EMAIL_PORT = env.integer("APERTURE_MAIL_PORT", 587, at_least=1, at_most=65_535)

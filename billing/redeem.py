@@ -44,6 +44,13 @@ class TooManyTries(NotRedeemed):
         self.retry_after = TRIES_WINDOW
 
 
+class NotCounted(NotRedeemed):
+    """A try could not be counted, so nothing was tried."""
+
+    def __init__(self) -> None:
+        super().__init__("Codes cannot be redeemed at the moment. Try again in a minute.")
+
+
 class NewBatch(msgspec.Struct, frozen=True):
     """What a batch shall be; `form` is the token of the page that asks for it."""
 
@@ -134,14 +141,14 @@ def valid(row: RedeemCode | None, now: datetime) -> RedeemCode:
 
 
 def count_try(user: User, address: str) -> None:
-    """Count a try; raise TooManyTries, or NotRedeemed where it cannot be counted."""
+    """Count a try; raise TooManyTries, or NotCounted."""
     for subject, tries_max in ((f"user:{user.pk}", TRIES_PER_USER), (network_of(address), TRIES_PER_ADDRESS)):
         key = f"redeem:{subject}"
         try:
             cache.add(key, 0, TRIES_WINDOW.total_seconds())
             tries = cache.incr(key)
         except Exception as error:
-            raise NotRedeemed("Codes cannot be redeemed at the moment. Try again in a minute.") from error
+            raise NotCounted from error
         if tries > tries_max:
             raise TooManyTries
 

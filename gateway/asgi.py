@@ -32,6 +32,7 @@ JSON = (b"content-type", b"application/json")
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
 UNAVAILABLE = 503
 RETRY = (b"retry-after", b"1")
+REQUEST_ID = b"x-aperture-request-id"
 REGION = (b"x-aperture-region", settings.REGION.encode("latin-1", "replace"))
 CORS = [
     (b"access-control-allow-origin", b"*"),
@@ -204,16 +205,21 @@ NESTED = {f"{path}/": route for path, route in ROUTES.items() if route.nested}
 
 def common_headers(request_id: str) -> list[tuple[bytes, bytes]]:
     """Return what every answer carries."""
-    return [(b"x-aperture-request-id", request_id.encode()), REGION, *CORS]
+    return [(REQUEST_ID, request_id.encode()), REGION, *CORS]
 
 
 def named(send: Send) -> Send:
-    """Return a `send` that gives an answer its request id and region, without CORS: for pages and the demo upstream."""
-    headers = [(b"x-aperture-request-id", new_request_id().encode()), REGION]
+    """Return a `send` that gives an answer its request id and region, without CORS: for pages and the demo upstream.
+
+    An answer that tells its request id in its body has named itself.
+    """
 
     async def name(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], *headers]
+            headers = [*message["headers"], REGION]
+            if not any(header == REQUEST_ID for header, _ in headers):
+                headers.append((REQUEST_ID, new_request_id().encode()))
+            message["headers"] = headers
         await send(message)
 
     return name

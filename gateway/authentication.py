@@ -6,13 +6,13 @@ from urllib.parse import parse_qs
 
 import psycopg
 
+from accounts import acceptance
+from accounts.client_address import Network, find
 from gateway.body import Scope
-from gateway.client_address import Network, find, within
 from gateway.errors import Fault
 from gateway.runtime import Runtime
 from gateway.snapshot import Caller
 
-INVALID_KEY = "The API key is missing or not valid; send it as `Authorization: Bearer sg-...`."
 UNAVAILABLE = "The database does not answer, so keys cannot be checked; try again shortly."
 
 
@@ -39,9 +39,9 @@ async def authenticate(runtime: Runtime, scope: Scope, headers: Mapping[bytes, b
     except (psycopg.Error, OSError, TimeoutError):
         raise Fault("storage_unavailable", UNAVAILABLE, retry_after_s=1) from None
     if caller is None or caller.revoked:
-        raise Fault("invalid_api_key", INVALID_KEY)
+        raise Fault("invalid_api_key", acceptance.INVALID_KEY)
     if caller.expires_at is not None and caller.expires_at <= time.time():
-        raise Fault("api_key_expired", "The API key has expired; make a new one or have its expiry moved.")
+        raise Fault("api_key_expired", acceptance.EXPIRED)
     if caller.networks:
         check_address(caller, scope, runtime.trusted_proxies)
     runtime.used_keys.add(caller.key_id)
@@ -56,5 +56,5 @@ def check_address(caller: Caller, scope: Scope, trusted: list[Network]) -> None:
     peer = scope.get("client") or ("", 0)
     hops = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
     address = find(str(peer[0]), hops.decode("latin-1"), trusted)
-    if address is None or not within(address, caller.networks):
-        raise Fault("ip_restricted", "This key may not be used from this address; its owner lists those that may.")
+    if not acceptance.from_one_of(caller.networks, address):
+        raise Fault("ip_restricted", acceptance.WRONG_ADDRESS)

@@ -12,7 +12,7 @@ from typing import Any
 
 from psycopg.rows import dict_row
 
-from accounts import keys, subjects
+from accounts import acceptance, keys, subjects
 from billing import ledger
 from billing.connection import Connection
 from billing.models import Wallet
@@ -25,23 +25,19 @@ UNKNOWN_MAX = 10_000
 LOOKUP_TIMEOUT_S = 2.0
 BATCH_MAX = 500
 
-QUERY = """
+QUERY = f"""
 SELECT k.id, k.digest, k.display, k.name, k.organization_id, o.name AS organization, k.user_id, u.email,
        k.labels, k.model_globs, k.ip_allowlist, extract(epoch FROM k.expires_at)::float8 AS expires_at,
-       k.revoked_at IS NOT NULL OR NOT u.is_active OR NOT o.is_active OR NOT (
-           o.personal_user_id IS NOT DISTINCT FROM k.user_id
-           OR EXISTS (SELECT FROM accounts_membership m
-                      WHERE m.user_id = k.user_id AND m.organization_id = k.organization_id)
-       ) AS revoked,
+       {acceptance.REVOKED} AS revoked,
        ARRAY(SELECT g.name FROM accounts_group g JOIN accounts_group_members m ON m.group_id = g.id
              WHERE m.user_id = k.user_id) AS groups,
        p.slug AS plan, p.id AS plan_id, p.markup_ppm, w.mode, w.funded
-FROM accounts_apikey k JOIN accounts_user u ON u.id = k.user_id JOIN accounts_organization o ON o.id = k.organization_id
+FROM {acceptance.KEYS}
 LEFT JOIN billing_wallet w ON w.organization_id = o.id
 LEFT JOIN billing_plan p ON p.id = coalesce(
     w.plan_id, (SELECT id FROM billing_plan ORDER BY slug <> 'free', position, id LIMIT 1))
 WHERE k.digest = ANY(%s)
-"""
+"""  # noqa: S608
 
 
 class Callers:

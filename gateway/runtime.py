@@ -12,12 +12,12 @@ import time
 import psycopg
 from django.conf import settings
 
+from accounts.client_address import Network
 from billing.connection import Connection
 from billing.journal import Journal
 from billing.leases import Leases
 from gateway import drain
 from gateway.callers import Callers
-from gateway.client_address import Network
 from gateway.freshness import Freshness
 from gateway.upstream import Upstream
 

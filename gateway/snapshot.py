@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from accounts.client_address import Network
 from billing.pricing import Rates
 from gateway import globs
-from gateway.client_address import Network
 from gateway.spending import NO_LIMITS, UNBOUND, Binding, SpendingLimits, bind
 
 

@@ -1,5 +1,6 @@
 """The tables of money: one noun a module."""
 
+from billing.models.api_idempotency import ApiIdempotency
 from billing.models.difference import Difference
 from billing.models.hold import Hold
 from billing.models.idempotency import IdempotencyKey
@@ -11,6 +12,7 @@ from billing.models.usage import Usage, UsageDay
 from billing.models.wallet import Wallet
 
 __all__ = [
+    "ApiIdempotency",
     "Bucket",
     "Difference",
     "Hold",

@@ -86,6 +86,12 @@ class Transfer(models.Model):
         indexes = [
             models.Index(fields=["debit_id", "id"], condition=models.Q(debit_id__gt=0), name="transfer_by_payer"),
             models.Index(fields=["credit_id", "id"], condition=models.Q(credit_id__gt=0), name="transfer_by_payee"),
+            # What a wallet paid besides usage: a few rows among the millions that requests make.
+            models.Index(
+                fields=["debit_id", "id"],
+                condition=models.Q(debit_id__gt=0, request_id__isnull=True),
+                name="transfer_by_payer_apart",
+            ),
             # A few kilobytes for all rows: a month's sums and a page of the ledger read that month alone.
             BrinIndex(fields=["created_at"], autosummarize=True, name="transfer_by_time"),
         ]

@@ -4,7 +4,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from gateway.client_address import find, parse, within
+from accounts.client_address import find, parse, within
 
 TRUSTED = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
 
