@@ -174,6 +174,7 @@ EMAIL_PORT = env.integer("APERTURE_MAIL_PORT", 587, at_least=1, at_most=65_535)
 EMAIL_HOST_USER = env.text("APERTURE_MAIL_USER")
 EMAIL_HOST_PASSWORD = env.text("APERTURE_MAIL_PASSWORD")
 EMAIL_USE_TLS = env.flag("APERTURE_MAIL_TLS", default=True)
+EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.text("APERTURE_MAIL_FROM", "aperture@localhost")
 EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'console'}.EmailBackend"
 

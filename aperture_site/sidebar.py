@@ -22,6 +22,8 @@ PAGES = {
     "Money": [
         ("Wallets", "billing", "wallet", "account_balance_wallet"),
         ("Ledger", "billing", "transfer", "menu_book"),
+        ("Spending limits", "billing", "spendinglimit", "savings"),
+        ("Buckets", "billing", "bucket", "water_drop"),
         ("Plans", "billing", "plan", "loyalty"),
         ("Redeem codes", "billing", "redeembatch", "redeem"),
         ("Usage", "billing", "usage", "receipt_long"),

@@ -4,8 +4,13 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from gateway import quotas
+
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
     path("api/billing/", include("billing.api.urls")),
+    path("api/quotas", quotas.Quotas.as_view()),
+    path("api/quotas/refill", quotas.Refill.as_view()),
+    path("api/quotas/<path:name>", quotas.Quota.as_view()),
 ]

@@ -59,6 +59,8 @@ def problem(name: str, subject: str) -> str:
     unknown = [found for found in TEMPLATE.findall(name) if found != USER]
     if unknown:
         return f"has the unsupported template {unknown[0]!r}; there is {USER} only"
+    if name.count(USER) > 1:
+        return f"names {USER} more than once"
     if subject and not SUBJECT.fullmatch(subject):
         return f"has the unreadable subject {subject!r}; write {SUBJECTS}"
     return ""

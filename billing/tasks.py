@@ -10,7 +10,7 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from billing import idempotency, monthly_credit, partitions
+from billing import alerts, idempotency, monthly_credit, partitions
 from billing import reconcile as books
 
 
@@ -44,3 +44,11 @@ def reconcile() -> None:
 def post_monthly_credit() -> None:
     """Post the monthly credit of plans that were given by hand."""
     monthly_credit.post_due(timezone.now())
+
+
+@shared_task
+def send_alerts() -> None:
+    """Tell by mail of spending limits that are being used up, and of balances that have become low."""
+    now = timezone.now()
+    alerts.watch_limits(now)
+    alerts.watch_balances(now)

@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from accounts import subjects
 from billing import spending
 
 NAME = RegexValidator(r"^[A-Za-z0-9:._<>-]{1,150}$", "Use letters, digits and : . _ - and <user>.")
@@ -58,8 +59,7 @@ class SpendingLimit(models.Model):
         return self.name
 
     def clean(self) -> None:
-        if self.subject.startswith("user:"):
-            self.subject = self.subject.lower()
+        self.subject = subjects.normal(self.subject)
         wrong = spending.problem(self.name, self.subject)
         if wrong:
             raise ValidationError(f"{self.name!r} {wrong}.")

@@ -15,7 +15,7 @@ from django.utils import timezone
 from accounts import keys
 from accounts.models import APIKey, Organization, User
 from billing import ledger, money, redeem
-from billing.models import Difference, House, Kind, Plan, RedeemBatch, Transfer, Wallet
+from billing.models import Bucket, Difference, House, Kind, Plan, RedeemBatch, SpendingLimit, Transfer, Wallet
 from catalog.models import Model, Provider, Target
 from tests.installation import SECRET, Installation, populate, signed_in
 from tests.local_server import Asked, Reply, serving
@@ -34,6 +34,7 @@ def add_money(organization: Organization) -> None:
     """One of everything that the pages of money list."""
     ledger.credit(organization.pk, money.of_dollars(5), Kind.CREDIT, House.PROMOTIONS)
     redeem.make(redeem.NewBatch(uuid.uuid4(), "Conference", money.of_dollars(5), 1, None), None)
+    SpendingLimit.objects.create(name="daily-<user>", capacity_nanos=10**9).buckets.create(subject="user:1")
     now = timezone.now()
     Difference.objects.create(
         name="books", subject=f"organization {organization.pk}", detail="of 1", first_seen_at=now, last_seen_at=now
@@ -44,9 +45,10 @@ def pages(it: Installation) -> Iterator[str]:
     yield reverse("admin:index")
     yield reverse("admin:password_change")
     rows = (it.bob, it.key.organization, it.group, it.key, it.grant, it.provider, it.model, it.target, it.usage)
-    read_only = (it.usage, Transfer.objects.get(), Difference.objects.get())
+    bucket = Bucket.objects.get()
+    read_only = (it.usage, Transfer.objects.get(), Difference.objects.get(), bucket)
     money_rows = (Wallet.objects.get(), Plan.objects.get(slug="pro"), RedeemBatch.objects.get(), *read_only[1:])
-    for row in (*rows, it.model.aliases.get(), *money_rows):
+    for row in (bucket.limit, *rows, it.model.aliases.get(), *money_rows):
         name = f"admin:{row._meta.app_label}_{row._meta.model_name}"
         yield reverse(f"{name}_changelist")
         yield reverse(f"{name}_changelist") + "?q=o"
@@ -60,6 +62,7 @@ def pages(it: Installation) -> Iterator[str]:
     yield reverse("admin:catalog_provider_test_connection", args=[it.provider.pk])
     for action in ("credit", "debit", "refund", "set_plan", "freeze", "unfreeze", "write_off"):
         yield reverse(f"admin:billing_wallet_{action}", args=[money_rows[0].pk])
+    yield reverse("admin:billing_bucket_refill", args=[bucket.pk])
     yield reverse("admin:billing_transfer_correct", args=[read_only[1].pk])
     yield reverse("admin:billing_redeembatch_stop", args=[money_rows[2].pk])
     yield reverse("admin:billing_transfer_house")
