@@ -43,10 +43,14 @@ def _parts(tokens: Tokens) -> Parts:
     return Parts(
         input=tokens.input,
         cache_read=tokens.cache_read,
+        cache_write_5m=tokens.cache_write_5m,
+        cache_write_1h=tokens.cache_write_1h,
         audio_input=tokens.audio_input,
+        image_input=tokens.image_input,
         output=tokens.output,
         reasoning=tokens.reasoning,
         audio_output=tokens.audio_output,
+        web_searches=tokens.web_searches,
     )
 
 
@@ -91,7 +95,7 @@ def row(finished: Finished, caller: Caller, target: Target, charged: Charge) -> 
         streamed=finished.streamed,
         status=finished.status,
         error_code=clean(finished.error_code, 64),
-        input_tokens=parts.input,
+        input_tokens=parts.input + parts.image_input,
         cache_read_tokens=parts.cache_read,
         cache_write_tokens=parts.cache_write,
         output_tokens=parts.output,

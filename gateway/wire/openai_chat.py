@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.wire import sse, top_level
+from gateway.wire import openai_usage, sse, top_level
 
 Fields = dict[str, msgspec.Raw]
 
@@ -18,7 +18,9 @@ decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 encode = msgspec.json.encode
 
 DONE = b"data: [DONE]\n\n"
-TOKENS_MAX = 10**9
+
+Tokens = openai_usage.Tokens
+parse_usage = openai_usage.parse
 
 
 class InvalidRequest(ValueError):
@@ -42,18 +44,6 @@ class Request(msgspec.Struct):
     stream: bool
     wants_usage: bool
     fields: Fields
-
-
-class Tokens(msgspec.Struct, frozen=True):
-    """Usage as disjoint parts; `sound` is False where the upstream's numbers contradict each other."""
-
-    input: int = 0
-    cache_read: int = 0
-    audio_input: int = 0
-    output: int = 0
-    reasoning: int = 0
-    audio_output: int = 0
-    sound: bool = True
 
 
 def parse_request(body: bytes) -> Request:
@@ -122,6 +112,7 @@ class Answer(msgspec.Struct):
     """The parts of a JSON answer that the gateway reads."""
 
     usage: msgspec.Raw = msgspec.Raw(b"")
+    service_tier: msgspec.Raw = msgspec.Raw(b"")
     error: msgspec.Raw = msgspec.Raw(b"")
 
 
@@ -139,50 +130,11 @@ def rename(data: bytes, model: bytes) -> bytes:
     return top_level.replace_string(data, b'"model"', model)
 
 
-def parse_usage(raw: bytes) -> Tokens | None:
-    """Return the tokens of a usage object, or None where it holds none that could be true."""
-    try:
-        usage = msgspec.json.decode(raw)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(usage, dict):
-        return None
-    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-    if prompt is None:
-        return None
-    # Embeddings have no completion; a chat that reports none has not been counted.
-    completion = 0 if completion is None and "completion_tokens" not in usage else completion
-    if completion is None:
-        return None
-    inside = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-    cached, audio_in = (_count(inside[0], name) or 0 for name in ("cached_tokens", "audio_tokens"))
-    reasoning, audio_out = (_count(inside[1], name) or 0 for name in ("reasoning_tokens", "audio_tokens"))
-    sound = cached + audio_in <= prompt and reasoning + audio_out <= completion
-    # Parts that contradict their whole are cut to it: nobody pays for more tokens than were reported.
-    cached, reasoning = min(cached, prompt), min(reasoning, completion)
-    audio_in, audio_out = min(audio_in, prompt - cached), min(audio_out, completion - reasoning)
-    return Tokens(
-        input=prompt - cached - audio_in,
-        cache_read=cached,
-        audio_input=audio_in,
-        output=completion - reasoning - audio_out,
-        reasoning=reasoning,
-        audio_output=audio_out,
-        sound=sound,
-    )
-
-
-def _count(holder: Any, name: str) -> int | None:
-    value = holder.get(name) if isinstance(holder, dict) else None
-    if type(value) is float and value.is_integer():
-        value = int(value)
-    return value if type(value) is int and 0 <= value <= TOKENS_MAX else None
-
-
 class Chunk(msgspec.Struct):
     """The parts of a stream's chunk that the gateway reads."""
 
     usage: msgspec.Raw = msgspec.Raw(b"")
+    service_tier: msgspec.Raw = msgspec.Raw(b"")
     error: msgspec.Raw = msgspec.Raw(b"")
     choices: list[msgspec.Raw] | None = None
 
@@ -218,6 +170,8 @@ class StreamRelay:
         self.wants_usage = wants_usage
         self.beginning = self.renamed_beginning = b""
         self.usage: bytes | None = None
+        # As JSON, of the event that carried the usage; for `parse_usage`.
+        self.service_tier = b""
         self.failure: bytes | None = None
         self.done = False
         self.ended = False
@@ -275,6 +229,7 @@ class StreamRelay:
                 return b""
             if present(chunk.usage):
                 self.usage = bytes(chunk.usage)
+                self.service_tier = bytes(chunk.service_tier) or self.service_tier
                 if not chunk.choices and not self.wants_usage:
                     return b""
         self.chunks_count += 1
