@@ -19,7 +19,7 @@ from accounts.models import Sourced
 from catalog import addresses, flags, rates
 
 SLUG = RegexValidator(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", "Use letters, digits, dots, dashes and underscores.")
-TIER = RegexValidator(r"^[a-z0-9_.-]{1,16}$", "Use small letters, digits, dots, dashes and underscores.")
+TIER_NAME = RegexValidator(r"^[a-z0-9_.-]{1,16}$", "Use small letters, digits, dots, dashes and underscores.")
 NAME_LENGTH_MAX = 256
 PRICE_PARTS = (
     "input", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "image_input",
@@ -176,6 +176,7 @@ class Price(models.Model):
 
     SEED, OPERATOR = "seed", "operator"
     PARTS: ClassVar[tuple[str, ...]] = PRICE_PARTS
+    TIER_COLUMNS: ClassVar[tuple[str, str]] = ("service_tier", "above_context_tokens")
 
     target = models.ForeignKey(Target, on_delete=models.CASCADE, related_name="prices")
     effective_at = models.DateTimeField(default=timezone.now)
@@ -185,7 +186,7 @@ class Price(models.Model):
     service_tier = models.CharField(
         max_length=16,
         blank=True,
-        validators=[TIER],
+        validators=[TIER_NAME],
         help_text="As the answer names it, such as flex, priority or batch; empty means standard.",
     )
     input = models.BigIntegerField()

@@ -6,6 +6,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from catalog import credentials
 from catalog.models import Alias, Credential, Model, Price, Provider, Target
@@ -126,7 +127,7 @@ def test_a_provider_may_be_a_host_without_a_dot(client: Client) -> None:
 
 
 def price_form(**rates: str) -> dict[str, Any]:
-    parts = {f"prices-0-{part}": rates.get(part, "") for part in Price.PARTS}
+    parts = {f"prices-0-{part}": rates.get(part, "") for part in (*Price.PARTS, *Price.TIER_COLUMNS)}
     return {"prices-0-effective_at_0": "2026-01-01", "prices-0-effective_at_1": "00:00:00", **parts}
 
 
@@ -156,6 +157,23 @@ def test_a_price_is_entered_in_dollars_and_kept_in_nanos(client: Client, install
     text = client.get(page).content.decode()
     assert "$0.075" in text
     assert "web search $10.00" in text
+
+
+def test_a_tier_is_entered_beside_the_price_that_it_is_a_tier_of(client: Client, installation: Installation) -> None:
+    page = reverse("admin:catalog_target_change", args=[installation.target.pk])
+    moment = timezone.now().replace(microsecond=0)
+    now = {"prices-0-effective_at_0": f"{moment:%Y-%m-%d}", "prices-0-effective_at_1": f"{moment:%H:%M:%S}"}
+
+    def enter(**rates: str) -> str:
+        client.post(page, target_form(installation, price_form(**rates) | now))
+        return client.get(reverse("admin:catalog_target_changelist")).content.decode()
+
+    Price.objects.create(target=installation.target, input=1, output=1, effective_at=moment)
+    assert "above 200,000 tokens" in enter(input="4", output="12", above_context_tokens="200000")
+    text = enter(input="1", output="2", service_tier=" Flex ")
+    assert "$4.00 in, $12.00 out above 200,000 tokens" in text
+    assert "$1.00 in, $2.00 out flex" in text
+    assert "above 200,000 tokens" in client.get(page).content.decode()
 
 
 @pytest.mark.parametrize("amount", ["0.0000000001", "cheap", "-1"])

@@ -171,7 +171,8 @@ async def test_each_change_of_the_catalog_reaches_the_snapshot_within_a_second(i
             lambda kept: "nick" in kept.snapshot.names,
         ),
         (
-            "UPDATE catalog_price SET input = 5",
+            "INSERT INTO catalog_price (target_id, effective_at, service_tier, input, output, source, created_at) "
+            "SELECT id, now(), '', 5, 5, 'operator', now() FROM catalog_target",
             lambda kept: kept.snapshot.models[0].targets[0].prices[0].input == 5,
         ),
         ("DELETE FROM catalog_credential", lambda kept: not kept.snapshot.models[0].targets[0].provider.secrets),
