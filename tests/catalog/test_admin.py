@@ -6,7 +6,6 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
-from django.utils import timezone
 
 from catalog import credentials
 from catalog.models import Alias, Credential, Model, Price, Provider, Target
@@ -160,16 +159,16 @@ def test_a_price_is_entered_in_dollars_and_kept_in_nanos(client: Client, install
 
 
 def test_a_tier_is_entered_beside_the_price_that_it_is_a_tier_of(client: Client, installation: Installation) -> None:
-    page = reverse("admin:catalog_target_change", args=[installation.target.pk])
-    moment = timezone.now().replace(microsecond=0)
-    now = {"prices-0-effective_at_0": f"{moment:%Y-%m-%d}", "prices-0-effective_at_1": f"{moment:%H:%M:%S}"}
+    target = Target.objects.create(model=installation.model, provider=installation.provider, upstream_id="new")
+    page = reverse("admin:catalog_target_change", args=[target.pk])
 
     def enter(**rates: str) -> str:
-        client.post(page, target_form(installation, price_form(**rates) | now))
+        form = target_form(installation, price_form(**rates)) | {"upstream_id": "new", "prices-2-INITIAL_FORMS": 0}
+        client.post(page, form | {"prices-2-TOTAL_FORMS": 0})
         return client.get(reverse("admin:catalog_target_changelist")).content.decode()
 
-    Price.objects.create(target=installation.target, input=1, output=1, effective_at=moment)
-    assert "above 200,000 tokens" in enter(input="4", output="12", above_context_tokens="200000")
+    assert "above 200,000 tokens" not in enter(input="2", output="10")
+    enter(input="4", output="12", above_context_tokens="200000")
     text = enter(input="1", output="2", service_tier=" Flex ")
     assert "$4.00 in, $12.00 out above 200,000 tokens" in text
     assert "$1.00 in, $2.00 out flex" in text
