@@ -8,16 +8,16 @@ digits, punctuation) as five to three tokens, bytes beyond ASCII as 20 to nine t
 braces and names of the JSON around the texts count along; they stand for what vendors add to each message.
 
 Margin, measured with OpenAI's two tokenizers over 22 kinds of text in chat and embedding requests (`tests/gateway/
-texts.py` has the counts): prose in six languages, code, JSON and numbers are never below the real count, and mostly 1.1
-to 1.7 times it (2.4 times where an alphabet is well known to a tokenizer, 4 times where its letters are escaped). Tables
+texts.py` has the counts): prose in six languages, code, JSON and numbers are never below the real count, and mostly
+1.1 to 1.7 times it (2.4 times where a tokenizer knows an alphabet well, 4 times where its letters are escaped). Tables
 of figures, hexadecimal and punctuation are never more than 14 % below it; what nobody writes by hand (random letters,
 base64 as a text, rows of emoji or signs) never more than 40 %.
 
 Attachments inside the body do not count by their bytes. An image counts IMAGE_TOKENS, inside or by its address: what
 large ones cost at most vendors. Sound counts a token for each AUDIO_BYTES_PER_TOKEN bytes of base64 (32 tokens a second
 at 64 kbit/s). A document counts one for each DOCUMENT_BYTES_PER_TOKEN, and at least DOCUMENT_TOKENS_MIN; a plain text
-one for each TEXT_BYTES_PER_TOKEN, three bytes of the text. Only the value of `url`, `data` or `file_data` that is base64
-through and through is an attachment, so that no message's text passes for one.
+one for each TEXT_BYTES_PER_TOKEN, three bytes of the text. Only the value of `url`, `data` or `file_data` that is
+base64 through and through is an attachment, so that no message's text passes for one.
 """
 
 import re
