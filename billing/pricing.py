@@ -11,7 +11,6 @@ import msgspec
 
 from billing import money
 
-PPM = 1_000_000
 # Searches are priced by the thousand, tokens by the million.
 SEARCHES_SCALE = 1_000
 
@@ -140,7 +139,11 @@ def cost(parts: Parts, rates: Rates | None) -> int:
 
 def charge(parts: Parts, rates: Rates | None, markup_ppm: int) -> int:
     """Return what the caller pays: the exact cost times MARKUP_PPM / 1,000,000, in nano-dollars, rounded up once."""
-    return 0 if rates is None else money.ratio(_exact(parts, rates) * markup_ppm, money.TOKENS_PER_PRICE * PPM)
+    return (
+        0
+        if rates is None
+        else money.ratio(_exact(parts, rates) * markup_ppm, money.TOKENS_PER_PRICE * money.PARTS_PER_MILLION)
+    )
 
 
 def _exact(parts: Parts, rates: Rates) -> int:

@@ -2,7 +2,7 @@
 
 Invariants: a credential's secret is encrypted and bound to its row and to its provider's host, so a changed base URL
 drops it; a name (public id or alias) means one model; a price never changes once written, a new one begins later
-(migration 0004, triggers).
+(migration 0005, triggers).
 Every change bumps `accounts.Version` when its transaction commits (migration 0002, triggers).
 """
 
@@ -39,6 +39,13 @@ class Provider(Sourced):
         (NONE, "none"),
     ]
 
+    AUTO, CLOSE, DRAIN = "", "close", "drain"
+    DISCONNECTS = [
+        (AUTO, "as the vendor charges"),
+        (CLOSE, "hang up, and charge what was delivered"),
+        (DRAIN, "read to the end, and charge what the vendor counts"),
+    ]
+
     slug = models.CharField("id", max_length=64, unique=True, validators=[SLUG])
     name = models.CharField(max_length=150, blank=True)
     description = models.TextField(blank=True)
@@ -58,6 +65,14 @@ class Provider(Sourced):
     model_cost_map = models.JSONField(default=list, blank=True)
     preference = models.IntegerField(default=0, help_text="The highest wins where several serve one model.")
     add_headers = models.JSONField(default=dict, blank=True)
+    on_disconnect = models.CharField(
+        "when a caller hangs up",
+        max_length=8,
+        choices=DISCONNECTS,
+        default=AUTO,
+        blank=True,
+        help_text="Some vendors charge in full whether or not somebody listens.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     def __str__(self) -> str:
@@ -112,6 +127,9 @@ class Model(Sourced):
     supports_reasoning = models.BooleanField(default=False)
     context_tokens = models.PositiveIntegerField(null=True, blank=True)
     output_tokens_max = models.PositiveIntegerField(null=True, blank=True)
+    output_tokens_typical = models.PositiveIntegerField(
+        default=4096, help_text="What is held for a request that sets no limit of its own."
+    )
     timeout_s = models.FloatField(
         "timeout in seconds", null=True, blank=True, help_text="To the first byte; wins over the provider's."
     )
@@ -171,7 +189,7 @@ class Price(models.Model):
 
     A row is for requests above a context size, for one service tier, or (neither) the base price. A new base price
     retires all that began before it (`billing.pricing`). Rows are never changed, and never deleted but with their
-    target: usage names the row that priced it (migration 0004, triggers).
+    target: usage names the row that priced it (migration 0005, triggers).
     """
 
     SEED, OPERATOR = "seed", "operator"

@@ -9,7 +9,7 @@ from catalog import triggers
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('catalog', '0003_once'),
+        ('catalog', '0004_money'),
     ]
 
     operations = [
