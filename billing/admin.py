@@ -102,7 +102,8 @@ class UsageAdmin(ModelAdmin):
                 "fields": (
                     ("input_tokens", "cache_read_tokens", "cache_write_tokens"),
                     ("output_tokens", "reasoning_tokens", "audio_tokens"),
-                    ("usage_source", "cost", "price_id"),
+                    ("searches", "service_tier", "usage_source"),
+                    ("cost", "price_id"),
                 )
             },
         ),
