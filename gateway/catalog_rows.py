@@ -27,8 +27,9 @@ QUERIES = {
     "models": "SELECT * FROM catalog_model WHERE enabled",
     "aliases": "SELECT name, model_id FROM catalog_alias",
     "targets": "SELECT * FROM catalog_target WHERE enabled",
+    # In the order that `billing.pricing` wants: of one moment, the tiers before the price that they are tiers of.
     "prices": "SELECT *, extract(epoch FROM effective_at)::float8 AS effective FROM catalog_price "
-    "ORDER BY effective_at DESC, id DESC",
+    "ORDER BY effective_at DESC, above_context_tokens IS NULL AND service_tier = '', id DESC",
     "grants": "SELECT subjects, role, model_globs, add_headers FROM accounts_grant WHERE enabled ORDER BY id",
 }
 # What a row raises that only SQL by hand, or another encryption key, can have written.
@@ -74,7 +75,10 @@ def assemble(version: int, rows: Rows, now: float) -> snapshot.Snapshot:
 
 
 def _sellable(prices: list[dict[str, Any]], now: float) -> bool:
-    return settings.MODE != "resale" or any(price["effective"] <= now for price in prices)
+    return settings.MODE != "resale" or any(
+        price["effective"] <= now and price["above_context_tokens"] is None and not price["service_tier"]
+        for price in prices
+    )
 
 
 def next_price_at(rows: Rows, now: float) -> float:
@@ -163,16 +167,22 @@ def _rates(row: dict[str, Any]) -> Rates:
         value = row[part]
         return instead if value is None else int(value)
 
+    cache_write_5m = rate("cache_write_5m", row["input"])
     return Rates(
         price_id=row["id"],
         effective_at=row["effective"],
         input=row["input"],
-        cache_read=rate("cache_read", row["input"]),
-        cache_write=rate("cache_write_5m", row["input"]),
-        audio_input=rate("audio_input", row["input"]),
         output=row["output"],
+        cache_read=rate("cache_read", row["input"]),
+        cache_write_5m=cache_write_5m,
+        cache_write_1h=rate("cache_write_1h", cache_write_5m),
+        audio_input=rate("audio_input", row["input"]),
+        image_input=rate("image_input", row["input"]),
         reasoning=rate("reasoning", row["output"]),
         audio_output=rate("audio_output", row["output"]),
+        web_search=rate("web_search", 0),
+        above_context_tokens=row["above_context_tokens"],
+        service_tier=row["service_tier"],
     )
 
 

@@ -202,7 +202,9 @@ async def whole(runtime: Runtime, exchange: Exchange, call: Call, response: Answ
     """Read a JSON answer, settle, and send it."""
     data = await read_whole(exchange, call.target, response)
     parsed = check(call, response, data)
-    usage = openai_chat.parse_usage(parsed.usage) if openai_chat.present(parsed.usage) else None
+    usage = None
+    if openai_chat.present(parsed.usage):
+        usage = openai_chat.parse_usage(parsed.usage, parsed.service_tier)
     estimated = Parts(input=call.quote.input_tokens, output=len(data) // openai_chat.BYTES_PER_TOKEN)
     charged = settlement.charge(call.target, usage, estimated, time.time(), call.quote.markup_ppm)
     exchange.settling()
@@ -325,7 +327,7 @@ def early(target: Target, fault: Fault) -> Fault:
 
 def stream_charge(call: Call, relayed: StreamRelay, fault: Fault | None) -> Charge:
     """Return what a stream costs: the upstream's own count, else what was delivered; nothing for no output."""
-    usage = openai_chat.parse_usage(relayed.usage) if relayed.usage else None
+    usage = openai_chat.parse_usage(relayed.usage, relayed.service_tier) if relayed.usage else None
     if usage is None and not relayed.produced():
         return settlement.NOTHING
     now, markup_ppm = time.time(), call.quote.markup_ppm

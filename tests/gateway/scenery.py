@@ -8,7 +8,19 @@ from billing.pricing import Rates
 from gateway import snapshot
 from gateway.snapshot import Access, Caller, Grant, Model, Provider, Snapshot, Target
 
-RATES = Rates(1, 0.0, 2_000_000, 1_000_000, 2_000_000, 3_000_000, 4_000_000, 5_000_000, 6_000_000)
+RATES = Rates(
+    price_id=1,
+    effective_at=0.0,
+    input=2_000_000,
+    output=4_000_000,
+    cache_read=1_000_000,
+    cache_write_5m=2_000_000,
+    cache_write_1h=2_000_000,
+    audio_input=3_000_000,
+    image_input=2_000_000,
+    reasoning=5_000_000,
+    audio_output=6_000_000,
+)
 
 
 def a_provider(slug: str = "openai", **fields: Any) -> Provider:
