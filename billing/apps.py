@@ -8,6 +8,7 @@ class BillingConfig(AppConfig):
     name = "billing"
 
     def ready(self) -> None:
-        from billing import plans
+        from billing import plans, sandbox
 
         post_migrate.connect(plans.seed, sender=self, dispatch_uid="billing.plans")
+        post_migrate.connect(sandbox.seed, sender=self, dispatch_uid="billing.sandbox")

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from ipaddress import ip_network
 from typing import Any
 
+from django.conf import settings
 from psycopg.rows import dict_row
 
 from accounts import keys, subjects
 from billing.connection import Connection
-from gateway.snapshot import Caller
+from gateway.snapshot import Caller, Terms
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +33,11 @@ SELECT k.id, k.digest, k.display, k.name, k.organization_id, o.name AS organizat
                       WHERE m.user_id = k.user_id AND m.organization_id = k.organization_id)
        ) AS revoked,
        ARRAY(SELECT g.name FROM accounts_group g JOIN accounts_group_members m ON m.group_id = g.id
-             WHERE m.user_id = k.user_id) AS groups
+             WHERE m.user_id = k.user_id) AS groups,
+       w.mode, coalesce(w.funded, false) AS funded, p.slug AS plan, p.id AS plan_id
 FROM accounts_apikey k JOIN accounts_user u ON u.id = k.user_id JOIN accounts_organization o ON o.id = k.organization_id
+     LEFT JOIN billing_wallet w ON w.organization_id = k.organization_id
+     LEFT JOIN billing_plan p ON p.id = coalesce(w.plan_id, (SELECT id FROM billing_plan WHERE slug = 'free'))
 WHERE k.digest = ANY(%s)
 """
 
@@ -152,4 +156,15 @@ def caller_of(row: Mapping[str, Any]) -> Caller:
         networks=tuple(ip_network(network, strict=False) for network in row["ip_allowlist"]),
         expires_at=row["expires_at"],
         revoked=row["revoked"],
+        terms=terms_of(row),
+    )
+
+
+def terms_of(row: Mapping[str, Any]) -> Terms:
+    """Return the terms of a row's organization; one without a wallet has those that its wallet will be made with."""
+    return Terms(
+        plan=row["plan"] or "free",
+        plan_id=row["plan_id"] or 0,
+        prepaid=row["mode"] == "prepaid" if row["mode"] else settings.MODE == "resale",
+        funded=row["funded"],
     )

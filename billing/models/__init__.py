@@ -2,6 +2,7 @@
 
 from billing.models.hold import Hold
 from billing.models.idempotency import IdempotencyKey
+from billing.models.limit import Limit
 from billing.models.plan import Plan
 from billing.models.spending import Bucket, SpendingLimit
 from billing.models.transfer import House, Kind, Transfer
@@ -14,6 +15,7 @@ __all__ = [
     "House",
     "IdempotencyKey",
     "Kind",
+    "Limit",
     "Plan",
     "SpendingLimit",
     "Transfer",

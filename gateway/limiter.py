@@ -1,0 +1,363 @@
+"""Count requests and tokens in Redis, all that come together in one script call, or in this process without Redis.
+
+Invariants: a request counts in all of its windows or in none; what it counted is given back when it fails, also when
+nobody waits for its admission any more; no request waits longer for Redis than TIMEOUT_S, and none at all once Redis
+is known to be away. What ends while Redis is away is told to it when it is back; a Redis that was emptied loses the
+counts, and nothing else.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from hashlib import sha1
+
+import hiredis
+import msgspec
+
+from gateway import redis_connection
+from gateway.errors import Fault
+from gateway.limiter_script import SCRIPT
+from gateway.limits import LEASE_MS, SLOT_RETRY_MS, STEPS, Bound, State, Window, needed
+from gateway.redis_connection import RedisConnection
+
+logger = logging.getLogger(__name__)
+
+TIMEOUT_S = 0.25
+# What an event loop that was held up gets to read the answer that has long been there.
+GRACE_S = 0.02
+RETRY_S = 0.5
+RENEW_S = LEASE_MS / 3000
+BATCH_MAX = 200
+UNTOLD_MAX = 10_000
+COUNTERS_MAX = 100_000
+DIGEST = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+ADMIT, FINISH, RENEW = "A", "E", "R"
+PROCESS = secrets.token_hex(8)
+MEMBERS = itertools.count()
+
+
+class Ticket(msgspec.Struct, frozen=True, gc=False):
+    """What one request has counted, where and when; `local` is in this process."""
+
+    bounds: tuple[Bound, ...]
+    needs: tuple[int, ...]
+    states: tuple[State, ...]
+    admitted: bool
+    at_ms: int
+    member: str
+    local: bool
+
+
+class Operation:
+    """One operation of the script; `answered` takes its answer, or None where Redis gave none."""
+
+    __slots__ = ("answered", "keys", "words")
+
+    def __init__(
+        self,
+        keys: Sequence[bytes],
+        words: Sequence[str | int],
+        answered: Callable[[tuple[int, list[int]] | None], None] | None = None,
+    ) -> None:
+        self.keys = keys
+        self.words = words
+        self.answered = answered
+
+
+class Limiter:
+    """The counters, as one event loop reaches them."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.local = LocalCounters()
+        self.away = False
+        self.connection: RedisConnection | None = None
+        self.queue: list[Operation] = []
+        self.busy = False
+        self.calls_count = 0
+        self.slots: dict[str, Operation] = {}
+        self.task: asyncio.Task[None] | None = None
+        self.renewal: asyncio.TimerHandle | None = None
+
+    @property
+    def state(self) -> str:
+        """`shared` among all processes, or `local` to this one while Redis is away."""
+        return "local" if self.away else "shared"
+
+    async def admit(self, bounds: tuple[Bound, ...], tokens: int, *, stated: bool = True) -> Ticket:
+        """Count a request that may use TOKENS in all BOUNDS, or in none: the ticket tells.
+
+        Raises Fault 503 for the sandbox, which is never counted in this process alone, while Redis is away.
+        """
+        needs = tuple(needed(bound, tokens, stated=stated) for bound in bounds)
+        return await self._ask(bounds, needs)
+
+    async def look(self, bounds: tuple[Bound, ...]) -> Ticket:
+        """Return how full BOUNDS are, without counting anything; raise Fault as `admit` does."""
+        return await self._ask(bounds, (0,) * len(bounds))
+
+    async def _ask(self, bounds: tuple[Bound, ...], needs: tuple[int, ...]) -> Ticket:
+        member = f"{PROCESS}.{next(MEMBERS)}"
+        if not self.away:
+            future: asyncio.Future[Ticket | None] = asyncio.get_running_loop().create_future()
+
+            def answered(answer: tuple[int, list[int]] | None) -> None:
+                ticket = None if answer is None else _ticket(bounds, needs, member, answer)
+                if ticket is not None and ticket.admitted:
+                    self._hold_slots(ticket)
+                if not future.done():
+                    future.set_result(ticket)
+                elif ticket is not None and ticket.admitted:
+                    self.finish(ticket, None)
+
+            self._enqueue(Operation([bound.name for bound in bounds], _admission(bounds, needs, member), answered))
+            ticket = await future
+            if ticket is not None:
+                return ticket
+        if any(bound.sandbox for bound in bounds):
+            raise Fault(
+                "limits_unavailable",
+                "Free models without credit are not served while their limits cannot be counted; try again shortly.",
+                retry_after_s=1,
+            )
+        return self.local.admit(bounds, needs, member)
+
+    def finish(self, ticket: Ticket, tokens: int | None) -> None:
+        """Tell that a request has ended: with what it used, or with None, which gives all back."""
+        if not ticket.admitted:
+            return
+        changes = [
+            (bound, _change(bound, need, tokens)) for bound, need in zip(ticket.bounds, ticket.needs, strict=True)
+        ]
+        changes = [(bound, change) for bound, change in changes if change or not bound.length_ms]
+        if not changes:
+            return
+        if ticket.local:
+            self.local.finish(changes, ticket)
+            return
+        self.slots.pop(ticket.member, None)
+        words: list[str | int] = [FINISH, len(changes), ticket.member]
+        for bound, change in changes:
+            step_ms = bound.length_ms // STEPS
+            words += (change, ticket.at_ms // step_ms if step_ms else 0, step_ms)
+        self._enqueue(Operation([bound.name for bound, _ in changes], words))
+
+    def count(self, bound: Bound, full: Callable[[int], None]) -> None:
+        """Count one thing that has happened already; FULL is told for how many milliseconds there is no more room."""
+        if self.away:
+            return
+
+        def answered(answer: tuple[int, list[int]] | None) -> None:
+            if answer is not None and not answer[1][0]:
+                full(answer[1][3])
+
+        self._enqueue(Operation([bound.name], _admission((bound,), (1,), ""), answered))
+
+    async def close(self) -> None:
+        """Tell Redis what is still to be told, for a moment, and let go of it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TIMEOUT_S):
+                while self.busy:
+                    await asyncio.sleep(0.005)
+        if self.renewal is not None:
+            self.renewal.cancel()
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.wait([self.task])
+        self._drop(RuntimeError("the process ends"))
+
+    # --- One call at a time: what comes meanwhile goes together in the next ---------------------------------------
+
+    def _enqueue(self, operation: Operation) -> None:
+        self.queue.append(operation)
+        if self.away:
+            del self.queue[:-UNTOLD_MAX]
+        elif not self.busy:
+            self.busy = True
+            asyncio.get_running_loop().call_soon(self._send)
+
+    def _send(self) -> None:
+        if self.connection is None:
+            if self.task is None or self.task.done():
+                self.task = asyncio.get_running_loop().create_task(self._open(), name="limiter's connection")
+            return
+        batch, self.queue = self.queue[:BATCH_MAX], self.queue[BATCH_MAX:]
+        self._call(batch, "EVALSHA", DIGEST)
+
+    def _call(self, batch: list[Operation], command: str, script: str) -> None:
+        if self.connection is None:
+            self._failed(batch, redis_connection.RedisLost("the connection was closed"))
+            return
+        connection = self.connection
+        keys = [key for operation in batch for key in operation.keys]
+        words = [word for operation in batch for word in operation.words]
+        self.calls_count += 1
+        future = connection.call(command, script, len(keys), *keys, *words)
+        timer = asyncio.get_running_loop().call_later(TIMEOUT_S, _late, future)
+
+        def done(future: "asyncio.Future[list[int]]") -> None:
+            timer.cancel()
+            if future.cancelled():
+                self._failed(batch, TimeoutError(f"no answer in {TIMEOUT_S:g} s"))
+                return
+            error = future.exception()
+            if error is None:
+                self._answered(batch, future.result())
+            elif str(error).startswith("NOSCRIPT") and command == "EVALSHA":
+                self._call(batch, "EVAL", SCRIPT)
+            else:
+                self._failed(batch, error)
+
+        future.add_done_callback(done)
+
+    def _answered(self, batch: list[Operation], reply: list[int]) -> None:
+        at_ms, position = reply[0], 1
+        for operation in batch:
+            if operation.words[0] == ADMIT:
+                length = 1 + 3 * len(operation.keys)
+                if operation.answered is not None:
+                    operation.answered((at_ms, reply[position : position + length]))
+                position += length
+        if self.queue:
+            self._send()
+        else:
+            self.busy = False
+
+    # --- Redis goes and comes -------------------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        try:
+            self.connection = await redis_connection.connect(self.url, TIMEOUT_S)
+        except (OSError, TimeoutError, hiredis.HiredisError) as error:
+            self._failed([], error)
+        else:
+            self._send()
+
+    def _failed(self, batch: list[Operation], error: BaseException) -> None:
+        """Count in this process from now on, and look for Redis in the background."""
+        logger.warning("limits are counted in this process alone: Redis: %s: %s", type(error).__name__, error)
+        self.away = True
+        self.queue = batch + self.queue
+        self._drop(error)
+        self.task = asyncio.get_running_loop().create_task(self._recover(), name="limiter's way back")
+
+    def _drop(self, _error: BaseException) -> None:
+        """Let go of the connection; whoever waits for an admission is answered, the ends stay to be told."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.close()
+        waiting = [operation for operation in self.queue if operation.answered is not None]
+        self.queue = [operation for operation in self.queue if operation.words[0] == FINISH][-UNTOLD_MAX:]
+        self.busy = False
+        for operation in waiting:
+            if operation.answered is not None:
+                operation.answered(None)
+
+    async def _recover(self) -> None:
+        while True:
+            await asyncio.sleep(RETRY_S)
+            try:
+                self.connection = await redis_connection.connect(self.url, TIMEOUT_S)
+            except (OSError, TimeoutError, hiredis.HiredisError):
+                continue
+            break
+        logger.warning("Redis is back: limits are counted together again")
+        self.away = False
+        self.local = LocalCounters(self.local)
+        self.queue += self.slots.values()
+        if self.queue:
+            self.busy = True
+            self._send()
+
+    # --- Slots of requests at once --------------------------------------------------------------------------------
+
+    def _hold_slots(self, ticket: Ticket) -> None:
+        pairs = zip(ticket.bounds, ticket.needs, strict=True)
+        keys = [bound.name for bound, need in pairs if not bound.length_ms and need]
+        if not keys:
+            return
+        self.slots[ticket.member] = Operation(keys, [RENEW, len(keys), ticket.member, *[0] * (3 * len(keys))])
+        if self.renewal is None:
+            self.renewal = asyncio.get_running_loop().call_later(RENEW_S, self._renew)
+
+    def _renew(self) -> None:
+        self.renewal = asyncio.get_running_loop().call_later(RENEW_S, self._renew) if self.slots else None
+        if not self.away:
+            for operation in self.slots.values():
+                self._enqueue(operation)
+
+
+class LocalCounters:
+    """The same counting in this process: for what must be served while Redis is away. Running requests stay."""
+
+    def __init__(self, before: "LocalCounters | None" = None) -> None:
+        self.windows: dict[bytes, Window] = {}
+        self.slots: dict[bytes, set[str]] = before.slots if before else {}
+
+    def admit(self, bounds: tuple[Bound, ...], needs: tuple[int, ...], member: str) -> Ticket:
+        """Count in all bounds or in none."""
+        now_ms = time.monotonic_ns() // 1_000_000
+        states = [self._look(bound, need, now_ms) for bound, need in zip(bounds, needs, strict=True)]
+        admitted = not any(state.retry_ms for state in states)
+        if admitted:
+            states = [self._take(bound, need, now_ms, member) for bound, need in zip(bounds, needs, strict=True)]
+        return Ticket(bounds, needs, tuple(states), admitted, now_ms, member, True)
+
+    def finish(self, changes: list[tuple[Bound, int]], ticket: Ticket) -> None:
+        """Free the slots of a request and change what it counted."""
+        now_ms = time.monotonic_ns() // 1_000_000
+        for bound, change in changes:
+            if not bound.length_ms:
+                holders = self.slots.get(bound.name, set())
+                holders.discard(ticket.member)
+                if not holders:
+                    self.slots.pop(bound.name, None)
+            elif bound.name in self.windows:
+                step = ticket.at_ms // (bound.length_ms // STEPS)
+                self.windows[bound.name].change(change, step, bound.length_ms, now_ms)
+
+    def _look(self, bound: Bound, need: int, now_ms: int) -> State:
+        if not bound.length_ms:
+            held = len(self.slots.get(bound.name, ()))
+            return State(held, 0, SLOT_RETRY_MS if need and held + need > bound.amount else 0)
+        window = self.windows.get(bound.name)
+        if window is None:
+            while len(self.windows) >= COUNTERS_MAX:
+                del self.windows[next(iter(self.windows))]
+            window = self.windows[bound.name] = Window()
+        return window.look(need, bound.amount, bound.length_ms, now_ms)
+
+    def _take(self, bound: Bound, need: int, now_ms: int, member: str) -> State:
+        if bound.length_ms:
+            return self.windows[bound.name].take(need, bound.amount, bound.length_ms, now_ms)
+        if need:
+            self.slots.setdefault(bound.name, set()).add(member)
+        return State(len(self.slots.get(bound.name, ())), 0, 0)
+
+
+def _admission(bounds: tuple[Bound, ...], needs: tuple[int, ...], member: str) -> list[str | int]:
+    words: list[str | int] = [ADMIT, len(bounds), member]
+    for bound, need in zip(bounds, needs, strict=True):
+        words += (need, bound.amount, bound.length_ms // STEPS)
+    return words
+
+
+def _ticket(bounds: tuple[Bound, ...], needs: tuple[int, ...], member: str, answer: tuple[int, list[int]]) -> Ticket:
+    at_ms, (admitted, *numbers) = answer
+    states = tuple(State(*numbers[3 * i : 3 * i + 3]) for i in range(len(bounds)))
+    return Ticket(bounds, needs, states, admitted == 1, at_ms, member, False)
+
+
+def _change(bound: Bound, need: int, tokens: int | None) -> int:
+    if tokens is None:
+        return -need
+    return tokens - need if bound.counts_tokens else 0
+
+
+def _late(future: "asyncio.Future[list[int]]") -> None:
+    # An event loop that was held up runs its timers before it reads what has arrived: let it read first.
+    asyncio.get_running_loop().call_later(GRACE_S, future.cancel)
