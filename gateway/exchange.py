@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from gateway.body import Message, Receive, Scope, Send
 from gateway.deadline import Deadline
+from gateway.limiter import Ticket
 from gateway.snapshot import Access, Caller, Snapshot
 
 # Our web servers' way of telling that the client has gone, at no cost to a request (aperture_site.reception).
@@ -22,7 +23,7 @@ class Exchange:
     __slots__ = (
         "access", "answered", "caller", "cancelled", "client_gone", "deadline", "disconnect", "first_byte_at",
         "headers", "interruptible", "receive", "request_id", "scope", "send", "settled", "snapshot", "started_at",
-        "task", "write",
+        "task", "ticket", "used_tokens", "write",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, headers: Mapping[bytes, bytes]) -> None:
@@ -45,6 +46,9 @@ class Exchange:
         self.caller: Caller
         self.access: Access
         self.snapshot: Snapshot
+        # What it counts in its limits; and the tokens that it used, None as long as it has not succeeded.
+        self.ticket: Ticket | None = None
+        self.used_tokens: int | None = None
 
     def watch_client(self) -> None:
         """From now on, until `settling`, the client's departure cancels this task."""

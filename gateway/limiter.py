@@ -77,7 +77,8 @@ class Limiter:
         self.away = False
         self.connection: RedisConnection | None = None
         self.queue: list[Operation] = []
-        self.busy = False
+        self.idle = asyncio.Event()
+        self.idle.set()
         self.calls_count = 0
         self.slots: dict[str, Operation] = {}
         self.task: asyncio.Task[None] | None = None
@@ -161,14 +162,13 @@ class Limiter:
         """Tell Redis what is still to be told, for a moment, and let go of it."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(TIMEOUT_S):
-                while self.busy:
-                    await asyncio.sleep(0.005)
+                await self.idle.wait()
         if self.renewal is not None:
             self.renewal.cancel()
         if self.task is not None:
             self.task.cancel()
             await asyncio.wait([self.task])
-        self._drop(RuntimeError("the process ends"))
+        self._drop()
 
     # --- One call at a time: what comes meanwhile goes together in the next ---------------------------------------
 
@@ -176,23 +176,19 @@ class Limiter:
         self.queue.append(operation)
         if self.away:
             del self.queue[:-UNTOLD_MAX]
-        elif not self.busy:
-            self.busy = True
+        elif self.idle.is_set():
+            self.idle.clear()
             asyncio.get_running_loop().call_soon(self._send)
 
     def _send(self) -> None:
-        if self.connection is None:
+        if self.connection is None or self.connection.closed:
             if self.task is None or self.task.done():
                 self.task = asyncio.get_running_loop().create_task(self._open(), name="limiter's connection")
             return
         batch, self.queue = self.queue[:BATCH_MAX], self.queue[BATCH_MAX:]
-        self._call(batch, "EVALSHA", DIGEST)
+        self._call(self.connection, batch, "EVALSHA", DIGEST)
 
-    def _call(self, batch: list[Operation], command: str, script: str) -> None:
-        if self.connection is None:
-            self._failed(batch, redis_connection.RedisLost("the connection was closed"))
-            return
-        connection = self.connection
+    def _call(self, connection: RedisConnection, batch: list[Operation], command: str, script: str) -> None:
         keys = [key for operation in batch for key in operation.keys]
         words = [word for operation in batch for word in operation.words]
         self.calls_count += 1
@@ -208,7 +204,7 @@ class Limiter:
             if error is None:
                 self._answered(batch, future.result())
             elif str(error).startswith("NOSCRIPT") and command == "EVALSHA":
-                self._call(batch, "EVAL", SCRIPT)
+                self._call(connection, batch, "EVAL", SCRIPT)
             else:
                 self._failed(batch, error)
 
@@ -225,7 +221,7 @@ class Limiter:
         if self.queue:
             self._send()
         else:
-            self.busy = False
+            self.idle.set()
 
     # --- Redis goes and comes -------------------------------------------------------------------------------------
 
@@ -238,31 +234,34 @@ class Limiter:
             self._send()
 
     def _failed(self, batch: list[Operation], error: BaseException) -> None:
-        """Count in this process from now on, and look for Redis in the background."""
+        """Count in this process from now on, and look for Redis in the background.
+
+        Of BATCH nobody knows whether it was done. Its ends are not told again: a Redis that died has lost what they
+        would change, and one that was slow has done them.
+        """
         logger.warning("limits are counted in this process alone: Redis: %s: %s", type(error).__name__, error)
         self.away = True
-        self.queue = batch + self.queue
-        self._drop(error)
+        self._drop(batch)
         self.task = asyncio.get_running_loop().create_task(self._recover(), name="limiter's way back")
 
-    def _drop(self, _error: BaseException) -> None:
+    def _drop(self, batch: Sequence[Operation] = ()) -> None:
         """Let go of the connection; whoever waits for an admission is answered, the ends stay to be told."""
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.close()
-        waiting = [operation for operation in self.queue if operation.answered is not None]
+        waiting = [*batch, *self.queue]
         self.queue = [operation for operation in self.queue if operation.words[0] == FINISH][-UNTOLD_MAX:]
-        self.busy = False
+        self.idle.set()
         for operation in waiting:
             if operation.answered is not None:
                 operation.answered(None)
 
     async def _recover(self) -> None:
         while True:
-            await asyncio.sleep(RETRY_S)
             try:
                 self.connection = await redis_connection.connect(self.url, TIMEOUT_S)
             except (OSError, TimeoutError, hiredis.HiredisError):
+                await asyncio.sleep(RETRY_S)
                 continue
             break
         logger.warning("Redis is back: limits are counted together again")
@@ -270,7 +269,7 @@ class Limiter:
         self.local = LocalCounters(self.local)
         self.queue += self.slots.values()
         if self.queue:
-            self.busy = True
+            self.idle.clear()
             self._send()
 
     # --- Slots of requests at once --------------------------------------------------------------------------------

@@ -16,10 +16,12 @@ with `s`, their sum, `o`, its oldest step, and `n`, its newest. The arithmetic i
 
 from gateway.limits import LEASE_MS, SLOT_RETRY_MS, STEPS
 
-SCRIPT = """
+CONSTANTS = f"local STEPS, LEASE, SLOT_RETRY = {STEPS}, {LEASE_MS}, {SLOT_RETRY_MS}"
+SCRIPT = (
+    CONSTANTS
+    + """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local STEPS, LEASE, SLOT_RETRY = %d, %d, %d
 local out = {now}
 
 local function steps_of(key)
@@ -51,7 +53,7 @@ local function swept(key, length)
             redis.call('DEL', key)
             return 0, 0, false
         end
-        redis.call('HDEL', key, unpack(gone))
+        if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
         redis.call('HSET', key, 's', sum, 'o', oldest)
     end
     return sum, tonumber(head[3]), true
@@ -146,4 +148,5 @@ while arg_at <= #ARGV do
     key_at, arg_at = key_at + n, arg_at + 3 + 3 * n
 end
 return out
-""" % (STEPS, LEASE_MS, SLOT_RETRY_MS)  # fmt: skip
+"""
+)

@@ -3,6 +3,8 @@
 A caller without limits costs a test of one flag.
 """
 
+from collections.abc import Callable
+
 from django.conf import settings
 
 from gateway import limits
@@ -42,16 +44,18 @@ async def _headers(runtime: Runtime, exchange: Exchange) -> list[tuple[bytes, by
     return limits.headers(ticket.bounds, ticket.states)
 
 
-async def reserve(runtime: Runtime, exchange: Exchange, model: str, tokens: int, *, stated: bool) -> None:
-    """Count the request, which may use TOKENS, for MODEL (a public id); raise Fault 429, or 503 for the sandbox.
+async def reserve(runtime: Runtime, exchange: Exchange, model: str, expected: Callable[[], tuple[int, bool]]) -> None:
+    """Count the request for MODEL, a public id; raise Fault 429, or 503 for the sandbox.
 
-    STATED is whether the caller bounded the tokens itself; else they never fill more than a whole window.
+    EXPECTED tells how many tokens the request may use, and whether its caller bounded them itself (else they never
+    fill more than a whole window); it is asked where tokens are limited.
     """
     if not exchange.access.limits:
         return
     bounds = exchange.access.limits.of(model, lambda: address_of(exchange.scope, runtime.trusted_proxies))
     if not bounds:
         return
+    tokens, stated = expected() if any(bound.counts_tokens for bound in bounds) else (0, True)
     exchange.ticket = ticket = await runtime.limiter.admit(bounds, tokens, stated=stated)
     if not ticket.admitted:
         fault = limits.refusal(ticket.bounds, ticket.states, f"{settings.PUBLIC_URL}/account")

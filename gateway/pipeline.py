@@ -13,7 +13,7 @@ import msgspec
 from django.conf import settings
 
 from billing.journal import NotDurable
-from gateway import rejection, settlement, upstream
+from gateway import limiting, rejection, settlement, upstream
 from gateway.authentication import authenticate
 from gateway.body import ClientGone, read
 from gateway.errors import OPENAI, Fault, render
@@ -52,9 +52,11 @@ async def run(runtime: Runtime, exchange: Exchange, path: str, dialect: str) -> 
         await admit(runtime, exchange)
         body = await receive(exchange)
         call = prepare(exchange, body, path, dialect)
+        await limiting.reserve(runtime, exchange, call.target.names[0], lambda: expected_tokens(call))
         exchange.watch_client()
         await answer(runtime, exchange, call)
     finally:
+        limiting.release(runtime, exchange)
         exchange.close()
 
 
@@ -63,6 +65,7 @@ async def admit(runtime: Runtime, exchange: Exchange) -> None:
     exchange.caller = await authenticate(runtime, exchange.scope, exchange.headers)
     exchange.snapshot = runtime.freshness.snapshot
     exchange.access = exchange.snapshot.access(exchange.caller)
+    limiting.announce(runtime, exchange)
     if not exchange.access.role:
         raise Fault("no_role_granted", "access denied: no role granted")
 
@@ -102,6 +105,15 @@ def prepare(exchange: Exchange, body: bytes, path: str, dialect: str) -> Call:
         body=openai_chat.render_request(request, target.upstream_id),
         session_id=find_session(exchange.headers, request.fields, exchange.caller.key_id),
     )
+
+
+def expected_tokens(call: Call) -> tuple[int, bool]:
+    """Return how many tokens a request may use, and whether it bounds its output itself."""
+    request_tokens = settlement.estimate(len(call.body), 0).input
+    if call.dialect == "openai_embeddings":
+        return request_tokens, True
+    output = openai_chat.output_tokens_max(call.request)
+    return request_tokens + (settlement.TYPICAL_OUTPUT_TOKENS if output is None else output), output is not None
 
 
 async def answer(runtime: Runtime, exchange: Exchange, call: Call) -> None:
@@ -304,3 +316,5 @@ async def settle(runtime: Runtime, exchange: Exchange, call: Call, charged: Char
         raise Fault(
             "storage_unavailable", "The database does not answer, so the request could not be settled.", retry_after_s=1
         ) from None
+    if charged is not settlement.NOTHING:
+        exchange.used_tokens = settlement.tokens(charged)

@@ -27,10 +27,15 @@ class RedisConnection(asyncio.Protocol):
         self.waiting: deque[asyncio.Future[Reply]] = deque()
         self.transport: asyncio.Transport | None = None
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return self.transport is None or self.transport.is_closing()
+
     def call(self, *command: str | bytes | int) -> "asyncio.Future[Reply]":
         """Send a command; the future is its answer, hiredis.ReplyError for an error of Redis, or RedisLost."""
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        if self.transport is None or self.transport.is_closing():
+        if self.transport is None or self.closed:
             future.set_exception(RedisLost("the connection is closed"))
             return future
         self.waiting.append(future)

@@ -12,6 +12,8 @@ from gateway.wire.openai_chat import Tokens
 
 # Bytes of text to a token, for what no upstream counted.
 BYTES_PER_TOKEN = 4
+# What a limit of tokens reserves for the output of a request that does not bound it.
+TYPICAL_OUTPUT_TOKENS = 1024
 
 
 class Charge(msgspec.Struct, frozen=True):
@@ -53,6 +55,13 @@ def _parts(tokens: Tokens) -> Parts:
 def estimate(request_bytes: int, output_tokens: int) -> Parts:
     """Return an estimate from the size of the request and the output that was counted on its way through."""
     return Parts(input=math.ceil(request_bytes / BYTES_PER_TOKEN), output=output_tokens)
+
+
+def tokens(charged: Charge) -> int:
+    """Return how many tokens of any kind a request used."""
+    parts = charged.parts
+    asked = parts.input + parts.cache_read + parts.cache_write + parts.audio_input
+    return asked + parts.output + parts.reasoning + parts.audio_output
 
 
 def cost_header(charged: Charge) -> bytes:

@@ -137,9 +137,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 ACCESSES_MAX = 20_000
 
 
-def resolve(
-    grants: Iterable[Grant], caller: Caller, aliases: Mapping[str, str], rules: Rules = NO_RULES
-) -> Access:
+def resolve(grants: Iterable[Grant], caller: Caller, aliases: Mapping[str, str], rules: Rules = NO_RULES) -> Access:
     """Add up the grants that name this caller: the highest role, all globs, all headers.
 
     A grant that spells out an alias covers the model behind it; a pattern never meets aliases, only public ids.

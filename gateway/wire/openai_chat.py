@@ -109,6 +109,16 @@ def _value(fields: Fields, name: str) -> Any:
         raise InvalidRequest("invalid_json", f"{name} is not valid JSON.", name) from None
 
 
+def output_tokens_max(request: Request) -> int | None:
+    """Return how many tokens of output all choices together may have, or None where the caller does not say."""
+    for name in ("max_completion_tokens", "max_tokens"):
+        bound = _value(request.fields, name)
+        if isinstance(bound, int) and 0 <= bound <= TOKENS_MAX:
+            choices = _value(request.fields, "n")
+            return bound * (choices if isinstance(choices, int) and 1 < choices <= 128 else 1)
+    return None
+
+
 def render_request(request: Request, upstream_id: str) -> bytes:
     """Return the body for the upstream: its own model id, and usage always asked for in a stream."""
     fields = request.fields | {"model": msgspec.Raw(encode(upstream_id))}
