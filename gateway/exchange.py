@@ -7,11 +7,14 @@ import asyncio
 import random
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from gateway.body import Message, Receive, Scope, Send
 from gateway.deadline import Deadline
-from gateway.limiter import Ticket
 from gateway.snapshot import Access, Caller, Snapshot
+
+if TYPE_CHECKING:
+    from gateway.limiting import Limited
 
 # Our web servers' way of telling that the client has gone, at no cost to a request (aperture_site.reception).
 DISCONNECT = "aperture.disconnect"
@@ -22,8 +25,8 @@ class Exchange:
 
     __slots__ = (
         "access", "answered", "caller", "cancelled", "client_gone", "deadline", "disconnect", "first_byte_at",
-        "headers", "interruptible", "receive", "request_id", "scope", "send", "settled", "snapshot", "started_at",
-        "task", "ticket", "used_tokens", "write",
+        "headers", "interruptible", "limited", "receive", "request_id", "scope", "send", "settled", "snapshot", "started_at",
+        "task", "used_tokens", "write",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, headers: Mapping[bytes, bytes]) -> None:
@@ -46,8 +49,8 @@ class Exchange:
         self.caller: Caller
         self.access: Access
         self.snapshot: Snapshot
-        # What it counts in its limits; and the tokens that it used, None as long as it has not succeeded.
-        self.ticket: Ticket | None = None
+        # What it counts in its limits, if it has any; and the tokens that it used, None unless it succeeded.
+        self.limited: Limited | None = None
         self.used_tokens: int | None = None
 
     def watch_client(self) -> None:

@@ -12,36 +12,49 @@ from gateway.authentication import address_of
 from gateway.body import Message
 from gateway.errors import Fault
 from gateway.exchange import Exchange
+from gateway.limiter import Limiter, Ticket
+from gateway.limits import Limits
 from gateway.runtime import Runtime
+
+
+class Limited:
+    """What a limited caller's request counts in. It does not know its exchange, which knows it: no cycle is left."""
+
+    __slots__ = ("limiter", "limits", "ticket")
+
+    def __init__(self, limiter: Limiter, limits: Limits) -> None:
+        self.limiter = limiter
+        self.limits = limits
+        self.ticket: Ticket | None = None
+
+    async def headers(self) -> list[tuple[bytes, bytes]]:
+        """Return what the answer says: the state that admission found, or now's for one that came before it."""
+        ticket = self.ticket or await self._now()
+        return limits.headers(ticket.bounds, ticket.states) if ticket else []
+
+    async def _now(self) -> Ticket | None:
+        bounds = self.limits.apart_from_models()
+        if self.limiter.away:
+            bounds = tuple(bound for bound in bounds if not bound.sandbox)
+        try:
+            return await self.limiter.look(bounds) if bounds else None
+        except Fault:
+            return None
 
 
 def announce(runtime: Runtime, exchange: Exchange) -> None:
     """Have the answer of a limited caller, whatever it is, say how full its windows are."""
     if not exchange.access.limits:
         return
+    limited = exchange.limited = Limited(runtime.limiter, exchange.access.limits)
     send = exchange.send
 
     async def tell(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], *await _headers(runtime, exchange)]
+            message["headers"] = [*message["headers"], *await limited.headers()]
         await send(message)
 
     exchange.send = tell
-
-
-async def _headers(runtime: Runtime, exchange: Exchange) -> list[tuple[bytes, bytes]]:
-    ticket = exchange.ticket
-    if ticket is None:
-        bounds = exchange.access.limits.apart_from_models()
-        if runtime.limiter.away:
-            bounds = tuple(bound for bound in bounds if not bound.sandbox)
-        if not bounds:
-            return []
-        try:
-            ticket = await runtime.limiter.look(bounds)
-        except Fault:
-            return []
-    return limits.headers(ticket.bounds, ticket.states)
 
 
 async def reserve(runtime: Runtime, exchange: Exchange, model: str, expected: Callable[[], tuple[int, bool]]) -> None:
@@ -50,20 +63,22 @@ async def reserve(runtime: Runtime, exchange: Exchange, model: str, expected: Ca
     EXPECTED tells how many tokens the request may use, and whether its caller bounded them itself (else they never
     fill more than a whole window); it is asked where tokens are limited.
     """
-    if not exchange.access.limits:
+    limited = exchange.limited
+    if limited is None:
         return
-    bounds = exchange.access.limits.of(model, lambda: address_of(exchange.scope, runtime.trusted_proxies))
+    bounds = limited.limits.of(model, lambda: address_of(exchange.scope, runtime.trusted_proxies))
     if not bounds:
         return
     tokens, stated = expected() if any(bound.counts_tokens for bound in bounds) else (0, True)
-    exchange.ticket = ticket = await runtime.limiter.admit(bounds, tokens, stated=stated)
+    limited.ticket = ticket = await runtime.limiter.admit(bounds, tokens, stated=stated)
     if not ticket.admitted:
         fault = limits.refusal(ticket.bounds, ticket.states, f"{settings.PUBLIC_URL}/account")
         if fault is not None:
             raise fault
 
 
-def release(runtime: Runtime, exchange: Exchange) -> None:
+def release(exchange: Exchange) -> None:
     """The request has ended: correct its tokens to what it used, or give everything back if it failed."""
-    if exchange.ticket is not None:
-        runtime.limiter.finish(exchange.ticket, exchange.used_tokens)
+    limited = exchange.limited
+    if limited is not None and limited.ticket is not None:
+        limited.limiter.finish(limited.ticket, exchange.used_tokens)

@@ -56,7 +56,7 @@ async def run(runtime: Runtime, exchange: Exchange, path: str, dialect: str) -> 
         exchange.watch_client()
         await answer(runtime, exchange, call)
     finally:
-        limiting.release(runtime, exchange)
+        limiting.release(exchange)
         exchange.close()
 
 
