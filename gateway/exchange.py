@@ -25,8 +25,8 @@ class Exchange:
 
     __slots__ = (
         "access", "answered", "caller", "cancelled", "client_gone", "deadline", "disconnect", "first_byte_at",
-        "headers", "interruptible", "limited", "receive", "request_id", "scope", "send", "settled", "snapshot", "started_at",
-        "task", "used_tokens", "write",
+        "headers", "interruptible", "limited", "receive", "request_id", "scope", "send", "settled", "snapshot",
+        "started_at", "task", "used_tokens", "write",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, headers: Mapping[bytes, bytes]) -> None:
