@@ -54,18 +54,15 @@ async def look_up(runtime: Runtime, scope: Scope, key: str) -> Caller:
     if not key:
         raise Fault("invalid_api_key", INVALID_KEY)
     address = address_of(scope, runtime.trusted_proxies)
-    forgive = None if runtime.callers.was_good(key) else runtime.failed_keys.begin(address)
+    if not runtime.callers.was_good(key):
+        runtime.failed_keys.check(address)
     try:
         caller = await runtime.callers.find(key)
     except (psycopg.Error, OSError, TimeoutError):
-        if forgive is not None:
-            forgive()
         raise Fault("storage_unavailable", UNAVAILABLE, retry_after_s=1) from None
     if caller is None or caller.revoked:
         runtime.failed_keys.failed(address)
         raise Fault("invalid_api_key", INVALID_KEY)
-    if forgive is not None:
-        forgive()
     return caller
 
 

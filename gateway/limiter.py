@@ -44,7 +44,6 @@ class Ticket(msgspec.Struct, frozen=True, gc=False):
     """What one request has counted, where and when; `local` is in this process."""
 
     bounds: tuple[Bound, ...]
-    needs: tuple[int, ...]
     states: tuple[State, ...]
     admitted: bool
     at_ms: int
@@ -89,25 +88,26 @@ class Limiter:
         """`shared` among all processes, or `local` to this one while Redis is away."""
         return "local" if self.away else "shared"
 
-    async def admit(self, bounds: tuple[Bound, ...], tokens: int, *, stated: bool = True) -> Ticket:
+    async def admit(self, bounds: tuple[Bound, ...], tokens: int, tokens_least: int | None = None) -> Ticket:
         """Count a request that may use TOKENS in all BOUNDS, or in none: the ticket tells.
 
-        Raises Fault 503 for the sandbox, which is never counted in this process alone, while Redis is away.
+        Given TOKENS_LEAST, as many tokens as fit are counted, and at least these. Raises Fault 503 for the sandbox,
+        which is never counted in this process alone, while Redis is away.
         """
-        needs = tuple(needed(bound, tokens, stated=stated) for bound in bounds)
-        return await self._ask(bounds, needs)
+        least = tokens if tokens_least is None else tokens_least
+        return await self._ask(bounds, [needed(bound, tokens, least) for bound in bounds])
 
     async def look(self, bounds: tuple[Bound, ...]) -> Ticket:
         """Return how full BOUNDS are, without counting anything; raise Fault as `admit` does."""
-        return await self._ask(bounds, (0,) * len(bounds))
+        return await self._ask(bounds, [(0, 0)] * len(bounds))
 
-    async def _ask(self, bounds: tuple[Bound, ...], needs: tuple[int, ...]) -> Ticket:
+    async def _ask(self, bounds: tuple[Bound, ...], needs: Sequence[tuple[int, int]]) -> Ticket:
         member = f"{PROCESS}.{next(MEMBERS)}"
         if not self.away:
             future: asyncio.Future[Ticket | None] = asyncio.get_running_loop().create_future()
 
             def answered(answer: tuple[int, list[int]] | None) -> None:
-                ticket = None if answer is None else _ticket(bounds, needs, member, answer)
+                ticket = None if answer is None else _ticket(bounds, member, answer)
                 if ticket is not None and ticket.admitted:
                     self._hold_slots(ticket)
                 if not future.done():
@@ -132,7 +132,8 @@ class Limiter:
         if not ticket.admitted:
             return
         changes = [
-            (bound, _change(bound, need, tokens)) for bound, need in zip(ticket.bounds, ticket.needs, strict=True)
+            (bound, _change(bound, state.taken, tokens))
+            for bound, state in zip(ticket.bounds, ticket.states, strict=True)
         ]
         changes = [(bound, change) for bound, change in changes if change or not bound.length_ms]
         if not changes:
@@ -144,7 +145,7 @@ class Limiter:
         words: list[str | int] = [FINISH, len(changes), ticket.member]
         for bound, change in changes:
             step_ms = bound.length_ms // STEPS
-            words += (change, ticket.at_ms // step_ms if step_ms else 0, step_ms)
+            words += (change, ticket.at_ms // step_ms if step_ms else 0, 0, step_ms)
         self._enqueue(Operation([bound.name for bound, _ in changes], words))
 
     def count(self, bound: Bound, full: Callable[[int], None]) -> None:
@@ -156,7 +157,7 @@ class Limiter:
             if answer is not None and not answer[1][0]:
                 full(answer[1][3])
 
-        self._enqueue(Operation([bound.name], _admission((bound,), (1,), ""), answered))
+        self._enqueue(Operation([bound.name], _admission((bound,), [(1, 1)], ""), answered))
 
     async def close(self) -> None:
         """Tell Redis what is still to be told, for a moment, and let go of it."""
@@ -214,7 +215,7 @@ class Limiter:
         at_ms, position = reply[0], 1
         for operation in batch:
             if operation.words[0] == ADMIT:
-                length = 1 + 3 * len(operation.keys)
+                length = 1 + 4 * len(operation.keys)
                 if operation.answered is not None:
                     operation.answered((at_ms, reply[position : position + length]))
                 position += length
@@ -275,11 +276,11 @@ class Limiter:
     # --- Slots of requests at once --------------------------------------------------------------------------------
 
     def _hold_slots(self, ticket: Ticket) -> None:
-        pairs = zip(ticket.bounds, ticket.needs, strict=True)
-        keys = [bound.name for bound, need in pairs if not bound.length_ms and need]
+        pairs = zip(ticket.bounds, ticket.states, strict=True)
+        keys = [bound.name for bound, state in pairs if not bound.length_ms and state.taken]
         if not keys:
             return
-        self.slots[ticket.member] = Operation(keys, [RENEW, len(keys), ticket.member, *[0] * (3 * len(keys))])
+        self.slots[ticket.member] = Operation(keys, [RENEW, len(keys), ticket.member, *[0] * (4 * len(keys))])
         if self.renewal is None:
             self.renewal = asyncio.get_running_loop().call_later(RENEW_S, self._renew)
 
@@ -297,14 +298,14 @@ class LocalCounters:
         self.windows: dict[bytes, Window] = {}
         self.slots: dict[bytes, set[str]] = before.slots if before else {}
 
-    def admit(self, bounds: tuple[Bound, ...], needs: tuple[int, ...], member: str) -> Ticket:
+    def admit(self, bounds: tuple[Bound, ...], needs: Sequence[tuple[int, int]], member: str) -> Ticket:
         """Count in all bounds or in none."""
         now_ms = time.monotonic_ns() // 1_000_000
-        states = [self._look(bound, need, now_ms) for bound, need in zip(bounds, needs, strict=True)]
+        states = [self._look(bound, least, now_ms) for bound, (_, least) in zip(bounds, needs, strict=True)]
         admitted = not any(state.retry_ms for state in states)
         if admitted:
             states = [self._take(bound, need, now_ms, member) for bound, need in zip(bounds, needs, strict=True)]
-        return Ticket(bounds, needs, tuple(states), admitted, now_ms, member, True)
+        return Ticket(bounds, tuple(states), admitted, now_ms, member, True)
 
     def finish(self, changes: list[tuple[Bound, int]], ticket: Ticket) -> None:
         """Free the slots of a request and change what it counted."""
@@ -319,42 +320,42 @@ class LocalCounters:
                 step = ticket.at_ms // (bound.length_ms // STEPS)
                 self.windows[bound.name].change(change, step, bound.length_ms, now_ms)
 
-    def _look(self, bound: Bound, need: int, now_ms: int) -> State:
+    def _look(self, bound: Bound, least: int, now_ms: int) -> State:
         if not bound.length_ms:
             held = len(self.slots.get(bound.name, ()))
-            return State(held, 0, SLOT_RETRY_MS if need and held + need > bound.amount else 0)
+            return State(held, 0, SLOT_RETRY_MS if least and held + least > bound.amount else 0)
         window = self.windows.get(bound.name)
         if window is None:
             while len(self.windows) >= COUNTERS_MAX:
                 del self.windows[next(iter(self.windows))]
             window = self.windows[bound.name] = Window()
-        return window.look(need, bound.amount, bound.length_ms, now_ms)
+        return window.look(least, bound.amount, bound.length_ms, now_ms)
 
-    def _take(self, bound: Bound, need: int, now_ms: int, member: str) -> State:
+    def _take(self, bound: Bound, needs: tuple[int, int], now_ms: int, member: str) -> State:
         if bound.length_ms:
-            return self.windows[bound.name].take(need, bound.amount, bound.length_ms, now_ms)
-        if need:
+            return self.windows[bound.name].take(*needs, bound.amount, bound.length_ms, now_ms)
+        if needs[0]:
             self.slots.setdefault(bound.name, set()).add(member)
-        return State(len(self.slots.get(bound.name, ())), 0, 0)
+        return State(len(self.slots.get(bound.name, ())), 0, 0, needs[0])
 
 
-def _admission(bounds: tuple[Bound, ...], needs: tuple[int, ...], member: str) -> list[str | int]:
+def _admission(bounds: tuple[Bound, ...], needs: Sequence[tuple[int, int]], member: str) -> list[str | int]:
     words: list[str | int] = [ADMIT, len(bounds), member]
-    for bound, need in zip(bounds, needs, strict=True):
-        words += (need, bound.amount, bound.length_ms // STEPS)
+    for bound, (need, least) in zip(bounds, needs, strict=True):
+        words += (need, least, bound.amount, bound.length_ms // STEPS)
     return words
 
 
-def _ticket(bounds: tuple[Bound, ...], needs: tuple[int, ...], member: str, answer: tuple[int, list[int]]) -> Ticket:
+def _ticket(bounds: tuple[Bound, ...], member: str, answer: tuple[int, list[int]]) -> Ticket:
     at_ms, (admitted, *numbers) = answer
-    states = tuple(State(*numbers[3 * i : 3 * i + 3]) for i in range(len(bounds)))
-    return Ticket(bounds, needs, states, admitted == 1, at_ms, member, False)
+    states = tuple(State(*numbers[4 * i : 4 * i + 4]) for i in range(len(bounds)))
+    return Ticket(bounds, states, admitted == 1, at_ms, member, False)
 
 
-def _change(bound: Bound, need: int, tokens: int | None) -> int:
+def _change(bound: Bound, taken: int, tokens: int | None) -> int:
     if tokens is None:
-        return -need
-    return tokens - need if bound.counts_tokens else 0
+        return -taken
+    return tokens - taken if bound.counts_tokens else 0
 
 
 def _late(future: "asyncio.Future[list[int]]") -> None:

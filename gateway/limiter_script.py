@@ -1,17 +1,19 @@
 """The script that counts in Redis: any number of operations in one call, each of them all or nothing.
 
 KEYS are those of all operations, one after the other. ARGV holds for each operation a letter, the number of its keys,
-a member, and three numbers for each key:
+a member, and four numbers for each key:
 
-* `A` admit: need, amount, step in milliseconds; all windows count it, or none. A need of 0 only looks. A step of 0 is
-  a number of requests at once, in which MEMBER gets a slot.
-* `E` end: change, step number, step in milliseconds. A change below zero gives back what that step still holds, one
-  above zero counts now. A step of 0 frees MEMBER's slot.
+* `A` admit: need, least, amount, step in milliseconds. Windows count the need, or what fits of it, if the least fits
+  everywhere; else none does. A need of 0 only looks. A step of 0 is a number of requests at once, in which MEMBER gets
+  a slot.
+* `E` end: change, step number, nothing, step in milliseconds. A change below zero gives back what that step still
+  holds, one above zero counts now. A step of 0 frees MEMBER's slot.
 * `R` renew: MEMBER's slot gets another lease.
 
 The answer is flat: the time in milliseconds, and for each `A` whether it was admitted and, for each of its keys, what
-counts, when all of it has left, and when this request would be admitted (-1: never). A window is a hash of its steps
-with `s`, their sum, `o`, its oldest step, and `n`, its newest. The arithmetic is that of `gateway.limits.Window`.
+counts, when all of it has left, when this request would be admitted (-1: never), and what it counts. A window is
+a hash of its steps with `s`, their sum, `o`, its oldest step, and `n`, its newest. The arithmetic is that of
+`gateway.limits.Window`.
 """
 
 from gateway.limits import LEASE_MS, SLOT_RETRY_MS, STEPS
@@ -83,38 +85,41 @@ end
 local function admit(keys, args, member)
     local states, fits = {}, true
     for i, key in ipairs(keys) do
-        local need, amount, length = args[3 * i - 2], args[3 * i - 1], args[3 * i]
+        local least, amount, length = args[4 * i - 2], args[4 * i - 1], args[4 * i]
         local state = {0, 0, 0, false}
         if length == 0 then
             redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
             state[1] = redis.call('ZCARD', key)
-            if need > 0 and state[1] + need > amount then state[3] = SLOT_RETRY end
+            if least > 0 and state[1] + least > amount then state[3] = SLOT_RETRY end
         else
             local newest
             state[1], newest, state[4] = swept(key, length)
             if state[1] > 0 then state[2] = leaves(newest, length) end
-            if state[1] + need > amount then state[3] = retry(key, need, amount, length, state[1]) end
+            if least > 0 and state[1] + least > amount then
+                state[3] = retry(key, least, amount, length, state[1])
+            end
         end
         if state[3] ~= 0 then fits = false end
         states[i] = state
     end
     out[#out + 1] = fits and 1 or 0
     for i, key in ipairs(keys) do
-        local need, length, state = args[3 * i - 2], args[3 * i], states[i]
-        if fits and need > 0 then
+        local need, amount, length, state = args[4 * i - 3], args[4 * i - 1], args[4 * i], states[i]
+        local taken = fits and math.max(0, math.min(need, amount - state[1])) or 0
+        if taken > 0 then
             if length == 0 then
                 redis.call('ZADD', key, now + LEASE, member)
                 redis.call('PEXPIRE', key, LEASE)
                 state[1] = state[1] + 1
-            else state[1], state[2] = count(key, need, length, state[4]) end
+            else state[1], state[2] = count(key, taken, length, state[4]) end
         end
-        out[#out + 1], out[#out + 2], out[#out + 3] = state[1], state[2], state[3]
+        out[#out + 1], out[#out + 2], out[#out + 3], out[#out + 4] = state[1], state[2], state[3], taken
     end
 end
 
 local function finish(keys, args, member)
     for i, key in ipairs(keys) do
-        local change, step, length = args[3 * i - 2], args[3 * i - 1], args[3 * i]
+        local change, step, length = args[4 * i - 3], args[4 * i - 2], args[4 * i]
         if length == 0 then redis.call('ZREM', key, member)
         else
             local _, _, known = swept(key, length)
@@ -143,9 +148,9 @@ while arg_at <= #ARGV do
     local operation, n, member = OPERATIONS[ARGV[arg_at]], tonumber(ARGV[arg_at + 1]), ARGV[arg_at + 2]
     local keys, args = {}, {}
     for i = 1, n do keys[i] = KEYS[key_at + i - 1] end
-    for i = 1, 3 * n do args[i] = tonumber(ARGV[arg_at + 2 + i]) end
+    for i = 1, 4 * n do args[i] = tonumber(ARGV[arg_at + 2 + i]) end
     operation(keys, args, member)
-    key_at, arg_at = key_at + n, arg_at + 3 + 3 * n
+    key_at, arg_at = key_at + n, arg_at + 3 + 4 * n
 end
 return out
 """

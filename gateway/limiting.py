@@ -57,11 +57,11 @@ def announce(runtime: Runtime, exchange: Exchange) -> None:
     exchange.send = tell
 
 
-async def reserve(runtime: Runtime, exchange: Exchange, model: str, expected: Callable[[], tuple[int, bool]]) -> None:
+async def reserve(runtime: Runtime, exchange: Exchange, model: str, expected: Callable[[], tuple[int, int]]) -> None:
     """Count the request for MODEL, a public id; raise Fault 429, or 503 for the sandbox.
 
-    EXPECTED tells how many tokens the request may use, and whether its caller bounded them itself (else they never
-    fill more than a whole window); it is asked where tokens are limited.
+    EXPECTED tells how many tokens the request may use, and for how many there must be room; it is asked where tokens
+    are limited.
     """
     limited = exchange.limited
     if limited is None:
@@ -69,8 +69,8 @@ async def reserve(runtime: Runtime, exchange: Exchange, model: str, expected: Ca
     bounds = limited.limits.of(model, lambda: address_of(exchange.scope, runtime.trusted_proxies))
     if not bounds:
         return
-    tokens, stated = expected() if any(bound.counts_tokens for bound in bounds) else (0, True)
-    limited.ticket = ticket = await runtime.limiter.admit(bounds, tokens, stated=stated)
+    tokens = expected() if any(bound.counts_tokens for bound in bounds) else (0, 0)
+    limited.ticket = ticket = await runtime.limiter.admit(bounds, *tokens)
     if not ticket.admitted:
         fault = limits.refusal(ticket.bounds, ticket.states, f"{settings.PUBLIC_URL}/account")
         if fault is not None:

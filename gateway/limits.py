@@ -85,12 +85,14 @@ class Bound(msgspec.Struct, frozen=True):
 class State(msgspec.Struct, frozen=True, gc=False):
     """A bound as a request found it: what counts, itself included if it was admitted, and two times from then on.
 
-    `reset_ms` is when everything has left, `retry_ms` when this request would be admitted: 0 now, NEVER never.
+    `reset_ms` is when everything has left, `retry_ms` when this request would be admitted: 0 now, NEVER never. `taken`
+    is what the request itself counts.
     """
 
     counted: int
     reset_ms: int
     retry_ms: int
+    taken: int = 0
 
 
 class Namer:
@@ -208,14 +210,9 @@ def network_of(address: "Address | None") -> str:
     return str(address) if address.version == 4 else f"{int(address) >> 64:x}::/64"
 
 
-def needed(bound: Bound, tokens: int, *, stated: bool) -> int:
-    """Return what a request counts: 1, or the TOKENS that it may use.
-
-    Where they are only assumed (not STATED by the caller), they never fill more than the whole window.
-    """
-    if not bound.counts_tokens:
-        return 1
-    return tokens if stated else min(tokens, bound.amount)
+def needed(bound: Bound, tokens: int, tokens_least: int) -> tuple[int, int]:
+    """Return what a request counts if there is room, and what it must at least: 1, or the tokens that it may use."""
+    return (tokens, tokens_least) if bound.counts_tokens else (1, 1)
 
 
 class Window:
@@ -228,30 +225,31 @@ class Window:
         self._steps: dict[int, int] = {}
         self._oldest = self._newest = 0
 
-    def take(self, need: int, amount: int, length_ms: int, now_ms: int) -> State:
-        """Count NEED if the window of AMOUNT has room for it, which `retry_ms` of 0 tells."""
-        state = self.look(need, amount, length_ms, now_ms)
-        if state.retry_ms or not need:
+    def take(self, need: int, least: int, amount: int, length_ms: int, now_ms: int) -> State:
+        """Count NEED, or as much of it as fits, if at least LEAST does; `retry_ms` of 0 tells that it did."""
+        state = self.look(least, amount, length_ms, now_ms)
+        taken = min(need, amount - self.counted)
+        if state.retry_ms or taken <= 0:
             return state
         step = now_ms // (length_ms // STEPS)
         if not self._steps:
             self._oldest = step
-        self._steps[step] = self._steps.get(step, 0) + need
+        self._steps[step] = self._steps.get(step, 0) + taken
         self._newest = step
-        self.counted += need
-        return State(self.counted, _leaves_ms(step, length_ms) - now_ms, 0)
+        self.counted += taken
+        return State(self.counted, _leaves_ms(step, length_ms) - now_ms, 0, taken)
 
-    def look(self, need: int, amount: int, length_ms: int, now_ms: int) -> State:
-        """Return the state without counting anything."""
+    def look(self, least: int, amount: int, length_ms: int, now_ms: int) -> State:
+        """Return the state without counting anything; LEAST of 0 always fits."""
         self._sweep(length_ms, now_ms)
         reset_ms = _leaves_ms(self._newest, length_ms) - now_ms if self.counted else 0
-        return State(self.counted, reset_ms, self._retry_ms(need, amount, length_ms, now_ms))
+        return State(self.counted, reset_ms, self._retry_ms(least, amount, length_ms, now_ms) if least else 0)
 
     def change(self, by: int, step: int, length_ms: int, now_ms: int) -> None:
         """Give back what was counted in STEP, if it still counts; count more (BY above zero) now."""
         self._sweep(length_ms, now_ms)
         if by > 0:
-            self.take(by, self.counted + by, length_ms, now_ms)
+            self.take(by, by, self.counted + by, length_ms, now_ms)
         elif step in self._steps:
             left = max(0, self._steps[step] + by)
             self.counted += left - self._steps[step]

@@ -107,13 +107,13 @@ def prepare(exchange: Exchange, body: bytes, path: str, dialect: str) -> Call:
     )
 
 
-def expected_tokens(call: Call) -> tuple[int, bool]:
-    """Return how many tokens a request may use, and whether it bounds its output itself."""
-    request_tokens = settlement.estimate(len(call.body), 0).input
+def expected_tokens(call: Call) -> tuple[int, int]:
+    """Return how many tokens a request may use, and for how many there must be room: all, if it bounds its output."""
+    tokens = settlement.estimate(len(call.body), 0).input
     if call.dialect == "openai_embeddings":
-        return request_tokens, True
+        return tokens, tokens
     output = openai_chat.output_tokens_max(call.request)
-    return request_tokens + (settlement.TYPICAL_OUTPUT_TOKENS if output is None else output), output is not None
+    return (tokens + settlement.TYPICAL_OUTPUT_TOKENS, tokens) if output is None else (tokens + output, tokens + output)
 
 
 async def answer(runtime: Runtime, exchange: Exchange, call: Call) -> None:

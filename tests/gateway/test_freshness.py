@@ -56,7 +56,7 @@ async def serving() -> AsyncIterator[Runtime]:
 
 
 async def call(runtime: Runtime, key: str) -> Caller:
-    scope = {"query_string": b"", "client": ("127.0.0.1", 1)}
+    scope = {"query_string": b"", "client": ("127.0.0.1", 1), "headers": []}
     return await authenticate(runtime, scope, {b"authorization": b"Bearer " + key.encode()})
 
 

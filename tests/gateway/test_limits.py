@@ -30,7 +30,7 @@ def test_no_span_of_a_window_s_length_ever_holds_more_than_the_limit(
     admitted: list[tuple[int, int]] = []
     for pause_ms, need in arrivals:
         now_ms += pause_ms
-        if window.take(need, amount, MINUTE_MS, now_ms).retry_ms == 0:
+        if window.take(need, need, amount, MINUTE_MS, now_ms).retry_ms == 0:
             admitted.append((now_ms, need))
             assert sum(count for at_ms, count in admitted if now_ms - MINUTE_MS < at_ms) <= amount
 
@@ -40,14 +40,14 @@ def test_the_time_to_wait_is_exact_to_the_millisecond(amount: int, arrivals: lis
     window, now_ms = Window(), 1_000_000
     for pause_ms, taken in arrivals:
         now_ms += pause_ms
-        window.take(taken, amount, MINUTE_MS, now_ms)
+        window.take(taken, taken, amount, MINUTE_MS, now_ms)
     retry_ms = window.look(need, amount, MINUTE_MS, now_ms).retry_ms
 
     assert (retry_ms == NEVER) == (need > amount)
     if retry_ms > 0:
         assert retry_ms <= MINUTE_MS + STEP_MS
         assert window.look(need, amount, MINUTE_MS, now_ms + retry_ms - 1).retry_ms == 1
-        assert window.take(need, amount, MINUTE_MS, now_ms + retry_ms).retry_ms == 0
+        assert window.take(need, need, amount, MINUTE_MS, now_ms + retry_ms).retry_ms == 0
 
 
 @given(arrivals=arrivals)
@@ -55,7 +55,7 @@ def test_the_reset_is_the_moment_at_which_nothing_counts_any_more(arrivals: list
     window, now_ms = Window(), 1_000_000
     for pause_ms, need in arrivals:
         now_ms += pause_ms
-        state = window.take(need, 1000, MINUTE_MS, now_ms)
+        state = window.take(need, need, 1000, MINUTE_MS, now_ms)
     if arrivals:
         assert window.look(0, 1000, MINUTE_MS, now_ms + state.reset_ms - 1).counted > 0
         assert window.look(0, 1000, MINUTE_MS, now_ms + state.reset_ms).counted == 0
@@ -68,10 +68,10 @@ def test_what_is_given_back_never_counted(arrivals: list[tuple[int, int]], given
     taken = []
     for index, (pause_ms, need) in enumerate(arrivals):
         now_ms += pause_ms
-        window.take(need, 1000, MINUTE_MS, now_ms)
+        window.take(need, need, 1000, MINUTE_MS, now_ms)
         taken.append((now_ms // STEP_MS, need))
         if index not in given_back:
-            without.take(need, 1000, MINUTE_MS, now_ms)
+            without.take(need, need, 1000, MINUTE_MS, now_ms)
     for index in given_back & set(range(len(taken))):
         window.change(-taken[index][1], taken[index][0], MINUTE_MS, now_ms)
     assert window.look(1, 1, MINUTE_MS, now_ms).counted == without.look(1, 1, MINUTE_MS, now_ms).counted
@@ -80,8 +80,8 @@ def test_what_is_given_back_never_counted(arrivals: list[tuple[int, int]], given
 
 def test_giving_back_twice_or_too_late_takes_nothing_from_others() -> None:
     window = Window()
-    window.take(3, 10, MINUTE_MS, 0)
-    window.take(4, 10, MINUTE_MS, STEP_MS)
+    window.take(3, 3, 10, MINUTE_MS, 0)
+    window.take(4, 4, 10, MINUTE_MS, STEP_MS)
     window.change(-3, 0, MINUTE_MS, STEP_MS)
     window.change(-3, 0, MINUTE_MS, STEP_MS)
     assert window.counted == 4
@@ -91,7 +91,7 @@ def test_giving_back_twice_or_too_late_takes_nothing_from_others() -> None:
 
 def test_more_than_was_reserved_counts_from_the_end_on() -> None:
     window = Window()
-    window.take(10, 100, MINUTE_MS, 0)
+    window.take(10, 10, 100, MINUTE_MS, 0)
     window.change(50, 0, MINUTE_MS, 30_000)
     assert window.look(0, 100, MINUTE_MS, 60_250).counted == 50
     assert window.look(0, 100, MINUTE_MS, 90_250).counted == 0
@@ -99,10 +99,10 @@ def test_more_than_was_reserved_counts_from_the_end_on() -> None:
 
 def test_twenty_a_minute_are_twenty_and_the_next_one_comes_when_the_first_has_left() -> None:
     window = Window()
-    waits = [window.take(1, 20, MINUTE_MS, index * 1000).retry_ms for index in range(21)]
+    waits = [window.take(1, 1, 20, MINUTE_MS, index * 1000).retry_ms for index in range(21)]
     assert waits == [0] * 20 + [MINUTE_MS + STEP_MS - 20_000]
     day = Window()
-    assert [day.take(1, 1, DAY_MS, 0).retry_ms for _ in range(2)] == [0, DAY_MS + DAY_MS // STEPS]
+    assert [day.take(1, 1, 1, DAY_MS, 0).retry_ms for _ in range(2)] == [0, DAY_MS + DAY_MS // STEPS]
 
 
 # --- What binds whom ---------------------------------------------------------------------------------------------
@@ -208,19 +208,18 @@ def test_what_binds_a_caller_is_worked_out_once_for_each_snapshot() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "tokens", "stated", "need"),
-    [
-        ("requests_per_day", 5000, True, 1),
-        ("concurrency", 5000, True, 1),
-        ("tokens_per_minute", 5000, True, 5000),
-        ("tokens_per_minute", 5000, False, 100),
-        ("tokens_per_minute", 50, False, 50),
-    ],
+    ("kind", "need"), [("requests_per_day", (1, 1)), ("concurrency", (1, 1)), ("tokens_per_minute", (5000, 70))]
 )
-def test_tokens_that_are_only_assumed_never_need_more_than_the_window(
-    kind: str, tokens: int, stated: bool, need: int
-) -> None:
-    assert limits.needed(Bound(b"", kind, 100, "", False), tokens, stated=stated) == need
+def test_a_request_counts_one_or_its_tokens(kind: str, need: tuple[int, int]) -> None:
+    assert limits.needed(Bound(b"", kind, 100, "", False), 5000, 70) == need
+
+
+def test_tokens_that_are_only_assumed_take_the_room_that_there_is() -> None:
+    window = Window()
+    assert window.take(60, 10, 100, MINUTE_MS, 0).taken == 60
+    assert window.take(60, 10, 100, MINUTE_MS, 0).taken == 40
+    assert window.take(60, 10, 100, MINUTE_MS, 0) == State(100, MINUTE_MS + STEP_MS, MINUTE_MS + STEP_MS, 0)
+    assert window.take(200, 101, 100, MINUTE_MS, 0).retry_ms == NEVER
 
 
 # --- What a caller is told ---------------------------------------------------------------------------------------
