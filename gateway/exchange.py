@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from billing.holds import Held
 from gateway.body import Message, Receive, Scope, Send
 from gateway.deadline import Deadline
 from gateway.snapshot import Access, Caller, Snapshot
@@ -24,9 +25,9 @@ class Exchange:
     """The request's mutable state; made once for each request and passed along the pipeline."""
 
     __slots__ = (
-        "access", "answered", "caller", "cancelled", "client_gone", "deadline", "disconnect", "first_byte_at",
-        "headers", "interruptible", "limited", "receive", "request_id", "scope", "send", "settled", "snapshot",
-        "started_at", "task", "used_tokens", "write",
+        "access", "answered", "caller", "cancelled", "capped_tokens", "client_gone", "deadline", "detached",
+        "disconnect", "first_byte_at", "headers", "held", "interruptible", "limited", "receive", "request_id", "scope",
+        "send", "settled", "snapshot", "started_at", "task", "used_tokens", "write",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, headers: Mapping[bytes, bytes]) -> None:
@@ -41,6 +42,10 @@ class Exchange:
         self.answered = False
         self.client_gone = False
         self.settled = False
+        # Whether the upstream's answer goes on without us.
+        self.detached = False
+        self.held: Held | None = None
+        self.capped_tokens: int | None = None
         self.interruptible = False
         self.cancelled = False
         self.disconnect: asyncio.Future[Message] | None = None

@@ -3,11 +3,10 @@
 A caller without limits costs a test of one flag.
 """
 
-from collections.abc import Callable
-
 from django.conf import settings
 
-from gateway import limits
+from gateway import limits, routes
+from gateway.admission import Quote
 from gateway.authentication import address_of
 from gateway.body import Message
 from gateway.errors import Fault
@@ -20,12 +19,14 @@ from gateway.runtime import Runtime
 class Limited:
     """What a limited caller's request counts in. It does not know its exchange, which knows it: no cycle is left."""
 
-    __slots__ = ("limiter", "limits", "ticket")
+    __slots__ = ("limiter", "limits", "open", "ticket")
 
     def __init__(self, limiter: Limiter, limits: Limits) -> None:
         self.limiter = limiter
         self.limits = limits
         self.ticket: Ticket | None = None
+        # Whether the ticket is still to be finished.
+        self.open = False
 
     async def headers(self) -> list[tuple[bytes, bytes]]:
         """Return what the answer says: the state that admission found, or now's for one that came before it."""
@@ -57,28 +58,30 @@ def announce(runtime: Runtime, exchange: Exchange) -> None:
     exchange.send = tell
 
 
-async def reserve(runtime: Runtime, exchange: Exchange, model: str, expected: Callable[[], tuple[int, int]]) -> None:
-    """Count the request for MODEL, a public id; raise Fault 429, or 503 for the sandbox.
+async def reserve(runtime: Runtime, exchange: Exchange, name: str, quoted: Quote) -> None:
+    """Count the request for the model of this NAME, and what it may use; raise Fault 429, or 503 for the sandbox.
 
-    EXPECTED tells how many tokens the request may use, and for how many there must be room; it is asked where tokens
-    are limited.
+    There must be room for all of its output where it bounds that itself, else for as much of it as there is.
     """
     limited = exchange.limited
     if limited is None:
         return
+    model = routes.plan(exchange.snapshot, exchange.access, name).model.public_id
     bounds = limited.limits.of(model, lambda: address_of(exchange.scope, runtime.trusted_proxies))
     if not bounds:
         return
-    tokens = expected() if any(bound.counts_tokens for bound in bounds) else (0, 0)
-    limited.ticket = ticket = await runtime.limiter.admit(bounds, *tokens)
-    if not ticket.admitted:
-        fault = limits.refusal(ticket.bounds, ticket.states, f"{settings.PUBLIC_URL}/account")
-        if fault is not None:
-            raise fault
+    tokens = quoted.input_tokens + quoted.expected_tokens * quoted.choices
+    least = quoted.input_tokens if quoted.asked_tokens is None else tokens
+    limited.ticket = ticket = await runtime.limiter.admit(bounds, tokens, least)
+    limited.open = ticket.admitted
+    fault = limits.refusal(ticket.bounds, ticket.states, f"{settings.PUBLIC_URL}/account")
+    if fault is not None:
+        raise fault
 
 
 def release(exchange: Exchange) -> None:
     """The request has ended: correct its tokens to what it used, or give everything back if it failed."""
     limited = exchange.limited
-    if limited is not None and limited.ticket is not None:
+    if limited is not None and limited.open and limited.ticket is not None:
+        limited.open = False
         limited.limiter.finish(limited.ticket, exchange.used_tokens)

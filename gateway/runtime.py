@@ -14,6 +14,8 @@ from django.conf import settings
 
 from billing.connection import Connection
 from billing.journal import Journal
+from billing.leases import Leases
+from gateway import drain
 from gateway.callers import Callers
 from gateway.client_address import Network
 from gateway.failed_keys import FailedKeys
@@ -34,6 +36,7 @@ class Runtime:
         self.callers = Callers()
         self.freshness = Freshness(self.callers)
         self.journal = Journal()
+        self.leases = Leases(self.journal)
         self.upstream = Upstream()
         self.limiter = Limiter(settings.REDIS_URL)
         self.failed_keys = FailedKeys(self.limiter, settings.SECRET_KEY, settings.FAILED_KEYS_PER_MINUTE)
@@ -46,10 +49,13 @@ class Runtime:
         """Start what runs beside the requests."""
         self.freshness.start()
         self.journal.start()
+        self.leases.start()
         self.task = asyncio.get_running_loop().create_task(self._note_used_keys(), name="last used")
 
     async def stop(self) -> None:
         """Write what is queued and close everything."""
+        await drain.wait(settings.SETTLE_TIMEOUT_S)
+        await self.leases.stop()
         await self.journal.stop(settings.SETTLE_TIMEOUT_S)
         if self.task is not None:
             self.task.cancel()
