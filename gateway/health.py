@@ -78,5 +78,8 @@ def caller(found: Caller, access: Access) -> dict[str, Any]:
         "mode": settings.MODE,
         "plan": None,
         "balance": None,
-        "limits": [],
+        "limits": [
+            {"kind": bound.kind, "amount": bound.amount, "for": bound.whom}
+            for bound in access.limits.apart_from_models()
+        ],
     }

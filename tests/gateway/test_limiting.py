@@ -4,6 +4,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +16,10 @@ from billing.models import House, Kind, Limit, Plan, Wallet
 from billing.money import Money
 from catalog.models import Model, Target
 from tests.gateway import http
-from tests.gateway.conftest import BOUNDS, Gateway
+from tests.gateway.conftest import APPLICATION, BOUNDS, Gateway
 from tests.gateway.installation import Installation
 from tests.gateway.own_valkey import OwnValkey, own_valkey
+from tests.servers import start_web
 
 pytestmark = pytest.mark.server
 
@@ -59,6 +61,7 @@ class Person:
     def __init__(self, gateway: Gateway, *, prepaid: bool = True, address: str = "") -> None:
         number = next(NUMBERS)
         self.gateway = gateway
+        self.ports = [gateway.port]
         self.user = User.objects.create_user(f"person{number}@example.com")
         self.row, self.key = keys.mint(user=self.user)
         self.address = address or f"198.51.100.{number}"
@@ -73,7 +76,8 @@ class Person:
     def call(self, method: str, path: str, *, key: str | None = None, **options: Any) -> http.Answer:
         """Make one request from the person's address."""
         headers = {"X-Forwarded-For": self.address, **options.pop("headers", {})}
-        return self.gateway.call(method, path, key=self.key if key is None else key, headers=headers, **options)
+        self.ports.append(self.ports.pop(0))
+        return http.call(self.ports[0], method, path, key=self.key if key is None else key, headers=headers, **options)
 
     def ask_at_once(self, count: int, **fields: Any) -> list[http.Answer]:
         """Ask COUNT times, twelve at a time."""
@@ -121,6 +125,16 @@ def test_without_credit_exactly_twenty_free_requests_a_minute_pass(gateway: Gate
     remaining = [int(answer.header("x-ratelimit-remaining-requests")) for answer in answers]
     assert sorted(remaining) == [0] * 10 + list(range(20))
     assert {answer.header("x-ratelimit-limit-requests") for answer in answers} == {"20"}
+
+
+def test_exactly_twenty_pass_over_two_web_processes(
+    gateway: Gateway, engines: Path, bounds: dict[str, str], server: str
+) -> None:
+    person = Person(gateway)
+    address = gateway.installed.database_url
+    with start_web(server, APPLICATION, engines, DATABASE_URL=address, **bounds) as second:
+        person.ports.append(second.port)
+        assert statuses(person.ask_at_once(200)) == [200] * 20 + [429] * 180
 
 
 def test_a_failed_request_counts_against_no_limit(gateway: Gateway) -> None:
@@ -195,6 +209,28 @@ def test_a_limited_caller_s_every_answer_has_the_headers(gateway: Gateway) -> No
     assert answers[-1].error["code"] == "requests_per_minute"
 
 
+@pytest.mark.parametrize("kind", [kind for kind, _ in Limit.KINDS])
+def test_every_kind_of_limit_refuses_under_its_own_name(gateway: Gateway, kind: str) -> None:
+    person = Person(gateway, prepaid=False)
+    limit(gateway, scope=Limit.USER, user=person.user, kind=kind, amount=1)
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(person.ask, "chaos/slow-first-byte-0.3") for _ in range(2)]
+        refused = [answer for each in running if (answer := each.result()).status != 200]
+    assert {(answer.status, answer.error["type"], answer.error["code"]) for answer in refused} == {
+        (429, "rate_limit_exceeded", kind)
+    }
+
+
+def test_a_key_s_holder_can_ask_for_its_limits(gateway: Gateway) -> None:
+    person = Person(gateway)
+    limit(gateway, scope=Limit.KEY, key=person.row, kind=Limit.TOKENS_PER_DAY, amount=5000)
+    assert person.call("GET", "/auth/me").json["limits"] == [
+        {"kind": "tokens_per_day", "amount": 5000, "for": "this key"},
+        {"kind": "requests_per_minute", "amount": 20, "for": "your user"},
+        {"kind": "requests_per_day", "amount": 200, "for": "your user"},
+    ]
+
+
 def test_tokens_are_reserved_as_asked_and_counted_as_used(gateway: Gateway) -> None:
     person = Person(gateway, prepaid=False)
     limit(gateway, scope=Limit.KEY, key=person.row, kind=Limit.TOKENS_PER_MINUTE, amount=1000)
@@ -259,6 +295,9 @@ def test_with_redis_down_only_the_sandbox_is_refused(gateway: Gateway, valkey: O
     assert gateway.call("GET", "/health").json["limits"] == "shared"
     valkey.kill()
     try:
+        # Who has no limit asks nothing of Redis, so nobody notices yet.
+        assert paid.ask().status == 200
+        assert gateway.call("GET", "/health").json["limits"] == "shared"
         refused = poor.ask()
         assert (refused.status, refused.error["code"]) == (503, "limits_unavailable")
         assert refused.error["type"] == "service_unavailable"
