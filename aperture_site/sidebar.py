@@ -19,7 +19,10 @@ PAGES = {
         ("Aliases", "catalog", "alias", "alternate_email"),
         ("Targets and prices", "catalog", "target", "sell"),
     ],
-    "Money": [("Usage", "billing", "usage", "receipt_long")],
+    "Money": [
+        ("Usage", "billing", "usage", "receipt_long"),
+        ("Limits", "billing", "limit", "speed"),
+    ],
 }
 
 

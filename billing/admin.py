@@ -18,7 +18,10 @@ from unfold.paginator import InfinitePaginator
 from unfold.utils import parse_datetime_str
 
 from accounts.models import APIKey, Organization, User
-from billing import money
+from billing import (
+    limit_admin,  # noqa: F401  registers its page
+    money,
+)
 from billing.models import Usage
 from catalog.models import Provider
 

@@ -6,6 +6,7 @@ back). A change bumps `accounts.Version`, so every process knows it in under a s
 in Redis, and a change of the amount keeps them.
 """
 
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
@@ -92,6 +93,18 @@ class Limit(models.Model):
 
     def __str__(self) -> str:
         return f"{self.amount:,} {self.get_kind_display()}: {self.target}"
+
+    def clean(self) -> None:
+        """Say at the field what the database would refuse: a limit that names nothing, or more than its scope."""
+        columns = [column for column in (self.KEY, self.USER, self.ORGANIZATION, self.PLAN) if column != self.scope]
+        for column in [*columns, *(["model_glob"] if self.scope != self.MODEL else [])]:
+            if getattr(self, f"{column}_id", None) or (column == "model_glob" and self.model_glob):
+                raise ValidationError({column: f"Leave this empty: the limit is for {self.get_scope_display()}."})
+        named = "model_glob" if self.scope == self.MODEL else self.scope
+        if self.scope != self.SANDBOX and not (
+            self.model_glob if named == "model_glob" else getattr(self, named, None)
+        ):
+            raise ValidationError({named: "Say which: the limit's scope speaks of it."})
 
     @property
     def target(self) -> str:
