@@ -33,7 +33,9 @@ CORS = [
     (b"access-control-allow-origin", b"*"),
     (
         b"access-control-expose-headers",
-        b"x-aperture-request-id, x-aperture-region, x-aperture-upstream, x-aperture-cost, retry-after",
+        b"x-aperture-request-id, x-aperture-region, x-aperture-upstream, x-aperture-cost, retry-after, "
+        b"x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
+        b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens",
     ),
 ]
 PREFLIGHT = [

@@ -1,7 +1,8 @@
 """How many keys that are not good an address may send: guessing is slowed down before anything is looked up.
 
 Counted in this process, where it costs an instant, and told to Redis, which tells an address that is over the limit
-everywhere. A request without any key is no guess. Known good keys never come here.
+everywhere. A request without any key is no guess. Known good keys never come here. Where a client's address is not
+known nothing is counted, for whoever guesses would close the door to everybody; keys are too long to be guessed.
 """
 
 import math
@@ -28,7 +29,7 @@ class FailedKeys:
 
     def check(self, address: Address | None) -> None:
         """Raise Fault 429 for an address that has sent too many."""
-        if not self.amount:
+        if not self.amount or address is None:
             return
         network, now_ms = network_of(address), _now_ms()
         window = self.windows.get(network)
@@ -45,7 +46,7 @@ class FailedKeys:
 
     def failed(self, address: Address | None) -> None:
         """Count a key that was not good, and tell the other processes."""
-        if not self.amount:
+        if not self.amount or address is None:
             return
         network = network_of(address)
         window = self.windows.get(network)

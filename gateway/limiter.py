@@ -243,7 +243,7 @@ class Limiter:
         logger.warning("limits are counted in this process alone: Redis: %s: %s", type(error).__name__, error)
         self.away = True
         self._drop(batch)
-        self.task = asyncio.get_running_loop().create_task(self._recover(), name="limiter's way back")
+        self.task = asyncio.get_running_loop().create_task(self._recover(error), name="limiter's way back")
 
     def _drop(self, batch: Sequence[Operation] = ()) -> None:
         """Let go of the connection; whoever waits for an admission is answered, the ends stay to be told."""
@@ -257,12 +257,15 @@ class Limiter:
             if operation.answered is not None:
                 operation.answered(None)
 
-    async def _recover(self) -> None:
+    async def _recover(self, error: BaseException) -> None:
+        # A server that restarts may be back at once; one that answers with errors, or not, will go on for a while.
+        delay_s = 0.0 if isinstance(error, redis_connection.RedisLost) else RETRY_S
         while True:
+            await asyncio.sleep(delay_s)
+            delay_s = RETRY_S
             try:
                 self.connection = await redis_connection.connect(self.url, TIMEOUT_S)
             except (OSError, TimeoutError, hiredis.HiredisError):
-                await asyncio.sleep(RETRY_S)
                 continue
             break
         logger.warning("Redis is back: limits are counted together again")

@@ -82,6 +82,14 @@ async def test_it_can_be_switched_off_and_then_redis_is_not_asked(limiter: Limit
     assert limiter.calls_count == 0
 
 
+async def test_clients_whose_address_is_not_known_do_not_close_the_door_to_each_other(limiter: Limiter) -> None:
+    failed = FailedKeys(limiter, "secret", 1)
+    for _ in range(5):
+        failed.check(None)
+        failed.failed(None)
+    assert limiter.calls_count == 0
+
+
 async def test_without_redis_each_process_counts_for_itself() -> None:
     lonely = Limiter("redis://127.0.0.1:1/0")
     failed = FailedKeys(lonely, "secret", 2)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import multiprocessing
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -319,6 +320,31 @@ async def test_a_connection_that_was_closed_while_idle_is_made_again_without_any
         own.client().client_kill_filter(_type="normal", skipme=True)
         await asyncio.sleep(0.05)
         assert (await one.admit((a_bound(3, sandbox=True),), 1)).states[0].counted == 2
+
+
+async def test_a_redis_that_answers_with_errors_counts_as_away(own: OwnValkey) -> None:
+    async with limiter(own) as one:
+        await one.admit((a_bound(3),), 1)
+        client = own.client()
+        client.config_set("maxmemory", "1")
+        assert (await one.admit((a_bound(3),), 1)).local
+        await asyncio.sleep(0.1)
+        assert one.away
+        client.config_set("maxmemory", "0")
+        await until(lambda: not one.away)
+        assert not (await one.admit((a_bound(3),), 1)).local
+
+
+async def test_a_request_leaves_no_cycle_behind(valkey: OwnValkey) -> None:
+    bounds = (a_bound(10**6), a_bound(10**9, "tokens_per_minute", "tokens"), a_bound(10**6, "concurrency", "slots"))
+    async with limiter(valkey) as one:
+        for count in (10, 300):
+            for ticket in await at_once(count, one, bounds=bounds):
+                one.finish(ticket, 7)
+            await one.idle.wait()
+            if count == 10:
+                gc.collect()
+        assert gc.collect() < 30
 
 
 async def test_what_ends_while_redis_hangs_is_told_to_it_later(own: OwnValkey) -> None:
