@@ -60,7 +60,7 @@ class Quote(msgspec.Struct, frozen=True):
         return self.typical_tokens if self.asked_tokens is None else self.asked_tokens
 
 
-def quote(request: Request, model: Model, targets: tuple[Target, ...], caller: Caller, body_bytes: int) -> Quote:
+def quote(request: Request, model: Model, targets: tuple[Target, ...], caller: Caller, body: bytes) -> Quote:
     """Return what a request may cost at the dearest of the targets that it may go to.
 
     Raise Fault 404 for a model without a price that somebody would have to pay for.
@@ -80,12 +80,17 @@ def quote(request: Request, model: Model, targets: tuple[Target, ...], caller: C
     return Quote(
         rates=max(prices, key=lambda rates: (rates.output, rates.input), default=None),
         markup_ppm=markup_ppm(model, caller),
-        input_tokens=-(-body_bytes // BYTES_PER_TOKEN),
+        input_tokens=input_tokens(body),
         choices=request.choices,
         asked_tokens=asked if answers else 0,
         typical_tokens=min(model.output_tokens_typical, longest),
         longest_tokens=longest,
     )
+
+
+def input_tokens(body: bytes) -> int:
+    """Return an estimate of a request's input that is on the safe side."""
+    return -(-len(body) // BYTES_PER_TOKEN)
 
 
 def markup_ppm(model: Model, caller: Caller) -> int:

@@ -10,15 +10,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from billing.holds import Held
-from gateway.body import Message, Receive, Scope, Send
+from gateway.body import DISCONNECT, Message, Receive, Scope, Send
 from gateway.deadline import Deadline
 from gateway.snapshot import Access, Caller, Snapshot
 
 if TYPE_CHECKING:
     from gateway.limiting import Limited
-
-# Our web servers' way of telling that the client has gone, at no cost to a request (aperture_site.reception).
-DISCONNECT = "aperture.disconnect"
 
 
 class Exchange:

@@ -43,6 +43,7 @@ class Runtime:
         self.trusted_proxies: list[Network] = settings.TRUSTED_PROXIES
         self.used_keys: set[int] = set()
         self.connection = Connection("aperture-last-used")
+        self.reads = Connection("aperture-reads")
         self.task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -63,6 +64,7 @@ class Runtime:
         await self.freshness.stop()
         await self.callers.close()
         await self.connection.close()
+        await self.reads.close()
         await self.upstream.close()
         await self.limiter.close()
 

@@ -19,6 +19,11 @@ encode = msgspec.json.encode
 
 DONE = b"data: [DONE]\n\n"
 TOKENS_MAX = 10**9
+# The one bound of a model name; the catalog, which is below the gateway, keeps ids of the same length.
+MODEL_CHARS_MAX = 256
+# Of a request's JSON. Tools' schemas nest tens deep; Python's guard up to 3.13 is some 900.
+DEPTH_MAX = 500
+TOO_DEEP = f"The body's JSON is nested too deeply: more than {DEPTH_MAX} levels."
 CHOICES_MAX = 128
 LABELS_MAX, LABEL_NAME_CHARS, LABEL_CHARS = 16, 64, 512
 
@@ -72,7 +77,10 @@ def parse_request(body: bytes) -> Request:
     except ValueError as error:
         raise InvalidRequest("invalid_json", f"The body is not a JSON object: {error}.") from None
     except RecursionError:
-        raise InvalidRequest("invalid_json", "The body's JSON is nested too deeply.") from None
+        raise InvalidRequest("invalid_json", TOO_DEEP) from None
+    # From 3.14 on, Python's own guard is the size of the stack, which lets tens of thousands of levels through.
+    if top_level.deeper_than(body, DEPTH_MAX):
+        raise InvalidRequest("invalid_json", TOO_DEEP)
     model = _model(fields)
     try:
         wants_cost = _wants_cost(fields)
@@ -95,8 +103,8 @@ def _model(fields: Fields) -> str:
     model = _value(fields, "model")
     if not isinstance(model, str) or not model:
         raise InvalidRequest("invalid_parameter", "model is missing: name one of GET /v1/models.", "model")
-    if len(model) > 256:
-        raise InvalidRequest("invalid_parameter", "model is longer than 256 characters.", "model")
+    if len(model) > MODEL_CHARS_MAX:
+        raise InvalidRequest("invalid_parameter", f"model is longer than {MODEL_CHARS_MAX} characters.", "model")
     return model
 
 

@@ -66,8 +66,8 @@ def test_no_page_shows_a_secret(installation: Installation) -> None:
 
 
 def test_the_admin_is_for_staff_only(installation: Installation) -> None:
-    for page in pages(installation):
-        for client in (Client(), signed_in(installation.bob)):
+    for client in (Client(), signed_in(installation.bob)):
+        for page in pages(installation):
             answer = client.get(page)
             assert answer.status_code == 302, page
             assert answer.headers["location"].startswith("/admin/login/")
