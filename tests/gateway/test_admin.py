@@ -12,6 +12,7 @@ from django.urls import reverse
 
 from accounts import keys
 from accounts.models import APIKey, User
+from billing.models import Limit
 from catalog.models import Model, Provider, Target
 from tests.installation import SECRET, Installation, populate, signed_in
 from tests.local_server import Asked, Reply, serving
@@ -28,7 +29,7 @@ def pages(it: Installation) -> Iterator[str]:
     yield reverse("admin:index")
     yield reverse("admin:password_change")
     rows = (it.bob, it.key.organization, it.group, it.key, it.grant, it.provider, it.model, it.target, it.usage)
-    for row in (*rows, it.model.aliases.get()):
+    for row in (*rows, it.model.aliases.get(), Limit.objects.all()[0]):
         name = f"admin:{row._meta.app_label}_{row._meta.model_name}"
         yield reverse(f"{name}_changelist")
         yield reverse(f"{name}_changelist") + "?q=o"
