@@ -4,6 +4,7 @@ import os
 import warnings
 
 from celery import Celery
+from celery.schedules import crontab
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aperture_site.settings")
 
@@ -13,3 +14,12 @@ warnings.filterwarnings("ignore", "You're running the worker with superuser priv
 app = Celery("aperture")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+# When each task runs (UTC). Every node's beat sends them: the tasks bear running twice.
+app.conf.beat_schedule = {
+    "usage partitions": {"task": "billing.tasks.ensure_partitions", "schedule": crontab(hour="0", minute="10")},
+    "old usage": {"task": "billing.tasks.detach_old_months", "schedule": crontab(hour="3", minute="20")},
+    "idempotency keys": {"task": "billing.tasks.prune_idempotency_keys", "schedule": crontab(minute="40")},
+    "reconcile": {"task": "billing.tasks.reconcile", "schedule": crontab(hour="2", minute="30")},
+    "monthly credit": {"task": "billing.tasks.post_monthly_credit", "schedule": crontab(hour="0", minute="20")},
+}

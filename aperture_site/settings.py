@@ -39,6 +39,12 @@ DEMO = env.flag("APERTURE_DEMO", default=True)
 # Where an operator's provider may live: anywhere (allow), on no private network (forbid), or in listed networks.
 PRIVATE_UPSTREAMS = env.upstream_networks("APERTURE_PRIVATE_UPSTREAMS")
 
+# --- Money ------------------------------------------------------------------------------------------------------------
+# The most that one action of an operator in the admin may move; 0 switches such actions off.
+ADJUSTMENT_MAX_DOLLARS = env.integer("APERTURE_ADJUSTMENT_MAX_DOLLARS", 1000, at_most=1_000_000_000)
+# How many full months of usage rows are kept; 0 is all of them.
+USAGE_MONTHS = env.integer("APERTURE_USAGE_MONTHS", 0, at_most=1200)
+
 # --- Bounds of a request ----------------------------------------------------------------------------------------------
 MAX_BODY_BYTES = env.integer("APERTURE_MAX_BODY", 32 * 1024 * 1024, at_least=1024)
 MAX_HEADER_BYTES = 32 * 1024

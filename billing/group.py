@@ -16,14 +16,24 @@ from billing.holds import Ask, Closed, Entry, Expire, Extend, Held, Renew, Settl
 from billing.spending import Bucket
 from billing.usage import UsageRow
 
-# Only prepaid wallets decide anything, so only they are locked: a team's nodes do not wait for one another.
-LOCK_WALLETS = """
-SELECT organization_id, true, frozen_at IS NOT NULL, posted_nanos, held_nanos, overdraft_nanos
-  FROM billing_wallet WHERE organization_id = ANY(%s) AND mode = 'prepaid' ORDER BY organization_id FOR NO KEY UPDATE
-"""
-READ_WALLETS = """
-SELECT organization_id, false, frozen_at IS NOT NULL, posted_nanos, held_nanos, overdraft_nanos
-  FROM billing_wallet WHERE organization_id = ANY(%s)
+# One statement, for each one sent wakes the database once more. Only prepaid wallets decide anything, so only they are
+# locked: a team's nodes do not wait for one another. A wallet is seen as it was before the holds here were closed.
+LOCK = """
+WITH wanted AS (SELECT unnest(%s::bigint[]) AS organization_id),
+locked AS (
+    SELECT organization_id, true AS metered, frozen_at IS NOT NULL AS frozen, posted_nanos, held_nanos, overdraft_nanos
+      FROM billing_wallet WHERE organization_id IN (SELECT organization_id FROM wanted) AND mode = 'prepaid'
+     ORDER BY organization_id FOR NO KEY UPDATE
+), closed AS (
+    DELETE FROM billing_hold WHERE request_id = ANY(%s::uuid[])
+    RETURNING request_id, organization_id, amount_nanos, metered, bucket_ids
+)
+SELECT NULL, organization_id, metered, frozen, posted_nanos, held_nanos, overdraft_nanos, NULL::bigint[] FROM locked
+UNION ALL
+SELECT NULL, organization_id, false, frozen_at IS NOT NULL, posted_nanos, held_nanos, overdraft_nanos, NULL
+  FROM billing_wallet WHERE organization_id IN (SELECT organization_id FROM wanted) AND mode <> 'prepaid'
+UNION ALL
+SELECT request_id::text, organization_id, metered, false, amount_nanos, 0, 0, bucket_ids FROM closed
 """
 MAKE_BUCKETS = """
 INSERT INTO billing_bucket (limit_id, subject, spent_nanos, held_nanos, alerted_percent)
@@ -43,10 +53,6 @@ SELECT bucket.id, definition.name, definition.kind, definition.capacity_nanos, d
        bucket.measured_at
   FROM billing_bucket AS bucket JOIN billing_spendinglimit AS definition ON definition.id = bucket.limit_id
  WHERE bucket.id = ANY(%s) ORDER BY bucket.id FOR NO KEY UPDATE OF bucket
-"""
-CLOSE = """
-DELETE FROM billing_hold WHERE request_id = ANY(%s::uuid[])
-RETURNING request_id::text, organization_id, amount_nanos, metered, bucket_ids
 """
 CLOSE_EXPIRED = """
 DELETE FROM billing_hold WHERE request_id = ANY(%s::uuid[]) AND lease_until < now()
@@ -76,6 +82,15 @@ INSERT_HOLDS = """
 INSERT INTO billing_hold (request_id, organization_id, amount_nanos, metered, bucket_ids, unfinished, lease_until)
 SELECT request_id, organization_id, amount_nanos, metered, bucket_ids, unfinished, now() + %s * interval '1 s'
   FROM json_populate_recordset(NULL::billing_hold, %s::json)
+"""
+# What almost every group writes, in one statement; the triggers run when all of it is written.
+WRITE_ENDS = f"""
+WITH posted AS ({ledger.INSERT_TRANSFERS}), used AS ({usage.INSERT_USAGE}), days AS ({usage.ADD_TO_DAYS}) SELECT 1
+"""
+WRITE_BEGINNINGS = f"WITH held AS ({INSERT_HOLDS}) SELECT 1"
+WRITE_BOTH = f"""
+WITH posted AS ({ledger.INSERT_TRANSFERS}), used AS ({usage.INSERT_USAGE}), days AS ({usage.ADD_TO_DAYS}),
+     held AS ({INSERT_HOLDS}) SELECT 1
 """
 EXTEND_HOLDS = """
 UPDATE billing_hold AS hold SET amount_nanos = fresh.amount_nanos
@@ -184,27 +199,26 @@ class Group:
             await raw.execute("BEGIN", prepare=True)
             if fresh:
                 await raw.execute(ledger.OPEN_WALLETS, {"mode": ledger.initial_mode(), "ids": list(fresh)})
-            locked = await raw.execute(LOCK_WALLETS, (list(organizations),), prepare=True)
-            others = await raw.execute(READ_WALLETS, (list(organizations),), prepare=True)
+            locked = await raw.execute(LOCK, (array(organizations), array(closing)), prepare=True)
             buckets = await raw.execute(LOCK_BUCKETS, (bucket_ids,), prepare=True) if bucket_ids else None
             moment = await raw.execute("SELECT now()", prepare=True) if bucket_ids else None
-            closed = await raw.execute(CLOSE, (closing,), prepare=True) if closing else None
             expired = await self._close_expired(raw)
             found = await self._find_retried(raw)
             keys = await self._find_keys(raw)
         self.known.wallets |= organizations
         self.found = {row[0]: Closed(*row) for row in await rows_of(found)}
         moments = await rows_of(moment)
+        rows = await rows_of(locked)
         state = State(
             now=moments[0][0] if moments else holds.EPOCH,
-            wallets={row[0]: holds.Wallet(*row) for row in await rows_of(others) + await rows_of(locked)},
+            wallets={row[1]: holds.Wallet(*row[1:7]) for row in rows if row[0] is None},
             buckets={row[0]: Bucket(*row) for row in await rows_of(buckets)},
             bucket_ids=self.known.buckets,
         )
         self._check_buckets(state)
         return (
             state,
-            [Closed(*row) for row in await rows_of(closed)],
+            [Closed(row[0], row[1], row[4], row[2], row[7]) for row in rows if row[0] is not None],
             [Closed(*row) for row in await rows_of(expired)],
             {(row[0], row[1]): row[2:] for row in await rows_of(keys)},
         )
@@ -348,17 +362,21 @@ class Group:
             if self.renewals:
                 renewed = [{"request_id": each.held.request_id, "unfinished": each.row} for each in self.renewals]
                 await raw.execute(RENEW_HOLDS, (settings.HOLD_LEASE_S, text(renewed)), prepare=True)
-            if writes.transfers:
-                await raw.execute(ledger.INSERT_TRANSFERS, (text(writes.transfers),), prepare=True)
-            if writes.holds:
-                await raw.execute(INSERT_HOLDS, (settings.HOLD_LEASE_S, text(writes.holds)), prepare=True)
             if writes.touched:
                 await self._update_buckets(raw, [state.buckets[each] for each in sorted(writes.touched)])
-            if writes.usage:
-                await raw.execute(usage.INSERT_USAGE, (text(writes.usage),), prepare=True)
-                await raw.execute(usage.ADD_TO_DAYS, (text(usage.by_day(writes.usage)),), prepare=True)
+            statement, values = self._main_statement()
+            if statement:
+                await raw.execute(statement, values, prepare=True)
             await self._write_keys(raw)
             await raw.execute("COMMIT", prepare=True)
+
+    def _main_statement(self) -> tuple[str, list[Any]]:
+        writes = self.writes
+        ends = [text(writes.transfers), text(writes.usage), text(usage.by_day(writes.usage))] if writes.usage else []
+        beginnings = [settings.HOLD_LEASE_S, text(writes.holds)] if writes.holds else []
+        if ends and beginnings:
+            return WRITE_BOTH, ends + beginnings
+        return (WRITE_ENDS, ends) if ends else (WRITE_BEGINNINGS, beginnings) if beginnings else ("", [])
 
     async def _update_buckets(self, raw: psycopg.AsyncConnection, buckets: list[Bucket]) -> None:
         columns = {
@@ -391,3 +409,8 @@ async def rows_of(cursor: Any) -> list[tuple[Any, ...]]:
 def text(rows: Any) -> str:
     """Return rows as the JSON that json_populate_recordset takes."""
     return encode(rows).decode()
+
+
+def array(values: Iterable[object]) -> str:
+    """Return numbers or UUIDs as a PostgreSQL array's text, which costs less than to have a list adapted."""
+    return "{" + ",".join(map(str, values)) + "}"
