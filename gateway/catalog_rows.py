@@ -17,7 +17,7 @@ from accounts.headers import FRAMING_HEADERS
 from billing.pricing import Rates
 from catalog import addresses, credentials, flags, vendors
 from catalog.models import Provider
-from gateway import snapshot
+from gateway import limits, snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ QUERIES = {
     "prices": "SELECT *, extract(epoch FROM effective_at)::float8 AS effective FROM catalog_price "
     "ORDER BY effective_at DESC, above_context_tokens IS NULL AND service_tier = '', id DESC",
     "grants": "SELECT subjects, role, model_globs, add_headers FROM accounts_grant WHERE enabled ORDER BY id",
+    "limits": "SELECT * FROM billing_limit WHERE enabled ORDER BY id",
 }
 # What a row raises that only SQL by hand, or another encryption key, can have written.
 MALFORMED = (cipher.UnreadableSecret, KeyError, ValueError, TypeError, AttributeError)
@@ -71,7 +72,7 @@ def assemble(version: int, rows: Rows, now: float) -> snapshot.Snapshot:
         ]
         if built:
             models.append((_model(row, built), [alias["name"] for alias in aliases.get(row["id"], [])]))
-    return snapshot.build(version, models, _grants(rows))
+    return snapshot.build(version, models, _grants(rows), _rules(rows))
 
 
 def _sellable(prices: list[dict[str, Any]], now: float) -> bool:
@@ -112,6 +113,11 @@ def _grants(rows: Rows) -> list[snapshot.Grant]:
         except MALFORMED as error:
             logger.error("the grant of %s is left out: %s", row["subjects"], error)
     return built
+
+
+def _rules(rows: Rows) -> limits.Rules:
+    name = limits.Namer(settings.SECRET_KEY)
+    return limits.Rules(limits.rules_of(rows["limits"]), name, settings.SANDBOX_ADDRESS_FACTOR)
 
 
 def _provider(row: dict[str, Any], secret_rows: list[dict[str, Any]]) -> snapshot.Provider:

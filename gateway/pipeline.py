@@ -17,7 +17,7 @@ from billing import money
 from billing.holds import Held, NotDurable
 from billing.pricing import Parts
 from billing.usage import UsageRow
-from gateway import admission, drain, rejection, settlement, upstream
+from gateway import admission, drain, limiting, rejection, settlement, upstream
 from gateway.admission import Budget, Quote
 from gateway.authentication import authenticate
 from gateway.body import ClientGone, read
@@ -62,10 +62,13 @@ async def run(runtime: Runtime, exchange: Exchange, path: str, dialect: str) -> 
         await admit(runtime, exchange)
         body = await receive(exchange)
         call = prepare(exchange, body, path, dialect)
+        await limiting.reserve(runtime, exchange, call.request.model, call.quote)
         if call.request.stream or not call.target.provider.drains:
             exchange.watch_client()
         await answer(runtime, exchange, call)
     finally:
+        if not exchange.detached:
+            limiting.release(exchange)
         exchange.close()
 
 
@@ -74,6 +77,7 @@ async def admit(runtime: Runtime, exchange: Exchange) -> None:
     exchange.caller = await authenticate(runtime, exchange.scope, exchange.headers)
     exchange.snapshot = runtime.freshness.snapshot
     exchange.access = exchange.snapshot.access(exchange.caller)
+    limiting.announce(runtime, exchange)
     if not exchange.access.role:
         raise Fault("no_role_granted", "access denied: no role granted")
 
@@ -281,7 +285,7 @@ async def stream(runtime: Runtime, exchange: Exchange, call: Call, held: Held, r
         exchange.settling()
         if call.target.provider.drains and drain.take():
             exchange.detached = True
-            drain.start(response, relayed, framer, lambda: finish(runtime, exchange, call, relayed, CLIENT_GONE))
+            drain.start(response, relayed, framer, lambda: drained(runtime, exchange, call, relayed))
             return
         response.close()
     if fault is not None and not exchange.answered and fault is not CLIENT_GONE:
@@ -305,6 +309,14 @@ async def finish(runtime: Runtime, exchange: Exchange, call: Call, relayed: Stre
     charged = stream_charge(call, relayed, fault)
     await settle(runtime, exchange, call, charged, fault)
     return charged
+
+
+async def drained(runtime: Runtime, exchange: Exchange, call: Call, relayed: StreamRelay) -> None:
+    """Settle a stream that was read to its end without its client, and end it in its limits."""
+    try:
+        await finish(runtime, exchange, call, relayed, CLIENT_GONE)
+    finally:
+        limiting.release(exchange)
 
 
 def last_events(exchange: Exchange, call: Call, relayed: StreamRelay, charged: Charge, fault: Fault | None) -> bytes:
@@ -360,11 +372,13 @@ async def settle(runtime: Runtime, exchange: Exchange, call: Call, charged: Char
     if held is None or exchange.settled:
         return
     exchange.settled = True
+    exchange.used_tokens = settlement.tokens(charged)
     try:
         await runtime.journal.settle(held, usage_row(exchange, call, charged, fault), settings.SETTLE_TIMEOUT_S)
     except NotDurable:
         if not call.request.stream:
             # Nobody gets this answer, so nobody pays for it.
+            exchange.used_tokens = None
             runtime.journal.revoke(held, status=503, error_code="storage_unavailable")
         raise Fault(
             "storage_unavailable", "The database does not answer, so the request could not be settled.", retry_after_s=1

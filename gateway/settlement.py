@@ -71,6 +71,13 @@ def shown_nanos(charged: Charge, held: Held) -> int:
     return charged.charge_nanos if held.metered else charged.cost_nanos
 
 
+def tokens(charged: Charge) -> int | None:
+    """Return how many tokens of any kind a request used, or None for one that failed."""
+    parts = charged.parts
+    asked = parts.input + parts.cache_read + parts.cache_write + parts.audio_input
+    return None if charged.source == "none" else asked + parts.output + parts.reasoning + parts.audio_output
+
+
 class Finished(msgspec.Struct, frozen=True):
     """How a request ended; times in milliseconds."""
 

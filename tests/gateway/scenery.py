@@ -6,7 +6,7 @@ import msgspec
 
 from billing.pricing import Rates
 from gateway import snapshot
-from gateway.snapshot import Access, Caller, Grant, Model, Provider, Snapshot, Target
+from gateway.snapshot import Access, Caller, Grant, Model, Provider, Snapshot, Target, Terms
 
 RATES = Rates(
     price_id=1,
@@ -21,6 +21,8 @@ RATES = Rates(
     reasoning=5_000_000,
     audio_output=6_000_000,
 )
+
+UNMETERED = Terms(plan="free", plan_id=1, prepaid=False, funded=False)
 
 
 def a_provider(slug: str = "openai", **fields: Any) -> Provider:
@@ -53,7 +55,20 @@ def a_grant(*globs: str, subjects: tuple[str, ...] = ("everyone",), role: str = 
 
 def a_caller(*globs: str, **fields: Any) -> Caller:
     plain = Caller(
-        1, "sg-ab…wxyz", "laptop", 2, "bob@example.com", 3, "Bob", frozenset({"everyone"}), {}, globs, (), None, False
+        1,
+        "sg-ab…wxyz",
+        "laptop",
+        2,
+        "bob@example.com",
+        3,
+        "Bob",
+        frozenset({"everyone"}),
+        {},
+        globs,
+        (),
+        None,
+        False,
+        UNMETERED,
     )
     return msgspec.structs.replace(plain, **fields)
 

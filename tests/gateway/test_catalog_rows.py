@@ -74,6 +74,7 @@ def assembled(**changed: list[dict[str, Any]]) -> Snapshot:
         "targets": [target(1, 1, 1)],
         "prices": [price(1, 1)],
         "grants": [],
+        "limits": [],
     }
     return catalog_rows.assemble(7, rows | changed, now=1.0)
 

@@ -56,7 +56,7 @@ async def serving() -> AsyncIterator[Runtime]:
 
 
 async def call(runtime: Runtime, key: str) -> Caller:
-    scope = {"query_string": b"", "client": ("127.0.0.1", 1)}
+    scope = {"query_string": b"", "client": ("127.0.0.1", 1), "headers": []}
     return await authenticate(runtime, scope, {b"authorization": b"Bearer " + key.encode()})
 
 
@@ -85,7 +85,7 @@ KILLING_STATEMENTS = {
     "user deactivated by SQL": "UPDATE accounts_user SET is_active = false",
     "organization deactivated by SQL": "UPDATE accounts_organization SET is_active = false",
     "deleted by SQL": "DELETE FROM accounts_apikey",
-    "truncated": "TRUNCATE accounts_apikey",
+    "truncated": "TRUNCATE accounts_apikey, billing_limit",
 }
 
 
