@@ -24,6 +24,7 @@ PAGES = {
         ("Ledger", "billing", "transfer", "menu_book"),
         ("Plans", "billing", "plan", "loyalty"),
         ("Redeem codes", "billing", "redeembatch", "redeem"),
+        ("Limits", "billing", "limit", "speed"),
         ("Usage", "billing", "usage", "receipt_long"),
         ("Differences", "billing", "difference", "rule"),
     ],
