@@ -26,6 +26,7 @@ PAGES = {
         ("Buckets", "billing", "bucket", "water_drop"),
         ("Plans", "billing", "plan", "loyalty"),
         ("Redeem codes", "billing", "redeembatch", "redeem"),
+        ("Limits", "billing", "limit", "speed"),
         ("Usage", "billing", "usage", "receipt_long"),
         ("Differences", "billing", "difference", "rule"),
     ],

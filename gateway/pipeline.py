@@ -17,7 +17,7 @@ from billing import money
 from billing.holds import Held, NotDurable
 from billing.pricing import Parts
 from billing.usage import UsageRow
-from gateway import admission, drain, rejection, settlement, upstream
+from gateway import admission, drain, limiting, rejection, settlement, upstream
 from gateway.admission import Budget, Quote
 from gateway.authentication import authenticate
 from gateway.body import ClientGone, read
@@ -62,10 +62,13 @@ async def run(runtime: Runtime, exchange: Exchange, path: str, dialect: str) -> 
         await admit(runtime, exchange)
         body = await receive(exchange)
         call = prepare(exchange, body, path, dialect)
+        await limiting.reserve(runtime, exchange, call.request.model, call.quote)
         if call.request.stream or not call.target.provider.drains:
             exchange.watch_client()
         await answer(runtime, exchange, call)
     finally:
+        if not exchange.detached:
+            limiting.release(exchange)
         exchange.close()
 
 
@@ -74,6 +77,7 @@ async def admit(runtime: Runtime, exchange: Exchange) -> None:
     exchange.caller = await authenticate(runtime, exchange.scope, exchange.headers)
     exchange.snapshot = runtime.freshness.snapshot
     exchange.access = exchange.snapshot.access(exchange.caller)
+    limiting.announce(runtime, exchange)
     if not exchange.access.role:
         raise Fault("no_role_granted", "access denied: no role granted")
 
@@ -207,7 +211,9 @@ async def whole(runtime: Runtime, exchange: Exchange, call: Call, response: Answ
     """Read a JSON answer, settle, and send it."""
     data = await read_whole(exchange, call.target, response)
     parsed = check(call, response, data)
-    usage = openai_chat.parse_usage(parsed.usage) if openai_chat.present(parsed.usage) else None
+    usage = None
+    if openai_chat.present(parsed.usage):
+        usage = openai_chat.parse_usage(parsed.usage, parsed.service_tier)
     estimated = Parts(input=call.quote.input_tokens, output=len(data) // openai_chat.BYTES_PER_TOKEN)
     charged = settlement.charge(call.target, usage, estimated, time.time(), call.quote.markup_ppm)
     exchange.settling()
@@ -284,7 +290,7 @@ async def stream(runtime: Runtime, exchange: Exchange, call: Call, held: Held, r
         exchange.settling()
         if call.target.provider.drains and drain.take():
             exchange.detached = True
-            drain.start(response, relayed, framer, lambda: finish(runtime, exchange, call, relayed, CLIENT_GONE))
+            drain.start(response, relayed, framer, lambda: drained(runtime, exchange, call, relayed))
             return
         response.close()
     if fault is not None and not exchange.answered and fault is not CLIENT_GONE:
@@ -310,6 +316,14 @@ async def finish(runtime: Runtime, exchange: Exchange, call: Call, relayed: Stre
     return charged
 
 
+async def drained(runtime: Runtime, exchange: Exchange, call: Call, relayed: StreamRelay) -> None:
+    """Settle a stream that was read to its end without its client, and end it in its limits."""
+    try:
+        await finish(runtime, exchange, call, relayed, CLIENT_GONE)
+    finally:
+        limiting.release(exchange)
+
+
 def last_events(exchange: Exchange, call: Call, relayed: StreamRelay, charged: Charge, fault: Fault | None) -> bytes:
     """Return how a settled stream ends: with what was kept back of it and `[DONE]`, or with what went wrong."""
     if fault is None:
@@ -330,7 +344,7 @@ def early(target: Target, fault: Fault) -> Fault:
 
 def stream_charge(call: Call, relayed: StreamRelay, fault: Fault | None) -> Charge:
     """Return what a stream costs: the upstream's own count, else what was delivered; nothing for no output."""
-    usage = openai_chat.parse_usage(relayed.usage) if relayed.usage else None
+    usage = openai_chat.parse_usage(relayed.usage, relayed.service_tier) if relayed.usage else None
     if usage is None and not relayed.produced():
         return settlement.NOTHING
     now, markup_ppm = time.time(), call.quote.markup_ppm
@@ -363,11 +377,13 @@ async def settle(runtime: Runtime, exchange: Exchange, call: Call, charged: Char
     if held is None or exchange.settled:
         return
     exchange.settled = True
+    exchange.used_tokens = settlement.tokens(charged)
     try:
         await runtime.journal.settle(held, usage_row(exchange, call, charged, fault), settings.SETTLE_TIMEOUT_S)
     except NotDurable:
         if not call.request.stream:
             # Nobody gets this answer, so nobody pays for it.
+            exchange.used_tokens = None
             runtime.journal.revoke(held, status=503, error_code="storage_unavailable")
         raise Fault(
             "storage_unavailable", "The database does not answer, so the request could not be settled.", retry_after_s=1

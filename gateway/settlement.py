@@ -19,6 +19,7 @@ class Charge(msgspec.Struct, frozen=True):
     cost_nanos: int = 0
     charge_nanos: int = 0
     markup_ppm: int = 0
+    service_tier: str = ""
 
 
 def charge(target: Target, tokens: Tokens | None, estimate: Parts, now: float, markup_ppm: int) -> Charge:
@@ -28,15 +29,14 @@ def charge(target: Target, tokens: Tokens | None, estimate: Parts, now: float, m
     cost.
     """
     if tokens is None:
-        parts, source = estimate, "estimate"
-    else:
-        parts, source = _parts(tokens), "provider" if tokens.sound else "estimate"
-    return priced(target, parts, source, now, markup_ppm)
+        return priced(target, estimate, "estimate", now, markup_ppm)
+    source = "provider" if tokens.sound else "estimate"
+    return priced(target, _parts(tokens), source, now, markup_ppm, tokens.service_tier)
 
 
-def priced(target: Target, parts: Parts, source: str, now: float, markup_ppm: int) -> Charge:
-    """Return the charge for these parts at the price in force at NOW."""
-    rates = pricing.in_force(target.prices, now)
+def priced(target: Target, parts: Parts, source: str, now: float, markup_ppm: int, service_tier: str = "") -> Charge:
+    """Return the charge for these parts at the price that a request of their size has at NOW."""
+    rates = pricing.in_force(target.prices, now, context_tokens=parts.context_tokens, service_tier=service_tier)
     return Charge(
         parts=parts,
         source=source,
@@ -44,6 +44,7 @@ def priced(target: Target, parts: Parts, source: str, now: float, markup_ppm: in
         cost_nanos=pricing.cost(parts, rates),
         charge_nanos=pricing.charge(parts, rates, markup_ppm),
         markup_ppm=markup_ppm,
+        service_tier=service_tier,
     )
 
 
@@ -54,16 +55,27 @@ def _parts(tokens: Tokens) -> Parts:
     return Parts(
         input=tokens.input,
         cache_read=tokens.cache_read,
+        cache_write_5m=tokens.cache_write_5m,
+        cache_write_1h=tokens.cache_write_1h,
         audio_input=tokens.audio_input,
+        image_input=tokens.image_input,
         output=tokens.output,
         reasoning=tokens.reasoning,
         audio_output=tokens.audio_output,
+        web_searches=tokens.web_searches,
     )
 
 
 def shown_nanos(charged: Charge, held: Held) -> int:
     """Return what a request costs as its caller sees it: what the wallet pays or, where it only records, the cost."""
     return charged.charge_nanos if held.metered else charged.cost_nanos
+
+
+def tokens(charged: Charge) -> int | None:
+    """Return how many tokens of any kind a request used, or None for one that failed."""
+    parts = charged.parts
+    asked = parts.input + parts.cache_read + parts.cache_write + parts.audio_input
+    return None if charged.source == "none" else asked + parts.output + parts.reasoning + parts.audio_output
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -98,18 +110,18 @@ def row(finished: Finished, caller: Caller, target: Target, charged: Charge) -> 
         streamed=finished.streamed,
         status=finished.status,
         error_code=clean(finished.error_code, 64),
-        input_tokens=parts.input,
+        input_tokens=parts.input + parts.image_input,
         cache_read_tokens=parts.cache_read,
         cache_write_tokens=parts.cache_write,
         output_tokens=parts.output,
         reasoning_tokens=parts.reasoning,
         audio_tokens=parts.audio_input + parts.audio_output,
         usage_source=charged.source,
-        service_tier="",
+        service_tier=charged.service_tier,
         cost_nanos=charged.cost_nanos,
         charge_nanos=charged.charge_nanos,
         markup_ppm=charged.markup_ppm,
-        searches=0,
+        searches=parts.web_searches,
         first_byte_ms=finished.first_byte_ms,
         duration_ms=finished.duration_ms,
         session_id=clean(finished.session_id, 64),

@@ -12,6 +12,7 @@ import msgspec
 from accounts.client_address import Network
 from billing.pricing import Rates
 from gateway import globs
+from gateway.limits import NO_RULES, Limits, Rules
 from gateway.spending import NO_LIMITS, UNBOUND, Binding, SpendingLimits, bind
 
 
@@ -122,6 +123,7 @@ class Access(msgspec.Struct, frozen=True):
     own: globs.Matcher
     headers: Mapping[str, str]
     plans: dict[str, Plan]
+    limits: Limits
     spending: Binding = UNBOUND
 
 
@@ -133,6 +135,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     names: Mapping[str, Model]
     aliases: Mapping[str, str]
     grants: tuple[Grant, ...]
+    rules: Rules
     accesses: dict[Caller, Access]
     spending_limits: SpendingLimits = NO_LIMITS
 
@@ -143,7 +146,7 @@ class Snapshot(msgspec.Struct, frozen=True):
             if len(self.accesses) >= ACCESSES_MAX:
                 self.accesses.clear()
             found = self.accesses[caller] = resolve(
-                self.grants, caller, self.aliases, spending_limits=self.spending_limits
+                self.grants, caller, self.aliases, self.rules, spending_limits=self.spending_limits
             )
         return found
 
@@ -155,6 +158,7 @@ def resolve(
     grants: Iterable[Grant],
     caller: Caller,
     aliases: Mapping[str, str],
+    rules: Rules = NO_RULES,
     *,
     spending_limits: SpendingLimits = NO_LIMITS,
 ) -> Access:
@@ -174,6 +178,7 @@ def resolve(
         own=globs.compile_any(caller.model_globs or ["**"]),
         headers=headers,
         plans={},
+        limits=Limits(rules, caller),
         spending=bind(
             spending_limits,
             [name for grant in matching for name in grant.quotas],
@@ -187,10 +192,11 @@ def build(
     version: int,
     models: Iterable[tuple[Model, Iterable[str]]],
     grants: Iterable[Grant],
+    rules: Rules = NO_RULES,
     *,
     spending_limits: SpendingLimits = NO_LIMITS,
 ) -> Snapshot:
-    """Return a snapshot of MODELS (each with its aliases), GRANTS and spending limits.
+    """Return a snapshot of MODELS (each with its aliases), GRANTS, the RULES of limits and spending limits.
 
     A name means, in this order: a public id or alias; `provider/upstream-id` or `provider/public-id`; a bare upstream
     id. Where several models answer to one of the latter, their targets are put together.
@@ -213,6 +219,7 @@ def build(
         names=names,
         aliases={alias: model.public_id for alias, model in aliased.items()},
         grants=tuple(grants),
+        rules=rules,
         accesses={},
         spending_limits=spending_limits,
     )

@@ -3,7 +3,7 @@
 A misspelt filter would answer too much, and a misspelt setting would change nothing, so unknown names are refused.
 """
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 
 from django.utils import timezone
@@ -61,7 +61,7 @@ class DayRange(Query):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         last: date = attrs.get("to") or timezone.now().astimezone(UTC).date()
-        first: date = attrs.get("from") or max(date.min + timedelta(RANGE_DAYS), last) - timedelta(RANGE_DAYS - 1)
+        first: date = attrs.get("from") or date.fromordinal(max(1, last.toordinal() - RANGE_DAYS + 1))
         if first > last:
             raise serializers.ValidationError({"from": ["It is after `to`."]})
         if (last - first).days >= RANGE_DAYS_MAX:

@@ -15,6 +15,7 @@ from billing.api.errors import Fault
 from billing.api.idempotency import once
 from billing.api.queries import Strict, sent
 from billing.api.view import OrganizationView
+from billing.models import Transfer
 
 RETRY_AFTER_S = 60
 
@@ -34,7 +35,7 @@ class Redemption(OrganizationView):
         address = str(address_of(request) or "")
 
         def credit() -> Response:
-            line = redeemed(request.user, self.organization.pk, code, address)
+            line = redeemed(self.caller, self.organization.pk, code, address)
             return Response(
                 {
                     "transfer": transfers.shape(line, self.organization.pk, {}),
@@ -45,9 +46,8 @@ class Redemption(OrganizationView):
         return once(self, request, credit)
 
 
-def redeemed(user: Any, organization_id: int, code: str, address: str) -> Any:
+def redeemed(user: User, organization_id: int, code: str, address: str) -> Transfer:
     """Return the transfer of a code; raise Fault 400, 429 or 503."""
-    assert isinstance(user, User)
     try:
         line = redeem.redeem(user, organization_id, code, address=address, now=timezone.now())
     except redeem.TooManyTries as error:

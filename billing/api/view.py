@@ -30,7 +30,7 @@ PK_MAX = 2**63 - 1
 class View(APIView):
     """A view with a request id, in JSON, for anybody."""
 
-    authentication_classes = ()
+    authentication_classes: Any = ()
     request_id = ""
 
     def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Request:
@@ -61,6 +61,7 @@ class OrganizationView(View):
     authentication_classes = (KeyAuthentication, SessionAuthentication)
     # Who may read here; only owners ever write.
     readers: ClassVar[tuple[str, ...]] = EVERYBODY
+    caller: User
     organization: Organization
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -68,8 +69,11 @@ class OrganizationView(View):
         super().initial(request, *args, **kwargs)
         if not isinstance(request.user, User):
             raise Fault("invalid_api_key", f"{INVALID_KEY} Browsers sign in first.")
+        self.caller = request.user
         key = request.auth if isinstance(request.auth, Accepted) else None
-        self.organization, role = find(request.user, key, request.query_params.get("organization"))
+        self.organization, role = find(self.caller, key, request.query_params.get("organization"))
+        if not hasattr(self, (request.method or "").lower()):
+            self.http_method_not_allowed(request)
         if request.method not in SAFE:
             check(key, role, WRITE, OWNERS)
         else:

@@ -4,6 +4,7 @@ from billing.models.api_idempotency import ApiIdempotency
 from billing.models.difference import Difference
 from billing.models.hold import Hold
 from billing.models.idempotency import IdempotencyKey
+from billing.models.limit import Limit
 from billing.models.plan import Plan
 from billing.models.redeem import RedeemBatch, RedeemCode
 from billing.models.spending import Bucket, SpendingLimit
@@ -19,6 +20,7 @@ __all__ = [
     "House",
     "IdempotencyKey",
     "Kind",
+    "Limit",
     "Plan",
     "RedeemBatch",
     "RedeemCode",

@@ -40,6 +40,17 @@ def test_the_price_is_the_one_that_has_begun() -> None:
     assert [(each.price_id, each.cost_nanos) for each in charged] == [(1, 2), (2, 7)]
 
 
+def test_the_size_of_the_request_and_the_answer_s_service_tier_decide_the_price() -> None:
+    long = msgspec.structs.replace(RATES, price_id=2, above_context_tokens=10, input=7_000_000)
+    flex = msgspec.structs.replace(RATES, price_id=3, service_tier="flex", input=1_000_000)
+    target = msgspec.structs.replace(TARGET, prices=(long, flex, RATES))
+    usages = (Tokens(input=4, cache_read=6), Tokens(input=5, cache_read=6), Tokens(input=4, service_tier="flex"))
+    charged = [settlement.charge(target, tokens, ESTIMATE, 1.0, MARKUP) for tokens in usages]
+    assert [(each.price_id, each.cost_nanos) for each in charged] == [(1, 8 + 6), (2, 35 + 6), (3, 4)]
+    row = settlement.row(finished(), a_caller(), target, charged[2])
+    assert (row.service_tier, row.price_id) == ("flex", 3)
+
+
 def test_a_target_without_a_price_costs_nothing() -> None:
     free = msgspec.structs.replace(TARGET, prices=())
     charged = settlement.charge(free, Tokens(input=10**9), ESTIMATE, 1.0, MARKUP)
@@ -64,6 +75,9 @@ def test_the_row_says_who_asked_for_what_and_where_it_went() -> None:
     assert (row.input_tokens, row.cache_read_tokens, row.output_tokens, row.reasoning_tokens) == (1, 2, 4, 5)
     assert row.audio_tokens == 9
     assert (row.usage_source, row.price_id, row.first_byte_ms, row.duration_ms) == ("provider", 1, 3, 9)
+    rest = Tokens(image_input=7, cache_write_5m=8, cache_write_1h=9, web_searches=2)
+    row = settlement.row(finished(), a_caller(), TARGET, settlement.charge(TARGET, rest, ESTIMATE, 1.0, MARKUP))
+    assert (row.input_tokens, row.cache_write_tokens, row.searches) == (7, 17, 2)
 
 
 @given(st.text(st.characters(), max_size=400))
