@@ -34,7 +34,8 @@ def add_money(organization: Organization) -> None:
     """One of everything that the pages of money list."""
     ledger.credit(organization.pk, money.of_dollars(5), Kind.CREDIT, House.PROMOTIONS)
     redeem.make(redeem.NewBatch(uuid.uuid4(), "Conference", money.of_dollars(5), 1, None), None)
-    SpendingLimit.objects.create(name="daily-<user>", capacity_nanos=10**9).buckets.create(subject="user:1")
+    limit = SpendingLimit.objects.create(name=f"{organization.pk}-<user>", capacity_nanos=10**9)
+    limit.buckets.create(subject=f"user:{organization.personal_user_id}")
     now = timezone.now()
     Difference.objects.create(
         name="books", subject=f"organization {organization.pk}", detail="of 1", first_seen_at=now, last_seen_at=now
@@ -112,7 +113,8 @@ def test_staff_without_permissions_sees_an_empty_sidebar_and_no_page(installatio
     "name",
     ["accounts_user", "accounts_organization", "accounts_group", "accounts_apikey", "accounts_grant",
      "catalog_provider", "catalog_model", "catalog_alias", "catalog_target", "billing_usage",
-     "billing_wallet", "billing_transfer", "billing_plan", "billing_redeembatch", "billing_difference"],
+     "billing_wallet", "billing_transfer", "billing_plan", "billing_redeembatch", "billing_difference",
+     "billing_spendinglimit", "billing_bucket"],
 )  # fmt: skip
 def test_a_list_takes_as_many_queries_for_many_rows_as_for_one(installation: Installation, name: str) -> None:
     client = signed_in(installation.alice)

@@ -16,7 +16,7 @@ from django.db import connections
 
 from accounts.models import Grant
 from billing.models import SpendingLimit
-from gateway import admission
+from gateway.estimate import input_tokens
 from tests.gateway import http
 from tests.gateway.conftest import APPLICATION, Gateway
 from tests.gateway.rows import prepaid
@@ -38,13 +38,13 @@ def a_body(model: str = "chaos/bill", *, stream: bool = False, **fields: Any) ->
         key: str(value) for key, value in fields.pop("told", {}).items()
     }
     body = http.chat(model, stream=stream, metadata=told, **fields)
-    told["prompt"] = f"{admission.input_tokens(json.dumps(body).encode()):06d}"
+    told["prompt"] = f"{input_tokens(json.dumps(body).encode()):06d}"
     return json.dumps(body).encode()
 
 
 def price(body: bytes, output_tokens: int) -> int:
     """Return what a prepaid caller pays for a request with so many tokens of output."""
-    return admission.input_tokens(body) * INPUT_NANOS + output_tokens * OUTPUT_NANOS
+    return input_tokens(body) * INPUT_NANOS + output_tokens * OUTPUT_NANOS
 
 
 def ask(port: int, key: str, body: bytes, **headers: str) -> http.Answer:
