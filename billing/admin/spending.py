@@ -7,7 +7,8 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.db.models import BigIntegerField, Case, Count, OuterRef, QuerySet, Subquery, When
+from django.contrib.postgres.fields import ArrayField
+from django.db.models import BigIntegerField, Case, CharField, Count, Exists, Func, OuterRef, QuerySet, Subquery, When
 from django.db.models.functions import Cast, Substr
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
@@ -55,7 +56,7 @@ class LimitForm(forms.ModelForm):  # type: ignore[type-arg]
 @admin.register(SpendingLimit)
 class SpendingLimitAdmin(ModelAdmin):
     form = LimitForm
-    list_display = ("name", "capacity", "pace", "binds", "stops", "enabled", "bucket_count", "source")
+    list_display = ("name", "capacity", "pace", "whom", "stops", "enabled", "bucket_count", "source")
     list_filter = ("enabled", "kind", "hard", "source")
     list_fullwidth = True
     search_fields = ("name", "subject")
@@ -69,7 +70,11 @@ class SpendingLimitAdmin(ModelAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[SpendingLimit]:
-        return super().get_queryset(request).annotate(bucket_counted=Count("buckets"))
+        found: QuerySet[SpendingLimit] = super().get_queryset(request).annotate(bucket_counted=Count("buckets"))
+        name = Func(
+            OuterRef("name"), template="ARRAY[%(expressions)s]", output_field=ArrayField(CharField(max_length=150))
+        )
+        return found.annotate(granted=Exists(Grant.objects.filter(enabled=True, quotas__contains=name)))
 
     def get_fieldsets(self, request: HttpRequest, obj: SpendingLimit | None = None) -> Any:
         return self.fieldsets if obj else self.fieldsets[:3]
@@ -83,6 +88,10 @@ class SpendingLimitAdmin(ModelAdmin):
         if limit.kind == SpendingLimit.CALENDAR:
             return f"each {limit.period} (UTC)"
         return f"${money.shown(limit.rate_nanos)} in a {limit.period}" if limit.rate_nanos else "by hand only"
+
+    @display(description="Binds")
+    def whom(self, limit: Any) -> str:
+        return ", ".join(filter(None, [limit.subject, "by grants" if limit.granted else ""])) or "nobody"
 
     @display(description="Binds")
     def binds(self, limit: SpendingLimit) -> str:

@@ -278,6 +278,31 @@ def test_what_a_caller_writes_in_its_metadata_binds_and_frees_nobody(
     assert ask(gateway.port, key, a_body(told={"team": "search"})).status == 200
 
 
+# --- Asking what is left ----------------------------------------------------------------------------------------------
+def test_a_key_reads_what_is_left_and_an_admin_s_key_refills_it(gateway: Gateway, someone: Any, limited: Any) -> None:
+    name, key = someone()
+    body = a_body(max_tokens=10)
+    cost = price(body, 10)
+    limit = limited(name=f"q{next(NAMES)}-<user>", capacity_nanos=cost + 1, subject=f"user:{name}@example.com")
+    shown = limit.name.replace("<user>", f"{name}@example.com")
+    [fresh] = gateway.call("GET", "/api/quotas", key=key).json["buckets"]
+    assert (fresh["name"], fresh["current"], fresh["full_at"] is not None) == (shown, cost + 1, True)
+    assert [ask(gateway.port, key, body).status for _ in range(2)] == [200, 429]
+    used = gateway.call("GET", f"/api/quotas/{shown}", key=key)
+    assert (used.json["current"], used.json["spent"], used.json["full_at"]) == (1, cost, None)
+    sent = {"body": {"bucket": shown}, "headers": {"Content-Type": "application/json"}}
+    refused = gateway.call("POST", "/api/quotas/refill", key=key, **sent)
+    assert (refused.status, refused.error["type"], refused.json["request_id"]) == (
+        403, "permission_denied", refused.request_id,
+    )  # fmt: skip
+    boss, boss_key = someone()
+    Grant.objects.create(subjects=[f"user:{boss}@example.com"], role=Grant.ADMIN)
+    connections.close_all()
+    refilled = gateway.call("POST", "/api/quotas/refill", key=boss_key, **sent)
+    assert (refilled.status, refilled.json["refilled"], refilled.json["bucket"]["current"]) == (200, cost, cost + 1)
+    assert ask(gateway.port, key, body).status == 200
+
+
 # --- Everybody at once ------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def second(gateway: Gateway, engines: Path, bounds: dict[str, str]) -> Iterator[WebProcess]:
