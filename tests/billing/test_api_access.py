@@ -15,7 +15,7 @@ from django.utils import timezone
 from accounts import keys
 from accounts.models import APIKey, Membership
 from billing import ledger
-from billing.api import authentication, errors, urls
+from billing.api import errors, urls
 from gateway import errors as gateway_errors
 from tests.billing.api_scenery import API, READ, WRITE, Acme, bearer, credited, found_acme, wallet
 
@@ -185,8 +185,8 @@ def test_the_use_of_a_key_is_noted(acme: Acme) -> None:
     assert APIKey.objects.get().last_used_at is not None
 
 
-def test_an_address_that_guesses_has_to_wait_and_others_have_not(acme: Acme, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(authentication, "FAILED_KEYS_MAX", 3)
+def test_an_address_that_guesses_has_to_wait_and_others_have_not(acme: Acme, settings: Any) -> None:
+    settings.FAILED_KEYS_PER_MINUTE = 3
     key = acme.key(acme.alice)
 
     def status(address: str, key: str) -> int:
