@@ -84,12 +84,12 @@ def find(user: User, key: Accepted | None, wanted: str | None) -> tuple[Organiza
     """Return the organization that is meant and the user's role there; raise Fault 404."""
     if wanted is not None and not (wanted.isascii() and wanted.isdecimal() and int(wanted[:20]) <= PK_MAX):
         raise unknown()
-    organization_id = int(wanted) if wanted else None
+    organization_id = int(wanted) if wanted is not None else None
     if key is not None:
         if organization_id not in (None, key.organization_id):
             raise unknown()
         organization_id = key.organization_id
-    meant = Q(pk=organization_id) if organization_id else Q(personal_user=user)
+    meant = Q(pk=organization_id) if organization_id is not None else Q(personal_user=user)
     organization = Organization.objects.filter(meant, is_active=True).first()
     if organization is None:
         raise unknown()

@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from django.utils import timezone
 from accounts import keys
 from accounts.models import APIKey, Membership
 from billing import ledger
-from billing.api import errors, urls
+from billing.api import errors, transfers, urls
 from gateway import errors as gateway_errors
 from tests.billing.api_scenery import API, READ, WRITE, Acme, bearer, credited, found_acme, wallet
 
@@ -309,3 +310,32 @@ def wallet_state(acme: Acme) -> dict[str, Any]:
     ledger.wallet_of(acme.id)
     kept = ("plan_id", "overdraft_nanos", "frozen_at", "low_balance_nanos", "held_nanos")
     return {name: getattr(wallet(acme), name) for name in kept}
+
+
+# --- What the documentation says --------------------------------------------------------------------------------------
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "billing-api.md").read_text(encoding="utf-8")
+
+
+def test_every_address_is_documented_with_its_method_and_no_other() -> None:
+    documented = {tuple(row) for row in re.findall(r"^\| (GET|POST|PATCH) \| `([^`]+)` \|", DOCUMENT, re.MULTILINE)}
+    known = {(WRITES.get(each, "GET"), each.replace("<int:receipt_id>", "ID")) for each in addresses()}
+    assert documented == known
+
+
+def test_every_code_is_documented_here_or_among_the_gateways() -> None:
+    documented = re.findall(r"^\| (\d+) \| `(\w+)` \| `(\w+)` \|", DOCUMENT, re.MULTILINE)
+    own = {(str(errors.TABLE[code][0]), errors.TABLE[code][1], code) for code in errors.TABLE}
+    assert set(documented) == {row for row in own if row[2] not in gateway_errors.TABLE}
+
+
+def test_every_kind_and_the_shown_balance_are_as_they_are(acme: Acme) -> None:
+    [listed] = re.findall(r"`kind` is one of (.*?)\.\n", DOCUMENT, re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", listed)) == set(transfers.KINDS)
+    shown = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", DOCUMENT, re.DOTALL)]
+    line = credited(acme, "25.00")
+    headers = bearer(acme.key(acme.alice))
+    assert list(shown[0]) == list(Client().get(f"{API}/balance", **headers).json())
+    page = Client().get(f"{API}/ledger", **headers).json()
+    assert list(shown[1]) == list(page)
+    assert list(shown[1]["data"][0]) == list(page["data"][0])
+    assert page["data"][0]["id"] == line.pk
