@@ -31,6 +31,7 @@ class View(APIView):
     """A view with a request id, in JSON, for anybody."""
 
     authentication_classes: Any = ()
+    http_method_names = ["get", "head", "post", "patch"]
     request_id = ""
 
     def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Request:
@@ -72,7 +73,7 @@ class OrganizationView(View):
         self.caller = request.user
         key = request.auth if isinstance(request.auth, Accepted) else None
         self.organization, role = find(self.caller, key, request.query_params.get("organization"))
-        if not hasattr(self, (request.method or "").lower()):
+        if request.method not in self.allowed_methods:
             self.http_method_not_allowed(request)
         if request.method not in SAFE:
             check(key, role, WRITE, OWNERS)

@@ -267,8 +267,9 @@ def test_what_is_no_address_or_no_method_is_told_in_the_envelope(acme: Acme) -> 
     assert code(Client().post(f"{API}/")) == "not_found"
     answer = Client().put(f"{API}/balance", **bearer(acme.key(acme.alice)))
     assert (answer.status_code, code(answer)) == (405, "method_not_allowed")
-    assert "GET" in answer["Allow"]
+    assert answer["Allow"] == "GET, HEAD"
     assert Client().options(f"{API}/plans").status_code == 405
+    assert code(Client().options(f"{API}/balance", **bearer(acme.key(acme.alice)))) == "method_not_allowed"
 
 
 def test_an_unexpected_failure_tells_nothing(
