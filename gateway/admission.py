@@ -80,7 +80,7 @@ def quote(request: Request, model: Model, targets: tuple[Target, ...], caller: C
         )
         for target in targets
     ]
-    if None in found and caller.terms.prepaid and not model.free:
+    if None in found and caller.terms.prepaid and not targets[0].free:
         raise Fault(
             "model_not_found",
             f"The model {request.model!r} has no price yet, so it cannot be sold; the operator sets one.",
@@ -91,7 +91,7 @@ def quote(request: Request, model: Model, targets: tuple[Target, ...], caller: C
     prices = [rates for rates in found if rates is not None]
     return Quote(
         rates=max(prices, key=lambda rates: (rates.output, rates.input), default=None),
-        markup_ppm=markup_ppm(model, caller),
+        markup_ppm=markup_ppm(targets[0], caller),
         input_tokens=tokens,
         choices=request.choices,
         asked_tokens=asked if answers else 0,
@@ -100,9 +100,9 @@ def quote(request: Request, model: Model, targets: tuple[Target, ...], caller: C
     )
 
 
-def markup_ppm(model: Model, caller: Caller) -> int:
+def markup_ppm(target: Target, caller: Caller) -> int:
     """Return what a caller pays for each million of cost: nothing for a free model, the cost where it is recorded."""
-    if model.free:
+    if target.free:
         return 0
     return caller.terms.markup_ppm if caller.terms.prepaid else COST_PPM
 

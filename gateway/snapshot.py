@@ -45,6 +45,14 @@ class Target(msgspec.Struct, frozen=True):
     prices: tuple[Rates, ...]
     names: tuple[str, ...]
 
+    @property
+    def free(self) -> bool:
+        """Whether it costs its callers nothing, whatever it costs the house: by the id of the model that it is of.
+
+        A bare upstream id can join the targets of several models, so the one that was asked for decides nothing.
+        """
+        return self.names[0].endswith(":free")
+
 
 class Model(msgspec.Struct, frozen=True):
     """What a name means: its targets, best first."""
@@ -60,11 +68,6 @@ class Model(msgspec.Struct, frozen=True):
     targets: tuple[Target, ...]
     # What a request that sets no limit is expected to answer.
     output_tokens_typical: int = 4096
-
-    @property
-    def free(self) -> bool:
-        """Whether it costs its callers nothing, whatever it costs the house."""
-        return self.public_id.endswith(":free")
 
 
 class Grant(msgspec.Struct, frozen=True):

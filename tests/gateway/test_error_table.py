@@ -83,7 +83,8 @@ ROWS: dict[str, tuple[int, str, str, str, Callable[[Gateway], http.Answer]]] = {
 # Provoked in test_requests, test_streams, test_draining, test_storage and test_limiting, and below with a bug put in.
 ELSEWHERE = {"invalid_request", "stream_aborted", "draining", "storage_unavailable", "internal_error"} | {
     "requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_day", "concurrency", "sandbox_limit",
-    "limits_unavailable",
+    "limits_unavailable", "insufficient_credits", "quota_exceeded", "budget_exceeded", "idempotency_conflict",
+    "idempotency_mismatch",
 }  # fmt: skip
 # Codes that the upstream chose.
 OF_THE_UPSTREAM = {"upstream_400", "upstream_429"}

@@ -9,13 +9,16 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import connections
+from django.utils import timezone
 
 from accounts.models import Grant
+from catalog.models import Model, Price, Target
 from gateway import estimate
 from tests.gateway import http
 from tests.gateway.conftest import APPLICATION, Gateway
@@ -117,6 +120,24 @@ def test_a_free_model_costs_its_caller_nothing_and_the_house_what_it_costs(gatew
     assert gateway.installed.balance(organization_id) == (0, 0)
     [row] = gateway.installed.usage(answer.request_id)
     assert row["cost_nanos"] > row["charge_nanos"] == 0
+
+
+def test_a_bare_id_that_a_free_and_a_paid_model_share_is_not_free_for_the_paid_one(
+    gateway: Gateway, someone: Any
+) -> None:
+    key, _ = someone(0)
+    paid = Model.objects.create(public_id="zz/shared")
+    free = Model.objects.create(public_id="aa/shared:free")
+    for model, preference in ((paid, 9), (free, 1)):
+        target = Target.objects.create(
+            model=model, provider=gateway.installed.providers["chaos"], upstream_id="ok", preference=preference
+        )
+        Price.objects.create(target=target, effective_at=timezone.now() - timedelta(days=1), input=10**9, output=10**9)
+    connections.close_all()
+    time.sleep(SEEN_S)
+    assert ask(gateway.port, key, a_body("zz/shared")).status == 402
+    assert ask(gateway.port, key, a_body("aa/shared:free")).status == 200
+    assert ask(gateway.port, key, a_body("ok")).status == 402
 
 
 def test_a_failed_request_costs_nothing(gateway: Gateway, someone: Any) -> None:
