@@ -168,7 +168,9 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
         required=False,
         help_text="One to a line, such as 203.0.113.0/24. Empty means any.",
     )
-    scopes = ListField(required=False, rows=2, help_text="One to a line. Empty means all.")
+    scopes = ListField(
+        required=False, rows=2, help_text="One to a line, such as billing:read. Empty means all but billing:write."
+    )
 
     class Meta:
         model = APIKey

@@ -99,7 +99,6 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django.contrib.postgres",
     "channels",
-    "rest_framework",
     "accounts",
     "catalog",
     "billing",
@@ -160,6 +159,7 @@ WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
 
 # --- The money API: JSON in and out, and only what `billing.api` says -------------------------------------------------
+# REST framework is not among the apps: nothing that it has for templates is used, and each web process would load it.
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "billing.api.authentication.KeyAuthentication",

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from billing.holds import Held
+from billing.usage import UsageRow
 from gateway.body import DISCONNECT, Message, Receive, Scope, Send
 from gateway.deadline import Deadline
 from gateway.snapshot import Access, Caller, Snapshot
@@ -23,8 +24,8 @@ class Exchange:
 
     __slots__ = (
         "access", "answered", "caller", "cancelled", "capped_tokens", "client_gone", "deadline", "detached",
-        "disconnect", "first_byte_at", "headers", "held", "interruptible", "limited", "receive", "request_id", "scope",
-        "send", "settled", "snapshot", "started_at", "task", "used_tokens", "write",
+        "disconnect", "first_byte_at", "headers", "held", "interruptible", "limited", "receive", "request_id", "row",
+        "scope", "send", "settled", "snapshot", "started_at", "task", "used_tokens", "write",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, headers: Mapping[bytes, bytes]) -> None:
@@ -51,6 +52,7 @@ class Exchange:
         self.caller: Caller
         self.access: Access
         self.snapshot: Snapshot
+        self.row: UsageRow
         # What it counts in its limits, if it has any; and the tokens that it used, None unless it succeeded.
         self.limited: Limited | None = None
         self.used_tokens: int | None = None

@@ -8,6 +8,7 @@ error; after that, an error event in the stream.
 """
 
 import asyncio
+import copy
 import time
 
 import msgspec
@@ -40,7 +41,6 @@ NO_CACHE = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"), (b"x
 # What a usage row says where nobody is told: neither is ever raised.
 CLIENT_GONE = Fault("stream_aborted", "The client closed the connection.", rejection=(499, "client_closed"))
 OUR_OWN = Fault("internal_error", "The gateway failed.")
-# What the row of a request says that a killed process left behind.
 LOST = Fault("internal_error", "The gateway was killed.", rejection=(500, "gateway_lost"))
 
 
@@ -161,10 +161,10 @@ async def answer(runtime: Runtime, exchange: Exchange, call: Call) -> None:
 async def hold(runtime: Runtime, exchange: Exchange, call: Call) -> Held:
     """Hold what the request may cost; raise Fault 402, 409, 422, 429 or 503 before any upstream is called."""
     key = exchange.headers.get(b"idempotency-key")
-    row = usage_row(exchange, call, settlement.NOTHING, LOST)
     binding = exchange.access.spending
     if binding.problem:
         raise Fault("quota_exceeded", binding.problem)
+    row = exchange.row = settlement.opened(asked_for(exchange, call), exchange.caller, call.target)
     asked = admission.ask(
         call.quote, row, None if key is None else key.decode("latin-1"), call.body, buckets=binding.buckets
     )
@@ -270,7 +270,7 @@ async def stream(runtime: Runtime, exchange: Exchange, call: Call, held: Held, r
     """Relay a stream and settle; its last event, `[DONE]` or what ended it, is sent when the charge is durable."""
     request = call.request
     relayed = StreamRelay(request.model, wants_usage=request.wants_usage, wants_cost=request.wants_cost)
-    held.mark = lambda: usage_row(exchange, call, stream_charge(call, relayed, LOST), LOST)
+    held.mark = lambda: ended(exchange, copy.copy(exchange.row), stream_charge(call, relayed, LOST), LOST)
     budget = Budget(runtime.journal, held, call.quote)
     framer = Framer(EVENT_BYTES_MAX)
 
@@ -379,7 +379,7 @@ async def settle(runtime: Runtime, exchange: Exchange, call: Call, charged: Char
     exchange.settled = True
     exchange.used_tokens = settlement.tokens(charged)
     try:
-        await runtime.journal.settle(held, usage_row(exchange, call, charged, fault), settings.SETTLE_TIMEOUT_S)
+        await runtime.journal.settle(held, ended(exchange, exchange.row, charged, fault), settings.SETTLE_TIMEOUT_S)
     except NotDurable:
         if not call.request.stream:
             # Nobody gets this answer, so nobody pays for it.
@@ -390,19 +390,21 @@ async def settle(runtime: Runtime, exchange: Exchange, call: Call, charged: Char
         ) from None
 
 
-def usage_row(exchange: Exchange, call: Call, charged: Charge, fault: Fault | None) -> UsageRow:
-    """Return the usage row of a request that ends now."""
-    finished = settlement.Finished(
+def asked_for(exchange: Exchange, call: Call) -> settlement.Asked:
+    """Return what a usage row says of a request before it is called."""
+    return settlement.Asked(
         request_id=exchange.request_id,
         model=call.request.model,
         dialect=call.dialect,
         streamed=call.request.stream,
-        status=200 if fault is None else fault.status,
-        error_code="" if fault is None else fault.code,
-        first_byte_ms=exchange.first_byte_ms(),
-        duration_ms=exchange.duration_ms(),
         session_id=call.session_id,
         client=exchange.headers.get(b"user-agent", b"").decode("latin-1"),
         labels=call.request.labels,
     )
-    return settlement.row(finished, exchange.caller, call.target, charged)
+
+
+def ended(exchange: Exchange, row: UsageRow, charged: Charge, fault: Fault | None) -> UsageRow:
+    """Fill in the row of a request that ends now."""
+    status, code = (200, "") if fault is None else (fault.status, fault.code)
+    ending = settlement.Ending(status, code, exchange.first_byte_ms(), exchange.duration_ms())
+    return settlement.ended(row, charged, ending)

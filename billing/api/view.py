@@ -31,6 +31,7 @@ class View(APIView):
     """A view with a request id, in JSON, for anybody."""
 
     authentication_classes: Any = ()
+    http_method_names = ["get", "head", "post", "patch"]
     request_id = ""
 
     def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Request:
@@ -72,7 +73,7 @@ class OrganizationView(View):
         self.caller = request.user
         key = request.auth if isinstance(request.auth, Accepted) else None
         self.organization, role = find(self.caller, key, request.query_params.get("organization"))
-        if not hasattr(self, (request.method or "").lower()):
+        if request.method not in self.allowed_methods:
             self.http_method_not_allowed(request)
         if request.method not in SAFE:
             check(key, role, WRITE, OWNERS)
@@ -84,12 +85,12 @@ def find(user: User, key: Accepted | None, wanted: str | None) -> tuple[Organiza
     """Return the organization that is meant and the user's role there; raise Fault 404."""
     if wanted is not None and not (wanted.isascii() and wanted.isdecimal() and int(wanted[:20]) <= PK_MAX):
         raise unknown()
-    organization_id = int(wanted) if wanted else None
+    organization_id = int(wanted) if wanted is not None else None
     if key is not None:
         if organization_id not in (None, key.organization_id):
             raise unknown()
         organization_id = key.organization_id
-    meant = Q(pk=organization_id) if organization_id else Q(personal_user=user)
+    meant = Q(pk=organization_id) if organization_id is not None else Q(personal_user=user)
     organization = Organization.objects.filter(meant, is_active=True).first()
     if organization is None:
         raise unknown()

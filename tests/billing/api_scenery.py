@@ -61,7 +61,7 @@ def found_acme() -> Acme:
     return Acme(organization, alice, bob, charlie, dora)
 
 
-def bearer(key: str) -> dict[str, str]:
+def bearer(key: str) -> dict[str, Any]:
     """Return the header that carries a key, as the test client takes it."""
     return {"HTTP_AUTHORIZATION": f"Bearer {key}"}
 

@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from django.utils import timezone
 from accounts import keys
 from accounts.models import APIKey, Membership
 from billing import ledger
-from billing.api import authentication, errors, urls
+from billing.api import errors, transfers, urls
 from gateway import errors as gateway_errors
 from tests.billing.api_scenery import API, READ, WRITE, Acme, bearer, credited, found_acme, wallet
 
@@ -185,8 +186,8 @@ def test_the_use_of_a_key_is_noted(acme: Acme) -> None:
     assert APIKey.objects.get().last_used_at is not None
 
 
-def test_an_address_that_guesses_has_to_wait_and_others_have_not(acme: Acme, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(authentication, "FAILED_KEYS_MAX", 3)
+def test_an_address_that_guesses_has_to_wait_and_others_have_not(acme: Acme, settings: Any) -> None:
+    settings.FAILED_KEYS_PER_MINUTE = 3
     key = acme.key(acme.alice)
 
     def status(address: str, key: str) -> int:
@@ -266,8 +267,9 @@ def test_what_is_no_address_or_no_method_is_told_in_the_envelope(acme: Acme) -> 
     assert code(Client().post(f"{API}/")) == "not_found"
     answer = Client().put(f"{API}/balance", **bearer(acme.key(acme.alice)))
     assert (answer.status_code, code(answer)) == (405, "method_not_allowed")
-    assert "GET" in answer["Allow"]
+    assert answer["Allow"] == "GET, HEAD"
     assert Client().options(f"{API}/plans").status_code == 405
+    assert code(Client().options(f"{API}/balance", **bearer(acme.key(acme.alice)))) == "method_not_allowed"
 
 
 def test_an_unexpected_failure_tells_nothing(
@@ -309,3 +311,32 @@ def wallet_state(acme: Acme) -> dict[str, Any]:
     ledger.wallet_of(acme.id)
     kept = ("plan_id", "overdraft_nanos", "frozen_at", "low_balance_nanos", "held_nanos")
     return {name: getattr(wallet(acme), name) for name in kept}
+
+
+# --- What the documentation says --------------------------------------------------------------------------------------
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "billing-api.md").read_text(encoding="utf-8")
+
+
+def test_every_address_is_documented_with_its_method_and_no_other() -> None:
+    documented = {tuple(row) for row in re.findall(r"^\| (GET|POST|PATCH) \| `([^`]+)` \|", DOCUMENT, re.MULTILINE)}
+    known = {(WRITES.get(each, "GET"), each.replace("<int:receipt_id>", "ID")) for each in addresses()}
+    assert documented == known
+
+
+def test_every_code_is_documented_here_or_among_the_gateways() -> None:
+    documented = re.findall(r"^\| (\d+) \| `(\w+)` \| `(\w+)` \|", DOCUMENT, re.MULTILINE)
+    own = {(str(errors.TABLE[code][0]), errors.TABLE[code][1], code) for code in errors.TABLE}
+    assert set(documented) == {row for row in own if row[2] not in gateway_errors.TABLE}
+
+
+def test_every_kind_and_the_shown_balance_are_as_they_are(acme: Acme) -> None:
+    [listed] = re.findall(r"`kind` is one of (.*?)\.\n", DOCUMENT, re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", listed)) == set(transfers.KINDS)
+    shown = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", DOCUMENT, re.DOTALL)]
+    line = credited(acme, "25.00")
+    headers = bearer(acme.key(acme.alice))
+    assert list(shown[0]) == list(Client().get(f"{API}/balance", **headers).json())
+    page = Client().get(f"{API}/ledger", **headers).json()
+    assert list(shown[1]) == list(page)
+    assert list(shown[1]["data"][0]) == list(page["data"][0])
+    assert page["data"][0]["id"] == line.pk

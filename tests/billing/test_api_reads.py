@@ -183,7 +183,8 @@ def test_lines_are_found_by_time(acme: Acme) -> None:
         ({"to": now - timedelta(days=365)}, []),
     ]
     for query, expected in cases:
-        found = get(acme, "ledger", **{name: moment.isoformat() for name, moment in query.items()})
+        moments: dict[str, Any] = {name: moment.isoformat() for name, moment in query.items()}
+        found = get(acme, "ledger", **moments)
         assert [line["id"] for line in found["data"]] == expected[::-1], query
 
 

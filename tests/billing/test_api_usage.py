@@ -28,7 +28,7 @@ from tests.billing.api_scenery import (
 pytestmark = pytest.mark.django_db
 MONDAY = date(2026, 11, 16)
 TUESDAY = date(2026, 11, 17)
-WEEK = {"from": "2026-11-16", "to": "2026-11-22"}
+WEEK: dict[str, Any] = {"from": "2026-11-16", "to": "2026-11-22"}
 
 
 @pytest.fixture
