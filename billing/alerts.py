@@ -31,7 +31,7 @@ def watch_limits(now: datetime) -> int:
     """Tell of each bucket that has passed a share of its capacity, once in a period; return how many were told."""
     told = 0
     candidates = Bucket.objects.filter(limit__enabled=True, limit__capacity_nanos__gt=0).filter(
-        Q(alerted_percent__gt=0) | Q(spent_nanos__gte=F("limit__capacity_nanos") * SHARES[0] / 100)
+        Q(alerted_percent__gt=0) | Q(spent_nanos__gte=F("limit__capacity_nanos") / (100 // SHARES[0]))
     )
     rows = list(candidates.select_related("limit").order_by("pk"))
     for row, standing in zip(rows, standings(rows, now), strict=True):
@@ -83,7 +83,7 @@ def _about(standing: Standing, share: int) -> dict[str, object]:
         "hard": bucket.hard,
         "full_at": standing.full_at,
         "by_calendar": bucket.kind == spending.CALENDAR,
-        "rate": money.shown(bucket.rate),
+        "rate": money.shown(bucket.rate) if bucket.rate else "",
         "period": bucket.period,
     }
 

@@ -6,7 +6,7 @@ No form writes what was spent or is held: a refill does, on two pages with a rea
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.postgres.fields import ArrayField
 from django.db.models import BigIntegerField, Case, CharField, Count, Exists, Func, OuterRef, QuerySet, Subquery, When
 from django.db.models.functions import Cast, Substr
@@ -79,6 +79,18 @@ class SpendingLimitAdmin(ModelAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: SpendingLimit | None = None) -> Any:
         return self.fieldsets if obj else self.fieldsets[:3]
 
+    def save_model(self, request: HttpRequest, obj: SpendingLimit, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        warn_of_undefined(request)
+
+    def delete_model(self, request: HttpRequest, obj: SpendingLimit) -> None:
+        super().delete_model(request, obj)
+        warn_of_undefined(request)
+
+    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+        super().delete_queryset(request, queryset)
+        warn_of_undefined(request)
+
     @display(description="Capacity", ordering="capacity_nanos")
     def capacity(self, limit: SpendingLimit) -> str:
         return cell(limit.capacity_nanos)
@@ -122,6 +134,16 @@ class SpendingLimitAdmin(ModelAdmin):
             '{}<a class="font-semibold" href="{}">All buckets of this limit</a>',
             format_html_join("", '<div><a class="font-semibold" href="{}">{}</a>: {}</div>', lines),
             more,
+        )
+
+
+def warn_of_undefined(request: HttpRequest) -> None:
+    """Warn of limits that grants name and nobody defines: renamed, deleted, or never made."""
+    defined = set(SpendingLimit.objects.values_list("name", flat=True))
+    named = Grant.objects.filter(enabled=True).exclude(quotas=[]).values_list("quotas", flat=True)
+    for name in sorted({name for quotas in named for name in quotas} - defined):
+        messages.warning(
+            request, f"A grant names the spending limit {name}, which is not defined: whoever it names is refused."
         )
 
 

@@ -112,6 +112,22 @@ def test_a_soft_limit_tells_too_and_says_so(staff: User) -> None:
     assert "It refuses nothing" in mail.outbox[0].body
 
 
+def test_the_text_of_a_quota_s_mail(staff: User) -> None:
+    a_bucket(name="by-hand", kind="refill", rate_nanos=0, spent=80)
+    a_bucket(name="daily", kind="refill", rate_nanos=24 * DOLLAR, period="day", spent=80)
+    alerts.watch_limits(NOON)
+    by_hand, daily = (message.body for message in mail.outbox)
+    assert "an operator can refill it" in by_hand
+    assert "It refills by $24.00 in a day." in daily
+    assert "full again at 2026-02-17 20:00 UTC" in daily
+
+
+def test_the_largest_capacity_that_a_column_holds(staff: User) -> None:
+    row = a_bucket(capacity_nanos=2**63 - 1)
+    Bucket.objects.filter(pk=row.pk).update(spent_nanos=2**62 + 2**60)
+    assert alerts.watch_limits(NOON) == 1
+
+
 def test_a_limit_that_is_off_or_zero_tells_nothing(staff: User) -> None:
     a_bucket(name="off", enabled=False, spent=100)
     a_bucket(name="zero", capacity_nanos=0, spent=1)

@@ -59,6 +59,18 @@ def test_what_a_limit_cannot_be(client: Client, changed: dict[str, str], sentenc
     assert not SpendingLimit.objects.exists()
 
 
+def test_renaming_or_deleting_what_a_grant_names_is_told(client: Client, limit: SpendingLimit) -> None:
+    Grant.objects.create(subjects=["everyone"], quotas=[limit.name])
+    page = reverse("admin:billing_spendinglimit_change", args=[limit.pk])
+    fine = client.post(page, fields(name=limit.name), follow=True).content.decode()
+    assert "which is not defined" not in fine
+    sentence = f"names the spending limit {limit.name}, which is not defined".replace("<", "&lt;").replace(">", "&gt;")
+    assert sentence in client.post(page, fields(name="renamed"), follow=True).content.decode()
+    delete = reverse("admin:billing_spendinglimit_delete", args=[limit.pk])
+    assert sentence in client.post(delete, {"post": "yes"}, follow=True).content.decode()
+    assert not SpendingLimit.objects.exists()
+
+
 def test_a_limit_s_page_shows_whom_it_binds_and_its_buckets(
     client: Client, limit: SpendingLimit, bucket: Bucket
 ) -> None:
