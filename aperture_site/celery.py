@@ -4,6 +4,7 @@ import os
 import warnings
 
 from celery import Celery
+from celery.schedules import crontab
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aperture_site.settings")
 
@@ -13,3 +14,9 @@ warnings.filterwarnings("ignore", "You're running the worker with superuser priv
 app = Celery("aperture")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+app.autodiscover_tasks(["billing.payments"])
+
+app.conf.beat_schedule = {
+    "payments-sweep": {"task": "billing.payments.sweep", "schedule": 30.0, "options": {"expires": 30.0}},
+    "payments-reconcile": {"task": "billing.payments.reconcile", "schedule": crontab(hour="3", minute="17")},
+}

@@ -2,6 +2,7 @@
 
 from billing.models.hold import Hold
 from billing.models.idempotency import IdempotencyKey
+from billing.models.payment import Payment, Reversal, StripeCustomer, StripeEvent, Subscription
 from billing.models.plan import Plan
 from billing.models.spending import Bucket, SpendingLimit
 from billing.models.transfer import House, Kind, Transfer
@@ -14,8 +15,13 @@ __all__ = [
     "House",
     "IdempotencyKey",
     "Kind",
+    "Payment",
     "Plan",
+    "Reversal",
     "SpendingLimit",
+    "StripeCustomer",
+    "StripeEvent",
+    "Subscription",
     "Transfer",
     "Usage",
     "UsageDay",
