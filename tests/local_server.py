@@ -67,7 +67,7 @@ def serving(answer: Callable[[Asked], Reply]) -> Iterator[LocalServer]:
             except OSError:
                 self.close_connection = True
 
-        do_GET = do_POST = do_HEAD = handle_one  # noqa: N815
+        do_GET = do_POST = do_HEAD = do_DELETE = handle_one  # noqa: N815
 
         def log_message(self, format: str, *args: Any) -> None:
             """Say nothing."""

@@ -4,6 +4,7 @@ Our row comes first: a payment is stored with its organization and amount before
 the idempotency key. A failure in between leaves a row without a session, which nobody can pay.
 """
 
+import re
 from typing import Any
 
 from django.conf import settings
@@ -11,12 +12,12 @@ from django.conf import settings
 from accounts.models import Organization, User
 from billing import money
 from billing.models import Payment, Plan, StripeCustomer, Subscription
-from billing.money import LossyAmount, Money
 from billing.payments import stripe_api
 
 # The ledger's own: what is paid is what is posted, without an exchange rate between.
 CURRENCY = "usd"
 CENTS_PER_DOLLAR = 100
+AMOUNT = re.compile(r"[0-9]{1,7}(\.[0-9]{1,2})?")
 
 
 class Refused(ValueError):
@@ -27,21 +28,18 @@ def amount_cents(text: str) -> int:
     """Return the cents of a top-up that somebody typed in dollars; raise Refused outside the installation's bounds."""
     least, most = settings.TOP_UP_MIN_DOLLARS, settings.TOP_UP_MAX_DOLLARS
     bounds = f"from ${least}.00 to ${most}.00"
-    try:
-        # Longer is no amount, and an exponent would be worked out first.
-        amount = money.of_dollars(text.strip() if len(text) <= 16 else "")
-    except LossyAmount:
-        raise Refused(f"Write an amount in dollars and cents {bounds}, such as 25.00.") from None
-    cents, rest = divmod(amount.nanos, money.of_cents(1).nanos)
-    if rest or not least * CENTS_PER_DOLLAR <= cents <= most * CENTS_PER_DOLLAR:
-        raise Refused(f"A top-up is {bounds}, in whole cents; {text.strip()} is not.")
+    if not AMOUNT.fullmatch(text.strip()):
+        raise Refused(f"Write an amount in dollars and cents {bounds}, such as 25.00.")
+    cents = money.of_dollars(text.strip()).nanos // money.of_cents(1).nanos
+    if not least * CENTS_PER_DOLLAR <= cents <= most * CENTS_PER_DOLLAR:
+        raise Refused(f"A top-up is {bounds}; {text.strip()} is not.")
     return cents
 
 
 def top_up(organization: Organization, user: User, cents: int) -> str:
     """Begin a top-up of that many cents without tax; return Stripe's address for the payer."""
     if not settings.TOP_UP_MIN_DOLLARS * CENTS_PER_DOLLAR <= cents <= settings.TOP_UP_MAX_DOLLARS * CENTS_PER_DOLLAR:
-        raise Refused(f"A top-up of {Money(money.of_cents(cents).nanos)} dollars is outside the bounds.")
+        raise Refused(f"A top-up of ${cents / CENTS_PER_DOLLAR:.2f} is outside the installation's bounds.")
     customer = customer_of(organization, user)
     payment = Payment.objects.create(
         organization=organization, created_by=user, kind=Payment.TOP_UP, currency=CURRENCY, amount_cents=cents

@@ -1,0 +1,48 @@
+"""The fake Stripe and the shop before it. Nothing of Django's is imported here: this file is read before its set-up."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.billing.payments.shop import Shop
+    from tests.stripe.server import FakeStripe
+
+
+@pytest.fixture
+def fake(settings: Any) -> Iterator["FakeStripe"]:
+    from billing.payments import stripe_api
+    from tests.stripe.server import KEY, SECRET, running
+
+    with running() as (fake, server):
+        settings.STRIPE_SECRET_KEY = KEY
+        settings.STRIPE_WEBHOOK_SECRETS = [SECRET]
+        settings.STRIPE_API_BASE = server.url
+        yield fake
+    stripe_api._client.cache_clear()
+
+
+@pytest.fixture
+def announced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Have events processed when they are announced, as a worker does; the value lists them."""
+    from billing.payments import inbox
+
+    seen: list[str] = []
+
+    def work(event_id: str) -> None:
+        seen.append(event_id)
+        inbox.process(event_id)
+
+    monkeypatch.setattr(inbox, "announce", work)
+    return seen
+
+
+@pytest.fixture
+def shop(fake: "FakeStripe", announced: list[str], db: None) -> "Shop":
+    from accounts.models import User
+    from tests.billing.payments.shop import Shop
+    from tests.installation import signed_in
+
+    user = User.objects.create_user("alice@example.com", name="Alice")
+    return Shop(fake, user, signed_in(user), announced)
