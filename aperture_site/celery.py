@@ -17,6 +17,6 @@ app.autodiscover_tasks()
 app.autodiscover_tasks(["billing.payments"])
 
 app.conf.beat_schedule = {
-    "payments-sweep": {"task": "billing.payments.sweep", "schedule": 30.0, "options": {"expires": 30.0}},
+    "payments-sweep": {"task": "billing.payments.sweep", "schedule": 2.0, "options": {"expires": 10.0}},
     "payments-reconcile": {"task": "billing.payments.reconcile", "schedule": crontab(hour="3", minute="17")},
 }

@@ -50,6 +50,8 @@ def serving(answer: Callable[[Asked], Reply]) -> Iterator[LocalServer]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # Head and body are two writes; the second would wait for the client's delayed acknowledgement.
+        disable_nagle_algorithm = True
 
         def handle_one(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))

@@ -4,10 +4,14 @@ Invariants: an event is stored at most once, under its own id, and only with a v
 least once; two workers that process the same one at once do no harm, for what they do is done under the lock of the
 payment and keyed in the ledger. A failure is kept on the event and tried again, ever more seldom, at least four times a
 day.
+
+The rows are the queue: the web process only inserts them, needs no broker for it and never loads Celery; a task sweeps
+them every two seconds.
 """
 
 import json
 import logging
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,13 +25,14 @@ from billing.payments.mismatch import Mismatch
 
 logger = logging.getLogger("billing.payments")
 
-TASK = "billing.payments.process"
 # Stripe's own tolerance: an older signature may be a copy that somebody kept.
 TOLERANCE_S = 300
-# A task is sent at once; the sweep comes after it, in case that the broker lost it.
-FIRST_SWEEP = timedelta(seconds=30)
+# No other worker takes an event while it may be processed; after a failure each wait is twice the one before.
+FIRST_WAIT = timedelta(seconds=90)
 LONGEST_WAIT = timedelta(hours=6)
 KEPT = timedelta(days=90)
+SWEEP_S = 60
+SWEEP_MAX = 500
 ERROR_MAX = 2000
 
 
@@ -61,31 +66,27 @@ def store(event: dict[str, Any]) -> str:
         type=event["type"],
         created=datetime.fromtimestamp(event["created"], UTC),
         payload=event,
-        due_at=timezone.now() + FIRST_SWEEP,
+        due_at=timezone.now(),
     )
+    if not (isinstance(row.id, str) and isinstance(row.type, str) and row.id):
+        raise ValueError("id and type are texts")
     StripeEvent.objects.bulk_create([row], ignore_conflicts=True)
     return row.id
 
 
-def announce(event_id: str) -> None:
-    """Have a worker process an event now; without a broker the sweep does it later."""
-    from celery import Celery
-
-    try:
-        with Celery(broker=settings.CELERY_BROKER_URL, set_as_current=False) as producer:
-            producer.send_task(TASK, [event_id], ignore_result=True, retry=False)
-    except Exception as error:  # Whatever fails there: the event is stored, and that is what Stripe is told.
-        logger.warning("Stripe event %s waits for the next sweep: %s", event_id, error)
-
-
 def process(event_id: str) -> bool:
-    """Process an event if it was not yet; return whether it is processed. What fails is logged, kept and due again."""
-    event = StripeEvent.objects.filter(pk=event_id).first()
-    if event is None or event.processed_at is not None:
-        return event is not None
-    wait = min(FIRST_SWEEP * 2 ** min(event.attempts, 16), LONGEST_WAIT)
-    own = StripeEvent.objects.filter(pk=event_id)
-    own.update(attempts=F("attempts") + 1, due_at=timezone.now() + wait)
+    """Process an event that is due; return whether that succeeded.
+
+    What fails is logged, kept on the event, and due again.
+    """
+    own, now = StripeEvent.objects.filter(pk=event_id), timezone.now()
+    event = own.filter(processed_at=None, due_at__lte=now).first()
+    if event is None:
+        return False
+    wait = min(FIRST_WAIT * 2 ** min(event.attempts, 16), LONGEST_WAIT)
+    # Of two workers that have read the same row, one moves it.
+    if not own.filter(processed_at=None, due_at=event.due_at).update(attempts=F("attempts") + 1, due_at=now + wait):
+        return False
     try:
         events.handle(event.type, event.payload)
     except Exception as error:  # Whatever fails is told where an operator looks, and does not stop the others.
@@ -98,10 +99,22 @@ def process(event_id: str) -> bool:
     return True
 
 
+def again(event_id: str) -> bool:
+    """Process an event now, whether it was or is waiting for its time; return whether that succeeded."""
+    StripeEvent.objects.filter(pk=event_id).update(processed_at=None, due_at=timezone.now())
+    return process(event_id)
+
+
 def sweep() -> int:
-    """Process the events that are due; return how many were."""
+    """Process the events that are due, until none is left or the time for one sweep is over; return how many were."""
+    ends_at = time.monotonic() + SWEEP_S
     due = StripeEvent.objects.filter(processed_at=None, due_at__lte=timezone.now()).order_by("created", "pk")
-    return sum(process(event_id) for event_id in list(due.values_list("pk", flat=True)[:200]))
+    done = 0
+    for event_id in list(due.values_list("pk", flat=True)[:SWEEP_MAX]):
+        if time.monotonic() > ends_at:
+            break
+        done += process(event_id)
+    return done
 
 
 def prune() -> int:

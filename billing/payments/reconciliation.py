@@ -76,7 +76,7 @@ def _put(kind: str, thing: Thing) -> str:
             "type": kind,
             "created": datetime.fromtimestamp(thing["created"], UTC),
             "payload": {"id": event_id, "object": "event", "type": kind, "data": {"object": thing}},
-            "due_at": now + inbox.FIRST_SWEEP,
+            "due_at": now,
             "processed_at": None,
         },
     )

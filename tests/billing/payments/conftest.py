@@ -24,25 +24,10 @@ def fake(settings: Any) -> Iterator["FakeStripe"]:
 
 
 @pytest.fixture
-def announced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Have events processed when they are announced, as a worker does; the value lists them."""
-    from billing.payments import inbox
-
-    seen: list[str] = []
-
-    def work(event_id: str) -> None:
-        seen.append(event_id)
-        inbox.process(event_id)
-
-    monkeypatch.setattr(inbox, "announce", work)
-    return seen
-
-
-@pytest.fixture
-def shop(fake: "FakeStripe", announced: list[str], db: None) -> "Shop":
+def shop(fake: "FakeStripe", db: None) -> "Shop":
     from accounts.models import User
     from tests.billing.payments.shop import Shop
     from tests.installation import signed_in
 
     user = User.objects.create_user("alice@example.com", name="Alice")
-    return Shop(fake, user, signed_in(user), announced)
+    return Shop(fake, user, signed_in(user))
