@@ -19,7 +19,12 @@ PAGES = {
         ("Aliases", "catalog", "alias", "alternate_email"),
         ("Targets and prices", "catalog", "target", "sell"),
     ],
-    "Money": [("Usage", "billing", "usage", "receipt_long")],
+    "Money": [
+        ("Usage", "billing", "usage", "receipt_long"),
+        ("Payments", "billing", "payment", "credit_card"),
+        ("Subscriptions", "billing", "subscription", "event_repeat"),
+        ("Stripe events", "billing", "stripeevent", "inbox"),
+    ],
 }
 
 

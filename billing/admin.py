@@ -19,6 +19,7 @@ from unfold.utils import parse_datetime_str
 
 from accounts.models import APIKey, Organization, User
 from billing import money
+from billing import payment_admin as payment_admin
 from billing.models import Usage
 from catalog.models import Provider
 

@@ -32,4 +32,5 @@ def same_customer(thing: Thing, payment: Payment) -> None:
 
 def identifier(reference: Any) -> str | None:
     """Return the id of what Stripe names by its id or, where it was asked to expand it, as an object."""
-    return reference["id"] if isinstance(reference, dict) else reference
+    found: str | None = reference["id"] if isinstance(reference, dict) else reference
+    return found

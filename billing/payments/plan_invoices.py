@@ -4,6 +4,8 @@ Credit is for a whole period at the plan's full price. What Stripe charges or re
 brings the new plan and no credit: else changing to and fro would mint it.
 """
 
+from typing import Any
+
 from django.db import transaction
 from django.utils import timezone
 
@@ -89,8 +91,8 @@ def _fill(payment: Payment, invoice: Thing) -> None:
 
 
 def _without_tax(invoice: Thing) -> int:
-    amount = invoice.get("total_excluding_tax")
-    return invoice["total"] if amount is None else amount
+    amount: int | None = invoice.get("total_excluding_tax")
+    return int(invoice["total"]) if amount is None else amount
 
 
 def _plan_line(invoice: Thing) -> Thing | None:
@@ -117,7 +119,10 @@ def _plan_and_price(line: Thing, invoice: Thing) -> tuple[Plan, int]:
 def _credit(payment: Payment) -> None:
     """Post the plan's credit and where the rest of its price goes; the ledger posts an invoice once."""
     paid, credit = money.of_cents(payment.amount_cents), Money(payment.credit_nanos)
-    about = {"kind": Kind.PLAN_CREDIT, "reason": f"Plan {payment.plan}" if payment.plan else "Change of plan"}
+    about: dict[str, Any] = {
+        "kind": Kind.PLAN_CREDIT,
+        "reason": f"Plan {payment.plan}" if payment.plan else "Change of plan",
+    }
     postings = []
     if credit:
         postings.append(

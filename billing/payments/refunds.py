@@ -6,7 +6,9 @@ and `resume` finds out what became of it. The token is the idempotency key, so a
 """
 
 import logging
+import uuid
 from datetime import timedelta
+from typing import NamedTuple
 
 from django.db import transaction
 from django.db.models import Sum
@@ -14,7 +16,6 @@ from django.utils import timezone
 
 from billing import ledger, money
 from billing.models import Payment, Reversal
-from billing.money import Money
 from billing.payments import events, reversals, stripe_api
 
 logger = logging.getLogger("billing.payments")
@@ -29,25 +30,40 @@ class Refused(Exception):
 
 
 def refund_unused(
-    organization_id: int, *, reason: str, actor_id: int, cents: int | None = None, payment_id: int | None = None
+    organization_id: int,
+    *,
+    reason: str,
+    actor_id: int,
+    cents: int | None = None,
+    payment_id: int | None = None,
+    token: uuid.UUID | None = None,
 ) -> list[Reversal]:
-    """Refund unused credit: CENTS of it without tax, or all; of one payment, or of any.
+    """Refund unused credit: CENTS of it without tax, or all; of one payment, or of any. A TOKEN is used once.
 
     Returns the refunds, one for each payment that they are taken from. Raises ledger.NoCredit for more than is unused,
     Refused when Stripe says no (the credit is then back), and Stripe's own error when it did not answer.
     """
     stripe_api.client()
     with transaction.atomic():
-        rows = _take(organization_id, cents, payment_id, reason, actor_id)
+        pieces = _pieces(organization_id, cents, payment_id)
+        if Reversal.objects.filter(token=token).exists():
+            raise Refused("This form was sent before, and was refunded then. Nothing was refunded now.")
+        rows = [_ask(piece, reason, actor_id, token if number == 0 else None) for number, piece in enumerate(pieces)]
     for row in rows:
         _send(row)
     return rows
 
 
-def _take(
-    organization_id: int, cents: int | None, payment_id: int | None, reason: str, actor_id: int
-) -> list[Reversal]:
-    """Take the credit and write down what is asked of Stripe. Payments are locked before the wallet, as everywhere."""
+class Piece(NamedTuple):
+    """What is refunded of one payment, without tax, of how many cents that it has left."""
+
+    payment: Payment
+    cents: int
+    left_cents: int
+
+
+def _pieces(organization_id: int, cents: int | None, payment_id: int | None) -> list[Piece]:
+    """Say what is refunded of which payment. Locks the payments, then the wallet: the order of everybody."""
     payments = Payment.objects.filter(organization_id=organization_id, kind=Payment.TOP_UP, status=Payment.PAID)
     if payment_id is not None:
         payments = payments.filter(pk=payment_id)
@@ -60,13 +76,12 @@ def _take(
     wanted = most if cents is None else cents
     if not 0 < wanted <= most:
         raise ledger.NoCredit(f"${most / 100:.2f} that was paid by card is unused; ${wanted / 100:.2f} is not in it.")
-    rows = []
-    for payment, available in left:
-        piece = min(wanted, available)
-        if piece > 0:
-            rows.append(_ask(payment, piece, available, reason, actor_id))
-            wanted -= piece
-    return rows
+    pieces = []
+    for payment, left_cents in left:
+        if (part := min(wanted, left_cents)) > 0:
+            pieces.append(Piece(payment, part, left_cents))
+            wanted -= part
+    return pieces
 
 
 def _left_cents(payment: Payment) -> int:
@@ -78,7 +93,9 @@ def _left_cents(payment: Payment) -> int:
     return max(money.of_cents(payment.amount_cents).nanos - net, 0) // CENT_NANOS
 
 
-def _ask(payment: Payment, piece: int, available: int, reason: str, actor_id: int) -> Reversal:
+def _ask(piece: Piece, reason: str, actor_id: int, token: uuid.UUID | None) -> Reversal:
+    """Take the credit of a piece, and write down what will be asked of Stripe."""
+    payment = piece.payment
     live = payment.reversals.exclude(status=Reversal.RETURNED)
     left_total = payment.total_cents - (live.aggregate(cents=Sum("amount_cents"))["cents"] or 0)
     row = Reversal(
@@ -86,12 +103,15 @@ def _ask(payment: Payment, piece: int, available: int, reason: str, actor_id: in
         kind=Reversal.REFUND,
         status=Reversal.ASKED,
         # The tax goes back with it, in proportion; the last piece takes what is left of both.
-        amount_cents=left_total if piece == available else payment.total_cents * piece // payment.amount_cents,
+        amount_cents=left_total
+        if piece.cents == piece.left_cents
+        else payment.total_cents * piece.cents // payment.amount_cents,
+        token=token or uuid.uuid4(),
         reason=reason,
         created_by_id=actor_id,
     )
     row.reference = f"stripe:refund:{row.token}"
-    net = money.of_cents(piece)
+    net = money.of_cents(piece.cents)
     reversals.take(row, net, net, actor_id)
     return row
 
@@ -109,7 +129,9 @@ def _send(row: Reversal) -> None:
         answer = stripe_api.make_refund(params, f"refund-{row.token}")
     except (stripe.InvalidRequestError, stripe.CardError, stripe.PermissionError) as error:
         _refuse(row)
-        raise Refused(f"Stripe refused the refund, and the credit was returned: {error.user_message or error}") from None
+        raise Refused(
+            f"Stripe refused the refund, and the credit was returned: {error.user_message or error}"
+        ) from None
     with transaction.atomic():
         payment = Payment.objects.select_for_update().get(pk=row.payment_id)
         reversals.follow(payment, [reversals.of_refund(answer)])

@@ -9,6 +9,7 @@ promotions paid what was missing). A reversal moves its share of both the other 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from django.db.models import Sum
 from django.utils import timezone
@@ -116,7 +117,7 @@ def take(row: Reversal, net: Money, credit: Money, actor_id: int | None = None) 
     row.net_nanos, row.credit_nanos = net.nanos, credit.nanos
     row.save()
     kind = Kind.DISPUTE if row.kind == Reversal.DISPUTE else Kind.REFUND
-    about = {"kind": kind, "reason": row.reason, "actor_id": actor_id}
+    about: dict[str, Any] = {"kind": kind, "reason": row.reason, "actor_id": actor_id}
     postings = []
     if credit:
         wallet_id = row.payment.organization_id

@@ -7,7 +7,6 @@ from django.core.cache import cache
 
 from billing.payments import inbox, reconciliation, refunds, stripe_api
 
-
 SWEEPING = "billing.payments.sweeping"
 # Longer than a sweep takes with its last call to Stripe timing out, for the case that its worker is killed.
 SWEEPING_S = 180

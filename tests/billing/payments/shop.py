@@ -6,6 +6,7 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
+from django.db.models import Q
 from django.test import Client
 
 from accounts.models import Organization, User
@@ -13,7 +14,6 @@ from billing import ledger
 from billing.models import Payment, Plan, StripeEvent, Subscription, Transfer, Wallet
 from billing.money import shown
 from billing.payments import inbox
-from tests.installation import signed_in
 from tests.stripe.server import FakeStripe
 
 WEBHOOK = "/webhooks/stripe"
@@ -108,11 +108,10 @@ class Shop:
     # --- The books ----------------------------------------------------------------------------------------------------
     def lines(self) -> list[tuple[str, str]]:
         """Return the wallet's transfers: kind, and dollars with their sign."""
-        own = Transfer.objects.order_by("pk")
+        own = self.organization.pk
         return [
-            (line.get_kind_display(), shown(line.amount_nanos if line.credit_id == self.wallet.pk else -line.amount_nanos))
-            for line in own
-            if self.wallet.pk in (line.credit_id, line.debit_id)
+            (line.get_kind_display(), shown(line.amount_nanos * (1 if line.credit_id == own else -1)))
+            for line in Transfer.objects.filter(Q(credit_id=own) | Q(debit_id=own)).order_by("pk")
         ]
 
     def errors(self) -> list[str]:
@@ -124,5 +123,3 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
     def http_error_303(self, *answer: Any) -> Any:
         return answer[1]
-
-    http_error_302 = http_error_303

@@ -144,7 +144,8 @@ def _once_then_silent(shop: Shop) -> Any:
     """Return a bank that refunds at the first request and fails to answer all of them."""
     from tests.stripe.account import Refusal
 
-    real, done = shop.fake.refund, []
+    real = shop.fake.refund
+    done: list[Any] = []
 
     def refund(intent_id: str, amount: int, metadata: dict[str, Any]) -> Any:
         if not done:
