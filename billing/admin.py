@@ -18,8 +18,7 @@ from unfold.paginator import InfinitePaginator
 from unfold.utils import parse_datetime_str
 
 from accounts.models import APIKey, Organization, User
-from billing import money
-from billing import payment_admin as payment_admin
+from billing import money, payment_admin
 from billing.models import Usage
 from catalog.models import Provider
 
@@ -78,6 +77,9 @@ class TimeFilter(RangeDateTimeFilter):
             if moment:
                 queryset = queryset.filter(**{f"{self.parameter_name}__{lookup}": timezone.make_aware(moment)})
         return queryset
+
+
+__all__ = ["UsageAdmin", "payment_admin"]
 
 
 @admin.register(Usage)

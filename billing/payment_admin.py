@@ -158,7 +158,7 @@ def _refund(request: HttpRequest, payment: Payment, asked: dict[str, Any]) -> st
         (row,) = refunds.refund_unused(
             payment.organization_id,
             reason=asked["reason"],
-            actor_id=request.user.pk,
+            actor_id=int(request.user.pk or 0),
             cents=cents,
             payment_id=payment.pk,
             token=asked["token"],

@@ -36,7 +36,7 @@ def intent_id(invoice: Thing) -> str | None:
 
 
 def follow(invoice_id: str, of_subscription: str) -> None:
-    """Bring the payment of a subscription's invoice to what Stripe says of it; do nothing if its customer is not ours."""
+    """Bring the payment of a subscription's invoice to what Stripe says of it, if its customer is ours."""
     subscription = subscriptions.follow(of_subscription)
     if subscription is None:
         return
@@ -58,7 +58,7 @@ def follow(invoice_id: str, of_subscription: str) -> None:
 
 
 def _payment_of(invoice: Thing, subscription: Subscription) -> Payment:
-    """Return the invoice's payment: its own, that of the Checkout session which began the subscription, or a new one."""
+    """Return the invoice's payment: its own, that of the Checkout session which began it all, or a new one."""
     payment = Payment.objects.select_for_update().filter(stripe_invoice_id=invoice["id"]).first()
     if payment is None and invoice.get("billing_reason") == FIRST:
         session = stripe_api.session_of(subscription=subscription.stripe_id)
