@@ -39,14 +39,16 @@ DEMO = env.flag("APERTURE_DEMO", default=True)
 # Where an operator's provider may live: anywhere (allow), on no private network (forbid), or in listed networks.
 PRIVATE_UPSTREAMS = env.upstream_networks("APERTURE_PRIVATE_UPSTREAMS")
 
-# --- Card payment: off without both secrets ----------------------------------------------------------------------------
+# --- Card payment: off without both secrets ---------------------------------------------------------------------------
 STRIPE_SECRET_KEY = env.text("APERTURE_STRIPE_SECRET_KEY")
 # Several while one is replaced by another. An empty one is never among them: anybody could sign with it.
 STRIPE_WEBHOOK_SECRETS = env.words("APERTURE_STRIPE_WEBHOOK_SECRET")
 STRIPE_API_BASE = env.secure_url("APERTURE_STRIPE_API_BASE", "https://api.stripe.com")
 STRIPE_TAX = env.flag("APERTURE_STRIPE_TAX")
 TOP_UP_MIN_DOLLARS = env.integer("APERTURE_TOP_UP_MIN", 5, at_least=1, at_most=999_999)
-TOP_UP_MAX_DOLLARS = env.integer("APERTURE_TOP_UP_MAX", 1000, at_least=TOP_UP_MIN_DOLLARS, at_most=999_999)
+TOP_UP_MAX_DOLLARS = env.integer(
+    "APERTURE_TOP_UP_MAX", max(1000, TOP_UP_MIN_DOLLARS), at_least=TOP_UP_MIN_DOLLARS, at_most=999_999
+)
 
 # --- Bounds of a request ----------------------------------------------------------------------------------------------
 MAX_BODY_BYTES = env.integer("APERTURE_MAX_BODY", 32 * 1024 * 1024, at_least=1024)

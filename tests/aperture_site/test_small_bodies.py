@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -22,11 +21,9 @@ PATH = b"/webhooks/stripe"
 
 
 @pytest.fixture(scope="module", params=SERVERS)
-def web(
-    request: pytest.FixtureRequest, engines: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[WebProcess]:
+def web(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebProcess]:
     keys = {"APERTURE_STRIPE_SECRET_KEY": "sk_test", "APERTURE_STRIPE_WEBHOOK_SECRET": "whsec_test"}
-    # The suite's own engines, under their folder's addresses; nothing is stored, for nothing here is signed well.
+    # No engine is asked before the signature holds.
     folder = tmp_path_factory.mktemp("web")
     urls = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none", "REDIS_URL": "redis://127.0.0.1:9/0"}
     with start_web(request.param, "aperture_site.asgi:application", folder, **keys, **urls) as process:
@@ -95,10 +92,10 @@ def test_a_signed_event_that_cannot_be_stored_is_not_taken(web: WebProcess) -> N
         assert answer_of(client).startswith(b"HTTP/1.1 500")
 
 
-def test_a_web_process_starts_without_stripe_and_celery(engines: Path) -> None:
+def test_a_web_process_starts_without_stripe_and_celery() -> None:
     loaded = "import sys, aperture_site.asgi, aperture_site.urls; print(*sys.modules)"
     modules = subprocess.run(
         [sys.executable, "-c", loaded], env=os.environ, capture_output=True, check=True, text=True
     ).stdout.split()
     assert "billing.payments.views" in modules
-    assert not {"stripe", "celery", "requests"} & set(modules)
+    assert not {"stripe", "celery"} & set(modules)

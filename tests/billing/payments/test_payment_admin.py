@@ -20,12 +20,14 @@ def operator(shop: Shop) -> Client:
     return signed_in(User.objects.create_superuser("operator@example.com", "a long password"))
 
 
+def asked(**form: Any) -> dict[str, Any]:
+    return {"_form_submitted": "on", "reason": "asked for it", "token": str(uuid.uuid4()), **form}
+
+
 def refund(operator: Client, payment: Payment, **form: Any) -> str:
     """Send the form of the refund's dialog; return what the operator is told."""
     address = reverse("admin:billing_payment_refund", args=[payment.pk])
-    answer = operator.post(
-        address, {"_form_submitted": "on", "reason": "asked for it", "token": str(uuid.uuid4()), **form}
-    )
+    answer = operator.post(address, asked(**form))
     assert answer.status_code == 200
     return str(operator.get(reverse("admin:billing_payment_changelist")).content.decode())
 
@@ -96,9 +98,7 @@ def test_who_may_only_look_may_not_act(shop: Shop) -> None:
     browser = signed_in(clerk)
     assert browser.get(reverse("admin:billing_payment_change", args=[payment.pk])).status_code == 200
     address = reverse("admin:billing_payment_refund", args=[payment.pk])
-    assert (
-        browser.post(address, {"_form_submitted": "on", "reason": "x", "token": str(uuid.uuid4())}).status_code == 403
-    )
+    assert browser.post(address, asked()).status_code == 403
     page = reverse("admin:billing_stripeevent_changelist")
     event = StripeEvent.objects.latest("pk")
     browser.post(page, {"action": "process_again", "_selected_action": [event.pk]})
