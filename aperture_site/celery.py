@@ -2,9 +2,11 @@
 
 import os
 import warnings
+from typing import Any
 
 from celery import Celery
 from celery.schedules import crontab
+from django.conf import settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aperture_site.settings")
 
@@ -16,7 +18,8 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 app.autodiscover_tasks(["billing.payments"])
 
-app.conf.beat_schedule = {
+PAYMENTS: dict[str, Any] = {
     "payments-sweep": {"task": "billing.payments.sweep", "schedule": 2.0, "options": {"expires": 10.0}},
     "payments-reconcile": {"task": "billing.payments.reconcile", "schedule": crontab(hour="3", minute="17")},
 }
+app.conf.beat_schedule = PAYMENTS if settings.STRIPE_SECRET_KEY else {}

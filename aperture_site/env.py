@@ -106,7 +106,7 @@ def networks(name: str) -> list[IPv4Network | IPv6Network]:
 
 def secure_url(name: str, default: str) -> str:
     """Return an address to which secrets may be sent: https, or http on this machine's own loopback."""
-    value = text(name, default).rstrip("/")
+    value = text(name, default)
     try:
         parts = urlsplit(value)
         host = parts.hostname or ""
@@ -115,7 +115,7 @@ def secure_url(name: str, default: str) -> str:
         host, loopback = "", False
     if not host or not (parts.scheme == "https" or loopback):
         raise SettingError(name, value, "write an https:// address, or an http:// one of 127.0.0.1 or localhost")
-    return value
+    return value.rstrip("/")
 
 
 def header(name: str, default: str) -> str:

@@ -26,8 +26,6 @@ class StripeCustomer(models.Model):
     organization = models.OneToOneField(
         Organization, primary_key=True, on_delete=models.PROTECT, related_name="stripe_customer"
     )
-    # Sent as the idempotency key of the customer's making, so that a request sent twice makes one.
-    token = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     stripe_id = models.CharField(max_length=STRIPE_ID, unique=True, null=True)  # noqa: DJ001
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -77,7 +75,7 @@ class Payment(models.Model):
     token = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     status = models.CharField(max_length=16, choices=STATUSES, default=CREATED)
     currency = models.CharField(max_length=3)
-    amount_cents = models.BigIntegerField(help_text="Without tax.")
+    amount_cents = models.BigIntegerField(help_text="Without tax; what was paid in money, once it is paid.")
     tax_cents = models.BigIntegerField(default=0)
     total_cents = models.BigIntegerField(default=0, help_text="What was paid, tax included.")
     credit_nanos = models.BigIntegerField(default=0, help_text="What the wallet got for it.")
@@ -139,6 +137,7 @@ class Reversal(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
+        indexes = [models.Index(fields=["created_at"], condition=models.Q(status="asked"), name="reversal_asked")]
         constraints = [
             models.CheckConstraint(
                 condition=models.Q(amount_cents__gte=0, net_nanos__gte=0, credit_nanos__gte=0),

@@ -1,7 +1,8 @@
 """Invoices of subscriptions: a paid one posts its plan's monthly credit, once.
 
-Credit is for a whole period at the plan's full price. What Stripe charges or refunds in between for a change of plan
-brings the new plan and no credit: else changing to and fro would mint it.
+Credit is for a whole period, and in proportion to the money that was paid for it. What Stripe charges in between for a
+change of plan brings the new plan and no credit, and what it sets off against an earlier payment brings as much less:
+else changing to and fro would mint credit. A discount that the operator gives makes the price less, not the credit.
 """
 
 from typing import Any
@@ -74,25 +75,40 @@ def _fill(payment: Payment, invoice: Thing) -> None:
     line = _plan_line(invoice)
     plan, price_cents = _plan_and_price(line, invoice) if line else (payment.plan, 0)
     payment.plan = plan
-    payment.amount_cents = max(_without_tax(invoice), 0)
-    payment.tax_cents = max(invoice["total"] - payment.amount_cents, 0)
-    payment.total_cents = invoice.get("amount_paid") or 0
+    payment.amount_cents, payment.tax_cents, payment.total_cents = amounts(invoice)
     payment.stripe_intent_id = intent_id(invoice)
     payment.error = ""
     top_ups.fill_invoice(payment, invoice)
     if invoice["status"] == "paid" and payment.status != Payment.PAID:
         if line and plan and invoice.get("billing_reason") in WHOLE_PERIODS and line["amount"] > 0:
             same("the plan's price in cents", line["amount"], price_cents, invoice, payment)
-            payment.credit_nanos = plan.monthly_credit_nanos
+            payment.credit_nanos = credit_for(line, plan.monthly_credit_nanos, payment.amount_cents)
         payment.status, payment.paid_at = Payment.PAID, timezone.now()
     elif invoice["status"] in ("uncollectible", "void") and payment.status != Payment.PAID:
         payment.status = Payment.FAILED
     payment.save()
 
 
-def _without_tax(invoice: Thing) -> int:
-    amount: int | None = invoice.get("total_excluding_tax")
-    return int(invoice["total"]) if amount is None else amount
+def amounts(invoice: Thing) -> tuple[int, int, int]:
+    """Return the cents of an invoice without tax, its tax, and what was paid in money.
+
+    Once it is paid, the first two are parts of the money: what Stripe set off against a balance was paid before.
+    """
+    total, net = invoice["total"], invoice.get("total_excluding_tax")
+    net = total if net is None else net
+    if invoice["status"] != "paid":
+        return max(net, 0), max(total - net, 0), 0
+    paid = invoice["amount_paid"]
+    paid_net = paid * net // total if total > 0 else 0
+    return paid_net, paid - paid_net, paid
+
+
+def credit_for(line: Thing, credit_nanos: int, paid_cents: int) -> int:
+    """Return the nano-dollars of credit for a whole period's line, of which PAID_CENTS were paid in money."""
+    discounts = sum(each["amount"] for each in line.get("discount_amounts") or [])
+    price_cents = line["amount"] - discounts
+    # A period that the operator gives away entirely is a gift with all that belongs to it.
+    return credit_nanos if price_cents <= 0 else min(credit_nanos, money.ratio(credit_nanos * paid_cents, price_cents))
 
 
 def _plan_line(invoice: Thing) -> Thing | None:

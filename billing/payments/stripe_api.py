@@ -1,8 +1,8 @@
 """Every call to Stripe, and the only import of its package's client; what comes back are plain dictionaries.
 
 The package takes a sixth of a second to load, so it is imported at the first call and never when a web process starts.
-Its API version is the one the package was made for, whatever the account's default is. Every call that makes something
-carries an idempotency key of a stored row, so that one sent twice makes one thing.
+Its API version is the one the package was made for, whatever the account's default is. What
+moves money carries an idempotency key of a stored row; the package gives every other call one for its own retries.
 """
 
 from collections.abc import Iterator
@@ -58,8 +58,8 @@ def _plain(thing: "StripeObject") -> Thing:
 
 
 # --- What makes something ---------------------------------------------------------------------------------------------
-def make_customer(params: Any, key: str) -> Thing:
-    return _plain(client().v1.customers.create(params, {"idempotency_key": key}))
+def make_customer(params: Any) -> Thing:
+    return _plain(client().v1.customers.create(params))
 
 
 def make_session(params: Any, key: str) -> Thing:

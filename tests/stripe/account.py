@@ -40,6 +40,8 @@ class Account:
         self.now_s = int(time.time())
         self.base_url = ""
         self.declined: set[str] = set()
+        # What customers have paid too much, and are owed.
+        self.balances: dict[str, int] = {}
         self._count = 0
 
     # --- Objects and events -------------------------------------------------------------------------------------------
@@ -105,7 +107,8 @@ class Account:
         self.emit("charge.succeeded", charge)
 
     def _invoice(self, customer: str, lines: list[Thing], tax_percent: int, **fields: Any) -> Thing:
-        subtotal = sum(line["amount"] for line in lines)
+        discounts = sum(each["amount"] for line in lines for each in line.get("discount_amounts", []))
+        subtotal = sum(line["amount"] for line in lines) - discounts
         tax = subtotal * tax_percent // 100
         invoice = self.make(
             "invoice",
@@ -113,7 +116,7 @@ class Account:
             currency="usd",
             customer=customer,
             status="open",
-            subtotal=subtotal,
+            subtotal=sum(line["amount"] for line in lines),
             total=subtotal + tax,
             total_excluding_tax=subtotal,
             amount_paid=0,
@@ -243,11 +246,17 @@ class Account:
         invoice = self._invoice(
             subscription["customer"], lines, subscription["tax_percent"], billing_reason=reason, parent=parent
         )
-        if subscription["customer"] in self.declined:
+        balance = self.balances.get(subscription["customer"], 0)
+        due = max(invoice["total"] - balance, 0)
+        self.balances[subscription["customer"]] = balance - (invoice["total"] - due)
+        if due == 0:
+            invoice |= {"status": "paid", "amount_due": 0}
+            self.emit("invoice.paid", invoice)
+        elif subscription["customer"] in self.declined:
             subscription["status"] = "past_due"
             self.emit("invoice.payment_failed", invoice)
         else:
-            self._paid(invoice, self._charged(subscription["customer"], max(invoice["total"], 0)))
+            self._paid(invoice, self._charged(subscription["customer"], due))
             subscription["status"] = "active"
         return invoice
 
@@ -266,6 +275,7 @@ class Account:
                 item["current_period_end"] = a_month_after(item["current_period_start"], subscription["anchor_day"])
                 self.emit("invoice.upcoming", subscription)
                 line = self._line(subscription, item["price"]["unit_amount"])
+                line["discount_amounts"] = [{"amount": line["amount"] * subscription.get("percent_off", 0) // 100}]
                 self._bill(subscription, "subscription_cycle", [line])
                 self.emit("customer.subscription.updated", subscription)
 

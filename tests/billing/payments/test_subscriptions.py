@@ -8,7 +8,7 @@ from django.utils import timezone
 from billing import ledger
 from billing.models import House, Kind, Payment, Plan, Subscription, Transfer
 from billing.money import of_dollars
-from billing.payments import events
+from billing.payments import events, plan_invoices
 from tests.billing.payments.shop import Shop
 
 
@@ -85,6 +85,46 @@ def test_a_change_of_plan_keeps_the_credit_and_mints_none(shop: Shop) -> None:
     shop.fake.advance(32)
     shop.deliver()
     assert (shop.balance, shop.errors()) == ("120.00", [])
+
+
+def test_what_is_set_off_against_an_earlier_payment_brings_no_credit_again(shop: Shop) -> None:
+    """Pay for the dear plan, go down at once, and have months paid by what is left over: that would mint credit."""
+    Plan.objects.filter(slug="enterprise").update(
+        price_nanos=of_dollars("100").nanos, monthly_credit_nanos=of_dollars("100").nanos
+    )
+    pro, enterprise = shop.sell("pro"), shop.sell("enterprise")
+    subscription = shop.subscribe(enterprise)
+    shop.fake.change(thing(shop, subscription), {"items": {"0": {"price": pro.stripe_price_id}}})
+    shop.fake.advance(32)
+    shop.deliver()
+    assert (plan_of(shop), shop.balance) == ("pro", "100.00")
+    shop.fake.advance(31)
+    shop.deliver()
+    # Of the 40 dollars that were left over, both months have taken 20; the next is paid in money.
+    assert shop.balance == "100.00"
+    shop.fake.advance(31)
+    shop.deliver()
+    assert (shop.balance, shop.errors()) == ("120.00", [])
+
+
+@pytest.mark.parametrize(("percent_off", "balance"), [(50, "40.00"), (100, "40.00")])
+def test_an_operators_discount_is_on_the_price_and_not_on_the_credit(
+    shop: Shop, percent_off: int, balance: str
+) -> None:
+    subscription = shop.subscribe(shop.sell("pro"))
+    thing(shop, subscription)["percent_off"] = percent_off
+    shop.fake.advance(32)
+    shop.deliver()
+    assert (shop.balance, shop.errors()) == (balance, [])
+
+
+@pytest.mark.parametrize(
+    ("amount", "discount", "paid", "credit"),
+    [(2000, 0, 2000, 100), (2000, 0, 1000, 50), (2000, 0, 0, 0), (2000, 500, 1500, 100), (2000, 0, 5000, 100)],
+)
+def test_credit_is_in_proportion_to_the_money(amount: int, discount: int, paid: int, credit: int) -> None:
+    line = {"amount": amount, "discount_amounts": [{"amount": discount}]}
+    assert plan_invoices.credit_for(line, 100, paid) == credit
 
 
 def test_a_renewal_that_fails_keeps_the_plan_while_stripe_tries_and_posts_nothing(shop: Shop) -> None:
