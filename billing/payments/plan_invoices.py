@@ -1,8 +1,9 @@
 """Invoices of subscriptions: a paid one posts its plan's monthly credit, once.
 
-Credit is for a whole period, and in proportion to the money that was paid for it. What Stripe charges in between for a
-change of plan brings the new plan and no credit, and what it sets off against an earlier payment brings as much less:
-else changing to and fro would mint credit. A discount that the operator gives makes the price less, not the credit.
+Credit is for a whole period, and in proportion to the money that was paid for it. What Stripe charges for the rest of a
+period when the plan changes brings the new plan and no credit, and what it sets off against an earlier payment brings
+as much less: else changing to and fro would mint credit. A discount that the operator gives makes the price less, not
+the credit.
 """
 
 from typing import Any
@@ -19,7 +20,7 @@ from billing.payments.mismatch import identifier, same, same_customer
 from billing.payments.stripe_api import Thing
 
 FIRST = "subscription_create"
-WHOLE_PERIODS = {FIRST, "subscription_cycle"}
+REGULAR = {FIRST, "subscription_cycle"}
 
 
 def subscription_id(invoice: Thing) -> str | None:
@@ -80,9 +81,10 @@ def _fill(payment: Payment, invoice: Thing) -> None:
     payment.error = ""
     top_ups.fill_invoice(payment, invoice)
     if invoice["status"] == "paid" and payment.status != Payment.PAID:
-        if line and plan and invoice.get("billing_reason") in WHOLE_PERIODS and line["amount"] > 0:
+        if line and plan and line["amount"] > 0:
             same("the plan's price in cents", line["amount"], price_cents, invoice, payment)
-            payment.credit_nanos = credit_for(line, plan.monthly_credit_nanos, payment.amount_cents)
+            regular = invoice.get("billing_reason") in REGULAR
+            payment.credit_nanos = credit_for(line, plan.monthly_credit_nanos, payment.amount_cents, regular=regular)
         payment.status, payment.paid_at = Payment.PAID, timezone.now()
     elif invoice["status"] in ("uncollectible", "void") and payment.status != Payment.PAID:
         payment.status = Payment.FAILED
@@ -103,12 +105,14 @@ def amounts(invoice: Thing) -> tuple[int, int, int]:
     return paid_net, paid - paid_net, paid
 
 
-def credit_for(line: Thing, credit_nanos: int, paid_cents: int) -> int:
+def credit_for(line: Thing, credit_nanos: int, paid_cents: int, *, regular: bool) -> int:
     """Return the nano-dollars of credit for a whole period's line, of which PAID_CENTS were paid in money."""
     discounts = sum(each["amount"] for each in line.get("discount_amounts") or [])
     price_cents = line["amount"] - discounts
-    # A period that the operator gives away entirely is a gift with all that belongs to it.
-    return credit_nanos if price_cents <= 0 else min(credit_nanos, money.ratio(credit_nanos * paid_cents, price_cents))
+    if price_cents <= 0:
+        # A month that the operator gives away is a gift with all that belongs to it; one more in the same month is not.
+        return credit_nanos if regular else 0
+    return min(credit_nanos, money.ratio(credit_nanos * paid_cents, price_cents))
 
 
 def _plan_line(invoice: Thing) -> Thing | None:

@@ -292,10 +292,15 @@ class Account:
             item = subscription["items"]["data"][0]
             old, new = item["price"], self.get(change["price"], "price")
             item["price"] = new
+            # With a new period the old price comes back and the new one is paid, each in full; else half of both.
+            anew = params.get("billing_cycle_anchor") == "now"
+            part = 1 if anew else 2
             lines = [
-                self._line(subscription, -old["unit_amount"] // 2, price=old["id"], proration=True),
-                self._line(subscription, new["unit_amount"] // 2, proration=True),
+                self._line(subscription, -old["unit_amount"] // part, price=old["id"], proration=True),
+                self._line(subscription, new["unit_amount"] // part, proration=not anew),
             ]
+            for line in lines:
+                line["discount_amounts"] = [{"amount": line["amount"] * subscription.get("percent_off", 0) // 100}]
             self._bill(subscription, "subscription_update", lines)
         self.emit("customer.subscription.updated", subscription)
         return subscription

@@ -50,6 +50,7 @@ class FakeStripe(Account):
     def __init__(self) -> None:
         super().__init__()
         self.faults: list[int] = []
+        self.on_read: Callable[[str], None] | None = None
         self.after_fault = False
         self.delivered: list[str] = []
         self._sent = 0
@@ -93,6 +94,8 @@ class FakeStripe(Account):
         return reply
 
     def _read(self, path: str, params: Thing) -> Thing:
+        if self.on_read:
+            self.on_read(path)
         kind = LISTS.get(path)
         if kind:
             return self._list(kind, path, params)

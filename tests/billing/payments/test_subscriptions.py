@@ -124,7 +124,25 @@ def test_an_operators_discount_is_on_the_price_and_not_on_the_credit(
 )
 def test_credit_is_in_proportion_to_the_money(amount: int, discount: int, paid: int, credit: int) -> None:
     line = {"amount": amount, "discount_amounts": [{"amount": discount}]}
-    assert plan_invoices.credit_for(line, 100, paid) == credit
+    assert plan_invoices.credit_for(line, 100, paid, regular=True) == credit
+
+
+@pytest.mark.parametrize(("percent_off", "balance"), [(0, "100.00"), (50, "100.00"), (100, "20.00")])
+def test_a_new_period_with_each_change_of_plan_credits_what_was_paid_for_it(
+    shop: Shop, percent_off: int, balance: str
+) -> None:
+    Plan.objects.filter(slug="enterprise").update(
+        price_nanos=of_dollars("100").nanos, monthly_credit_nanos=of_dollars("100").nanos
+    )
+    pro, enterprise = shop.sell("pro"), shop.sell("enterprise")
+    subscription = shop.subscribe(pro)
+    thing(shop, subscription)["percent_off"] = percent_off
+    for plan in (enterprise, pro, enterprise, pro, enterprise):
+        change = {"items": {"0": {"price": plan.stripe_price_id}}, "billing_cycle_anchor": "now"}
+        shop.fake.change(thing(shop, subscription), change)
+        shop.deliver()
+    assert plan_of(shop) == "enterprise"
+    assert (shop.balance, shop.errors()) == (balance, [])
 
 
 def test_a_renewal_that_fails_keeps_the_plan_while_stripe_tries_and_posts_nothing(shop: Shop) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import stripe
 from django.core.cache import cache
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from accounts.models import User
-from billing.models import Payment, StripeEvent, Transfer, Wallet
-from billing.payments import events, inbox, tasks, views
+from billing.models import Payment, StripeEvent, Subscription, Transfer, Wallet
+from billing.payments import events, inbox, tasks, top_ups, views
 from tests.billing.payments.shop import Shop
 from tests.installation import signed_in
 from tests.stripe.server import SECRET, FakeStripe
@@ -214,6 +214,33 @@ def test_workers_that_process_one_payment_at_once_post_it_once(fake: FakeStripe,
     assert StripeEvent.objects.filter(processed_at__isnull=False, attempts=1).count() == 4
     assert (Transfer.objects.count(), Wallet.objects.get().posted_nanos) == (1, 25_000_000_000)
     assert Payment.objects.get().status == Payment.PAID
+
+
+@pytest.mark.parametrize("model", [Payment, Subscription])
+def test_stripe_is_asked_under_the_lock_of_our_row(fake: FakeStripe, transactional_db: None, model: Any) -> None:
+    """Of two workers, the one that posts last must also have asked last: else an old answer would win."""
+    user = User.objects.create_user("alice@example.com")
+    shop = Shop(fake, user, signed_in(user))
+    shop.top_up()
+    shop.subscribe(shop.sell("pro"))
+    asked: list[str] = []
+    fake.on_read = asked.append
+    row = model.objects.earliest("pk")
+
+    def work() -> None:
+        try:
+            events.subscription(row.stripe_id) if model is Subscription else top_ups.follow(row.pk)
+        finally:
+            connection.close()
+
+    worker = threading.Thread(target=work)
+    with transaction.atomic():
+        model.objects.select_for_update().get(pk=row.pk)
+        worker.start()
+        time.sleep(0.4)
+        assert asked == []
+    worker.join()
+    assert asked
 
 
 def test_workers_that_follow_one_payment_at_once_take_its_refund_once(fake: FakeStripe, transactional_db: None) -> None:
