@@ -10,7 +10,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group as PermissionGroup
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -190,22 +190,35 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
         return data
 
 
+# Whoever has left an organization calls no more with its keys (`gateway.callers` asks the same).
+OF_MEMBER = Exists(Organization.objects.filter(pk=OuterRef("organization"), personal_user=OuterRef("user"))) | Exists(
+    Membership.objects.filter(user=OuterRef("user"), organization=OuterRef("organization"))
+)
+
+
 class KeyStateFilter(admin.SimpleListFilter):
-    """Live, expired or revoked keys."""
+    """Keys that are accepted, and those that are not, by the reason."""
 
     title = "state"
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("live", "Live"), ("expired", "Expired"), ("revoked", "Revoked")]
+        return [("live", "Live"), ("off", "Owner off or left"), ("expired", "Expired"), ("revoked", "Revoked")]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         now = timezone.now()
-        if self.value() == "live":
-            return queryset.filter(pk__in=APIKey.objects.live(now).values("pk"))
+        accepted = Q(user__is_active=True, organization__is_active=True, of_member=True)
+        if self.value() in ("live", "off"):
+            unexpired = queryset.filter(pk__in=APIKey.objects.live(now).values("pk"))
+            return unexpired.filter(accepted if self.value() == "live" else ~accepted)
         if self.value() == "expired":
             return queryset.filter(revoked_at=None, expires_at__lte=now)
         return queryset.exclude(revoked_at=None) if self.value() == "revoked" else queryset
+
+
+def confirmation(title: str, description: str, button: str) -> dict[str, Any]:
+    """Return the dialog of an action that is confirmed first."""
+    return {"title": title, "description": description, "form_class": BaseDialogForm, "form_submit_text": button}
 
 
 def show_once(request: HttpRequest, clear: str) -> None:
@@ -245,6 +258,9 @@ class KeyAdmin(ModelAdmin):
         ("Times", {"fields": ("created_at", "last_used_at", "revoked_at")}),
     )
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[APIKey]:
+        return super().get_queryset(request).annotate(of_member=OF_MEMBER)
+
     def get_readonly_fields(self, request: HttpRequest, obj: APIKey | None = None) -> tuple[str, ...]:
         # Usage and the wallet follow the owner: a key never moves to another.
         always = ("display", "state", "created_at", "last_used_at", "revoked_at")
@@ -259,16 +275,18 @@ class KeyAdmin(ModelAdmin):
 
     @display(
         description="State",
-        label={"live": "success", "expired": "warning", "revoked": "danger", "owner off": "warning"},
+        label={"live": "success", "expired": "warning", "revoked": "danger", "owner off": "warning", "left": "warning"},
     )
-    def state(self, key: APIKey) -> str:
+    def state(self, key: Any) -> str:
         if key._state.adding:
             return "new"
         if key.revoked_at:
             return "revoked"
         if key.expires_at and key.expires_at <= timezone.now():
             return "expired"
-        return "live" if key.user.is_active and key.organization.is_active else "owner off"
+        if not (key.user.is_active and key.organization.is_active):
+            return "owner off"
+        return "live" if key.of_member else "left"
 
     def save_model(self, request: HttpRequest, obj: APIKey, form: Any, change: bool) -> None:
         if change:
@@ -280,13 +298,12 @@ class KeyAdmin(ModelAdmin):
         description="Reset key",
         icon="autorenew",
         permissions=["change"],
-        dialog={
-            "title": "Reset this key?",
-            "description": "A new key takes its place, with the same name and bounds. The old one is refused "
-            "everywhere in under a second.",
-            "form_class": BaseDialogForm,
-            "form_submit_text": "Reset",
-        },
+        dialog=confirmation(
+            "Reset this key?",
+            "A new key takes its place, with the same name and bounds. The old one is refused everywhere in under a "
+            "second.",
+            "Reset",
+        ),
     )
     def reset(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
         key = self.get_object(request, object_id)
@@ -304,12 +321,11 @@ class KeyAdmin(ModelAdmin):
         description="Revoke",
         icon="block",
         permissions=["change"],
-        dialog={
-            "title": "Revoke this key?",
-            "description": "It is refused everywhere in under a second, for good. Running streams finish.",
-            "form_class": BaseDialogForm,
-            "form_submit_text": "Revoke",
-        },
+        dialog=confirmation(
+            "Revoke this key?",
+            "It is refused everywhere in under a second, for good. Running streams finish.",
+            "Revoke",
+        ),
     )
     def revoke(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
         key = self.get_object(request, object_id)

@@ -95,6 +95,7 @@ def _put_new_key(row: APIKey) -> str:
     digest = digests(key)[0]
     row.display = mask(key)
     row.digest = digest
+    # For the operator's own query: while peppers are only ever added, it names the one that this key needs.
     row.pepper_version = len(settings.KEY_PEPPERS)
     row.encrypted_copy = cipher.seal(key, _purpose(digest)) if settings.KEY_REVEAL else None
     return key

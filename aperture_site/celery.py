@@ -18,8 +18,19 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 app.autodiscover_tasks(["billing.payments"])
 
-PAYMENTS: dict[str, Any] = {
-    "payments-sweep": {"task": "billing.payments.sweep", "schedule": 2.0, "options": {"expires": 10.0}},
-    "payments-reconcile": {"task": "billing.payments.reconcile", "schedule": crontab(hour="3", minute="17")},
+# When each task runs (UTC). Every node's beat sends them: the tasks bear running twice.
+app.conf.beat_schedule = {
+    "usage partitions": {"task": "billing.tasks.ensure_partitions", "schedule": crontab(hour="0", minute="10")},
+    "old usage": {"task": "billing.tasks.detach_old_months", "schedule": crontab(hour="3", minute="20")},
+    "idempotency keys": {"task": "billing.tasks.prune_idempotency_keys", "schedule": crontab(minute="40")},
+    "reconcile": {"task": "billing.tasks.reconcile", "schedule": crontab(hour="2", minute="30")},
+    "monthly credit": {"task": "billing.tasks.post_monthly_credit", "schedule": crontab(hour="0", minute="20")},
 }
-app.conf.beat_schedule = PAYMENTS if settings.STRIPE_SECRET_KEY else {}
+
+# Only with Stripe's keys.
+PAYMENTS: dict[str, Any] = {
+    "payments sweep": {"task": "billing.payments.sweep", "schedule": 2.0, "options": {"expires": 10.0}},
+    "payments reconcile": {"task": "billing.payments.reconcile", "schedule": crontab(hour="3", minute="17")},
+}
+if settings.STRIPE_SECRET_KEY:
+    app.conf.beat_schedule |= PAYMENTS

@@ -28,17 +28,10 @@ from twisted.web import http
 from twisted.web.http_headers import Headers
 
 from aperture_site import reception
-from aperture_site.reception import (
-    ANSWER_NAME,
-    ANSWER_VALUE_FORBIDDEN,
-    STATUS_LINES,
-    Bounds,
-    ClientDisconnectedError,
-    Message,
-)
+from aperture_site.reception import Bounds, ClientDisconnectedError, Message, check_header, status_line
 from aperture_site.sockets import Inbox, SocketFactory
 from aperture_site.transport import Connection
-from gateway.body import Receive, Scope, Send
+from gateway.body import DISCONNECT, Receive, Scope, Send
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -147,7 +140,7 @@ class Channel(http.HTTPChannel):
         }
         self.persistent = request.http_version == "1.1" and b"close" not in options
         if b"upgrade" in options and (b"upgrade", b"websocket") in ((n, v.lower()) for n, v in fields):
-            if self.length != 0:
+            if self.length != 0 or not reception.opens_socket(request.method, fields):
                 self.refuse("invalid_request")
             self._wants_websocket = True
             return
@@ -189,6 +182,8 @@ class Channel(http.HTTPChannel):
             return
         self._end()
         started = False
+        # Twisted forgets the method of a head with its request's end.
+        method = (self.requests[0].method if self.requests else b"") or getattr(self, "_command", b"")
         for request in self.requests:
             started = started or request.answering
             request.lost()
@@ -197,7 +192,7 @@ class Channel(http.HTTPChannel):
             # The answer's end never comes: its reader must see a cut, not an end.
             self.transport.loseConnection()
             return
-        self.transport.write(self.server.bounds.refuse(code))
+        self.transport.write(self.server.bounds.refuse(code, method))
         self.transport.close_after_answer()
 
     def _end(self) -> None:
@@ -227,6 +222,7 @@ class Request(WebRequest):
         self.connection: Connection = channel.transport
         self.transport = channel.transport
         self.server = channel.server
+        self.method = b""
         self.headers: list[tuple[bytes, bytes]] = []
         self.http_version = "1.1"
         self.started = self.done = self.gone = False
@@ -286,7 +282,7 @@ class Request(WebRequest):
             "headers": self.headers,
             "client": (peer.host, peer.port) if hasattr(peer, "port") else None,
             "server": (host.host, host.port) if hasattr(host, "port") else None,
-            "extensions": {reception.DISCONNECT: {"call": self._departure.call}},
+            "extensions": {DISCONNECT: {"call": self._departure.call}},
         }
         self.server.run_task(self._run(scope))
 
@@ -388,12 +384,11 @@ class Request(WebRequest):
             raise RuntimeError(f"The application sent {kind!r} out of order.")
 
     def _write_head(self, status: int, headers: reception.Headers) -> None:
-        lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, self.server.date.line()]
+        lines = [status_line(status), self.server.date.line()]
         length = None
         closing = not self.channel.persistent or self.more_body
         for name, value in headers:
-            if not ANSWER_NAME.fullmatch(name) or ANSWER_VALUE_FORBIDDEN.search(value):
-                raise RuntimeError(f"The application sent an invalid header named {name!r}.")
+            check_header(name, value)
             lowered = name.lower()
             if lowered == b"content-length":
                 length = int(value)

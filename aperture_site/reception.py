@@ -18,6 +18,9 @@ from typing import Any, NamedTuple
 Headers = Iterable[tuple[bytes, bytes]]
 Message = MutableMapping[str, Any]
 
+# The key of a WebSocket's opening handshake: 16 bytes in base64 (RFC 6455, section 4.2.1).
+SOCKET_KEY = re.compile(rb"[0-9A-Za-z+/]{22}==")
+
 # What an answer's header may look like (RFC 9110, section 5), and the first lines of answers.
 ANSWER_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 ANSWER_VALUE_FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -25,10 +28,6 @@ STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".enc
 
 # How long a connection that was answered early may go on sending without being cut.
 LINGER_S = 2.0
-
-# The key of an ASGI extension of both servers: `{"call": register}`, where `register(callback)` has a callback called
-# once when the client goes. It costs a request nothing, where waiting in `receive` costs a task.
-DISCONNECT = "aperture.disconnect"
 
 
 class Departure:
@@ -45,7 +44,7 @@ class Departure:
         self._gone = False
 
     def call(self, callback: Callable[[], None]) -> None:
-        """Have CALLBACK called once when the client goes, or now where it has gone (DISCONNECT)."""
+        """Have CALLBACK called once when the client goes, or now where it has gone (`gateway.body.DISCONNECT`)."""
         if self._gone:
             callback()
         else:
@@ -81,9 +80,10 @@ class Bounds:
     region: str
     render: "Callable[[str, Bounds, str], bytes]"
 
-    def refuse(self, code: str) -> bytes:
-        """Return the answer to a request that never reached the application."""
-        return self.render(code, self, new_request_id())
+    def refuse(self, code: str, method: bytes) -> bytes:
+        """Return the answer to a request that never reached the application; METHOD is empty where none was read."""
+        head, end, body = self.render(code, self, new_request_id()).partition(b"\r\n\r\n")
+        return head + end + (b"" if method == b"HEAD" else body)
 
 
 class Refusal(NamedTuple):
@@ -100,7 +100,7 @@ REFUSALS = {
         400,
         "Bad Request",
         "invalid_request_error",
-        "The request is not valid HTTP/1.1; send one unambiguous request head and body.",
+        "The request is not valid HTTP/1.1, or opens no WebSocket of version 13; send one unambiguous head and body.",
     ),
     "request_timeout": Refusal(
         408,
@@ -174,6 +174,27 @@ def ambiguous(headers: Headers, http_version: str) -> bool:
     if lengths + codings > 1 or hosts > 1:
         return True
     return codings > 0 if http_version == "1.0" else hosts != 1
+
+
+def opens_socket(method: bytes, headers: Headers) -> bool:
+    """Say whether a head that asks for a WebSocket opens one (RFC 6455, section 4.2.1): version 13, and one key.
+
+    HEADERS holds lower-case names. What else may be wrong is for the WebSocket's own protocol to say.
+    """
+    versions = [value for name, value in headers if name == b"sec-websocket-version"]
+    keys = [value for name, value in headers if name == b"sec-websocket-key"]
+    return method == b"GET" and versions == [b"13"] and len(keys) == 1 and SOCKET_KEY.fullmatch(keys[0]) is not None
+
+
+def status_line(status: int) -> bytes:
+    """Return the first line of an answer, with its line break."""
+    return STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+def check_header(name: bytes, value: bytes) -> None:
+    """Raise RuntimeError for a header that would not stay one line of an answer's head; the value is not told."""
+    if not ANSWER_NAME.fullmatch(name) or ANSWER_VALUE_FORBIDDEN.search(value):
+        raise RuntimeError(f"The application sent an invalid header named {name!r}.")
 
 
 class Date:

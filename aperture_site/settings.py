@@ -40,6 +40,12 @@ DEMO = env.flag("APERTURE_DEMO", default=True)
 # Where an operator's provider may live: anywhere (allow), on no private network (forbid), or in listed networks.
 PRIVATE_UPSTREAMS = env.upstream_networks("APERTURE_PRIVATE_UPSTREAMS")
 
+# --- Money ------------------------------------------------------------------------------------------------------------
+# The most that one action of an operator in the admin may move; 0 switches such actions off.
+ADJUSTMENT_MAX_DOLLARS = env.integer("APERTURE_ADJUSTMENT_MAX_DOLLARS", 1000, at_most=1_000_000_000)
+# How many full months of usage rows are kept; 0 is all of them.
+USAGE_MONTHS = env.integer("APERTURE_USAGE_MONTHS", 0, at_most=1200)
+
 # --- Card payment: off without both secrets ---------------------------------------------------------------------------
 STRIPE_SECRET_KEY = env.text("APERTURE_STRIPE_SECRET_KEY")
 # Several while one is replaced by another. An empty one is never among them: anybody could sign with it.
@@ -62,6 +68,8 @@ FIRST_BYTE_TIMEOUT_S = env.seconds("APERTURE_FIRST_BYTE_TIMEOUT_SECONDS", 120, a
 IDLE_TIMEOUT_S = env.seconds("APERTURE_IDLE_TIMEOUT_SECONDS", 120, at_least=0.1)
 KEEP_ALIVE_S = env.seconds("APERTURE_KEEP_ALIVE_SECONDS", 15, at_least=0.1)
 MAX_ANSWER_BYTES = env.integer("APERTURE_MAX_ANSWER", 64 * 1024 * 1024, at_least=1024)
+HOLD_TIMEOUT_S = env.seconds("APERTURE_HOLD_TIMEOUT_SECONDS", 3, at_least=0.1)
+HOLD_LEASE_S = env.seconds("APERTURE_HOLD_LEASE_SECONDS", 60, at_least=0.5)
 SETTLE_TIMEOUT_S = env.seconds("APERTURE_SETTLE_TIMEOUT_SECONDS", 10, at_least=0.1)
 
 # --- Engines ----------------------------------------------------------------------------------------------------------

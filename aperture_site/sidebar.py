@@ -20,12 +20,20 @@ PAGES = {
         ("Targets and prices", "catalog", "target", "sell"),
     ],
     "Money": [
-        ("Usage", "billing", "usage", "receipt_long"),
+        ("Wallets", "billing", "wallet", "account_balance_wallet"),
+        ("Ledger", "billing", "transfer", "menu_book"),
+        ("Plans", "billing", "plan", "loyalty"),
+        ("Redeem codes", "billing", "redeembatch", "redeem"),
         ("Payments", "billing", "payment", "credit_card"),
         ("Subscriptions", "billing", "subscription", "event_repeat"),
         ("Stripe events", "billing", "stripeevent", "inbox"),
+        ("Usage", "billing", "usage", "receipt_long"),
+        ("Differences", "billing", "difference", "rule"),
     ],
 }
+
+# Pages that are no list of rows: group, name, view, permission, icon.
+VIEWS = [("Money", "House accounts", "admin:billing_transfer_house", "billing.view_transfer", "account_balance")]
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
@@ -36,6 +44,11 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             {"title": name, "icon": icon, "link": reverse(f"admin:{app}_{model}_changelist")}
             for name, app, model, icon in pages
             if request.user.has_perm(f"{app}.view_{model}")
+        ]
+        items += [
+            {"title": name, "icon": icon, "link": reverse(view)}
+            for group, name, view, permission, icon in VIEWS
+            if group == title and request.user.has_perm(permission)
         ]
         if items:
             groups.append({"title": title, "separator": True, "items": items})

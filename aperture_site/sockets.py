@@ -5,7 +5,7 @@ import asyncio
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 
 from aperture_site import reception
-from aperture_site.reception import ANSWER_NAME, ANSWER_VALUE_FORBIDDEN, STATUS_LINES, Message
+from aperture_site.reception import Message
 
 QUEUED_MESSAGES = 8
 
@@ -23,6 +23,14 @@ class Socket(WebSocketProtocol):
         super().onMessage(payload, isBinary)
         if self.application_queue.qsize() > QUEUED_MESSAGES:
             self.transport.pauseProducing()
+
+    def sendHttpErrorResponse(self, code: int, reason: str, responseHeaders: object = None) -> None:  # noqa: N803
+        """Refuse a handshake in our own shape; 403 is the application's, which closed before it accepted."""
+        if code == 403:
+            super().sendHttpErrorResponse(code, reason, responseHeaders)
+        else:
+            bounds = self.factory.server_class.bounds
+            self.sendData(bounds.refuse("internal_error" if code >= 500 else "invalid_request", b"GET"))
 
     def handle_reply(self, message: Message) -> None:
         """Write one message of the application."""
@@ -43,10 +51,9 @@ class Socket(WebSocketProtocol):
 
 
 def _denial_head(status: int, headers: reception.Headers, date: reception.Date) -> bytes:
-    lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, date.line()]
+    lines = [reception.status_line(status), date.line()]
     for name, value in headers:
-        if not ANSWER_NAME.fullmatch(name) or ANSWER_VALUE_FORBIDDEN.search(value):
-            raise RuntimeError(f"The application sent an invalid header named {name!r}.")
+        reception.check_header(name, value)
         # The answer ends with its connection.
         if name.lower() not in (b"connection", b"transfer-encoding"):
             lines.append(name + b": " + value + b"\r\n")

@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from aperture_site import reception
 from aperture_site.reception import Bounds, ClientDisconnectedError
+from gateway.body import DISCONNECT
 
 logger = logging.getLogger(__name__)
 
@@ -132,6 +133,9 @@ class Protocol(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         """Leave the connection, and its clocks, to the WebSocket protocol."""
+        if not reception.opens_socket(self.parser.get_method(), self.headers):
+            self._refuse("invalid_request")
+            return
         self._deadline.stop()
         super().handle_websocket_upgrade()
 
@@ -146,7 +150,7 @@ class Protocol(HttpToolsProtocol):
             return {"type": "http.disconnect"}
 
         async def answer(scope: Any, uvicorns_receive: Any, _send: Any) -> None:
-            scope["extensions"] = {reception.DISCONNECT: {"call": writer.departure.call}}
+            scope["extensions"] = {DISCONNECT: {"call": writer.departure.call}}
             try:
                 await app(scope, receive if self._declares_too_much(scope) else uvicorns_receive, writer.send)
             except ClientDisconnectedError:
@@ -197,8 +201,14 @@ class Protocol(HttpToolsProtocol):
             self._deadline.stop()
             self.transport.close()
         elif not self.transport.is_closing():
-            self.transport.write(self.bounds.refuse(code))
+            self.transport.write(self.bounds.refuse(code, self._method()))
             self._end()
+
+    def _method(self) -> bytes:
+        """Return the method of the request that a refusal would answer; nothing where none was read."""
+        if self._running is not None and not self._running.response_complete:
+            return self._running.scope["method"].encode("ascii")
+        return bytes(self.parser.get_method()) if getattr(self, "url", b"") else b""
 
     def _end(self) -> None:
         self._ended = True

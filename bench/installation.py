@@ -22,6 +22,13 @@ EMAIL = "bench@example.com"
 MODEL = "bench/gpt-4o"
 COUNT = "from billing.models import Usage; print(Usage.objects.filter(status=200, input_tokens__gt=0).count())"
 
+# A prepaid wallet that pays for all of it, so that every request is held, charged and posted.
+CREDIT = (
+    "from accounts.models import User; from billing import ledger, money; from billing.models import House, Kind; "
+    "ledger.credit(User.objects.get(email='{email}').personal.pk, money.of_dollars('1000000'), Kind.CREDIT, "
+    "House.PROMOTIONS)"
+)
+
 
 class Installation:
     """A data folder, set up by its first start and kept for the next ones."""
@@ -80,6 +87,7 @@ class Installation:
         path.write_text(json.dumps(document), encoding="utf-8")
         self.manage("import_config", str(path))
         self.key = self.manage("create_key", "--email", EMAIL).strip()
+        self.manage("shell", "--no-imports", "-c", CREDIT.format(email=EMAIL))
 
     def manage(self, *words: str) -> str:
         """Run a command of manage.py; return what it printed."""

@@ -8,6 +8,7 @@ class BillingConfig(AppConfig):
     name = "billing"
 
     def ready(self) -> None:
-        from billing import plans
+        from billing import partitions, plans
 
+        post_migrate.connect(partitions.ensure_now, sender=self, dispatch_uid="billing.partitions")
         post_migrate.connect(plans.seed, sender=self, dispatch_uid="billing.plans")

@@ -1,102 +1,52 @@
-"""The one writer of usage in a process: group commit.
+"""The one writer of holds and settlements in a process: group commit.
 
-Finished requests queue; the writer takes all that is queued and writes it in one transaction, then wakes those who
-wait. At rest that is one round trip, under load one commit carries many requests.
+Requests queue what they ask; the writer takes all that is queued and decides it in one transaction (`billing.group`),
+then wakes who waits. At rest that is two round trips, under load one commit carries many requests.
 
-Invariants: `record` returns only when the row is durable; a row is written once, whatever is retried (its request id
-is the key, so an ambiguous commit is settled by writing again); a row that cannot be written now stays queued and is
-written when the database returns.
+Invariants: an answer is given only when it is durable; a request is settled once, whatever is retried, for settling
+deletes its hold; a settlement that cannot be written now stays queued and is written when the database returns; an ask
+that cannot is withdrawn, and what it may have left behind is deleted.
 """
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
-import msgspec
 import psycopg
 
 from billing.connection import Connection
+from billing.group import BucketGone, Group, Known
+from billing.holds import Ask, Entry, Extend, Held, NotDurable, Refusal, Settle, Withdraw
+from billing.usage import UsageRow
 
 logger = logging.getLogger(__name__)
 
-BATCH_ROWS_MAX = 500
+BATCH_ENTRIES_MAX = 500
 WRITE_TIMEOUT_S = 3.0
 RETRY_DELAY_S = 0.25
+# An entry that the database will never take, or that cannot even be encoded. Anything else is the database's state
+# (away, read-only, not migrated) and passes.
+ROWS_FAULT = (
+    psycopg.DataError, psycopg.IntegrityError, psycopg.NotSupportedError,
+    ValueError, OverflowError, TypeError, LookupError,
+)  # fmt: skip
 
-
-class NotDurable(Exception):
-    """The database did not take the row in time; it stays queued."""
-
-
-class UsageRow(msgspec.Struct):
-    """The columns of `billing.Usage`; the field names are the column names."""
-
-    request_id: str
-    key_id: int
-    user_id: int
-    organization_id: int
-    provider_id: int | None
-    target_id: int | None
-    price_id: int | None
-    model: str
-    dialect: str
-    streamed: bool
-    status: int
-    error_code: str
-    input_tokens: int
-    cache_read_tokens: int
-    cache_write_tokens: int
-    output_tokens: int
-    reasoning_tokens: int
-    audio_tokens: int
-    usage_source: str
-    cost_nanos: int
-    first_byte_ms: int | None
-    duration_ms: int
-    session_id: str
-    client: str
-
-
-COLUMNS = ", ".join(UsageRow.__struct_fields__)
-INSERT = (
-    f"INSERT INTO billing_usage ({COLUMNS}) "  # noqa: S608
-    f"SELECT {COLUMNS} FROM json_populate_recordset(NULL::billing_usage, %s::json) "
-    "ON CONFLICT (request_id) DO NOTHING"
-)
-# A row that the database will never take, or that cannot even be encoded. Anything else is the database's state (away,
-# read-only, not migrated) and passes.
-ROWS_FAULT = (psycopg.DataError, psycopg.IntegrityError, psycopg.NotSupportedError, ValueError, OverflowError)
-
-
-class Entry:
-    """A queued row and who waits for it, until `give_up_at` (the event loop's clock)."""
-
-    __slots__ = ("future", "give_up_at", "row")
-
-    def __init__(self, row: UsageRow, future: "asyncio.Future[None]", give_up_at: float) -> None:
-        self.row = row
-        self.future = future
-        self.give_up_at = give_up_at
-
-    def finish(self, refusal: NotDurable | None) -> None:
-        """Wake who waits, if anybody still does."""
-        if self.future.done():
-            return
-        if refusal is None:
-            self.future.set_result(None)
-        else:
-            self.future.set_exception(refusal)
+T = TypeVar("T", bound=Entry)
 
 
 class Journal:
-    """Queue rows and write them in groups."""
+    """Queue entries and write them in groups; `running` has the holds of this process's open requests."""
 
     def __init__(self) -> None:
         self.connection = Connection("aperture-journal")
+        self.known = Known(set(), {})
+        self.running: dict[str, Held] = {}
         self.queue: list[Entry] = []
+        self.writing: list[Entry] = []
         self.wake = asyncio.Event()
         self.stopping = False
         self.task: asyncio.Task[None] | None = None
-        self.encoder = msgspec.json.Encoder()
 
     def start(self) -> None:
         """Start the writer in the running event loop."""
@@ -108,64 +58,137 @@ class Journal:
         self.wake.set()
         if self.task is not None:
             await asyncio.wait([self.task], timeout=timeout_s)
-        if self.queue:
-            logger.error("%d usage rows were not written: the database did not return in time", len(self.queue))
         if self.task is not None:
             self.task.cancel()
             await asyncio.wait([self.task])
-        for entry in self.queue:
+        waiting = self.writing + self.queue
+        lost = sum(isinstance(entry, Settle) for entry in waiting)
+        if lost:
+            logger.error(
+                "%d settlements were not written, for the database did not return in time; "
+                "they are settled from their last mark when the leases of their holds have ended",
+                lost,
+            )
+        for entry in waiting:
             entry.finish(NotDurable("The server has stopped."))
         await self.connection.close()
 
-    async def record(self, row: UsageRow, timeout_s: float) -> None:
-        """Return when the row is durable; raise NotDurable after about TIMEOUT_S (the row stays queued)."""
-        if self.task is not None and self.task.done():
-            raise NotDurable("The server has stopped.")
-        loop = asyncio.get_running_loop()
-        entry = Entry(row, loop.create_future(), loop.time() + timeout_s)
+    async def hold(self, ask: Ask, timeout_s: float) -> Held:
+        """Admit a request: return its hold once that is durable; raise Refusal, or NotDurable after TIMEOUT_S."""
+        try:
+            held: Held = await self._queued(ask, timeout_s)
+        except asyncio.CancelledError:
+            if ask in self.queue:
+                self._withdraw(ask)
+            elif ask.future.done() and not ask.future.cancelled() and ask.future.exception() is None:
+                # Granted in the very moment that the client left.
+                self.submit(Withdraw(ask))
+            raise
+        held.renewed_at = asyncio.get_running_loop().time()
+        self.running[held.request_id] = held
+        return held
+
+    async def extend(self, held: Held, more_nanos: int, timeout_s: float) -> None:
+        """Hold more for a running request; raise Refusal, or NotDurable after TIMEOUT_S."""
+        held.amount_nanos = await self._queued(Extend(held, more_nanos), timeout_s)
+
+    async def settle(self, held: Held, row: UsageRow, timeout_s: float) -> None:
+        """Return when the request is settled as its row says; raise NotDurable after about TIMEOUT_S.
+
+        The settlement stays queued then, and is written when the database returns.
+        """
+        self.running.pop(held.request_id, None)
+        await self._queued(Settle(held, row), timeout_s)
+
+    def revoke(self, held: Held, *, status: int, error_code: str) -> None:
+        """Take a settlement back that was not durable in time, and whose answer nobody gets: it charges nothing."""
+        for entry in (*self.writing, *self.queue):
+            if isinstance(entry, Settle) and entry.held is held:
+                entry.revoked = True
+                entry.row.status, entry.row.error_code, entry.row.charge_nanos = status, error_code, 0
+                if entry in self.writing:
+                    # It may be committed as it was.
+                    again = Settle(held, entry.row)
+                    again.revoked = True
+                    self.submit(again)
+
+    def submit(self, entry: Entry) -> None:
+        """Queue an entry that nobody waits for."""
         self.queue.append(entry)
         self.wake.set()
-        await entry.future
+
+    async def _queued(self, entry: Entry, timeout_s: float) -> Any:
+        if self.task is not None and self.task.done():
+            raise NotDurable("The server has stopped.")
+        entry.give_up_at = asyncio.get_running_loop().time() + timeout_s
+        self.submit(entry)
+        return await entry.future
 
     async def _run(self) -> None:
         while not self.stopping:
             await self.wake.wait()
             self.wake.clear()
             while self.queue:
-                batch = self.queue[:BATCH_ROWS_MAX]
+                self.writing, self.queue = self.queue[:BATCH_ENTRIES_MAX], self.queue[BATCH_ENTRIES_MAX:]
                 try:
-                    refused = await self._write([entry.row for entry in batch])
+                    outcomes = await self._write(self.writing)
+                except BucketGone:
+                    self._put_back()
                 except Exception as error:
                     # Whatever it is, the writer lives on: requests wait for it.
-                    logger.warning("%d usage rows wait for the database: %s", len(self.queue), describe(error))
+                    self._put_back()
+                    logger.warning("%d entries wait for the database: %s", len(self.queue), describe(error))
                     await asyncio.sleep(RETRY_DELAY_S)
                     self._give_up_waiting()
-                    continue
-                del self.queue[: len(batch)]
-                for entry in batch:
-                    entry.finish(refused.get(entry.row.request_id))
+                else:
+                    self._finish(outcomes)
+
+    def _put_back(self) -> None:
+        self.queue[:0] = self.writing
+        self.writing = []
+
+    def _finish(self, outcomes: dict[Entry, Any]) -> None:
+        written, self.writing = self.writing, []
+        for entry in written:
+            outcome = outcomes.get(entry)
+            if isinstance(entry, Ask) and isinstance(outcome, Held) and entry.future.done():
+                self.submit(Withdraw(entry))
+            entry.finish(outcome)
 
     def _give_up_waiting(self) -> None:
-        """Tell those whose time is over; their rows stay queued."""
+        """Tell those whose time is over. Settlements stay queued; what only had to be now is dropped."""
         now = asyncio.get_running_loop().time()
-        for entry in self.queue:
-            if entry.give_up_at <= now:
-                entry.finish(NotDurable("The database does not answer."))
+        for entry in [entry for entry in self.queue if entry.give_up_at <= now]:
+            entry.finish(NotDurable("The database does not answer."))
+            if isinstance(entry, Ask):
+                self._withdraw(entry)
+            elif not isinstance(entry, Settle):
+                self.queue.remove(entry)
 
-    async def _write(self, rows: list[UsageRow]) -> dict[str, NotDurable]:
-        """Write the rows in one transaction; when one of them is at fault, in halves. Return the refused ones."""
+    def _withdraw(self, ask: Ask) -> None:
+        """Drop a queued ask that nobody waits for any more, and what it may have left in the database."""
+        self.queue.remove(ask)
+        if ask.attempted:
+            self.submit(Withdraw(ask))
+
+    async def _write(self, entries: Sequence[Entry]) -> dict[Entry, Any]:
+        """Write the entries in one transaction; when one of them is at fault, in halves. Return what each is told."""
+        group = Group(entries, self.known)
         try:
             async with self.connection.using(WRITE_TIMEOUT_S) as raw:
-                await raw.execute(INSERT, (self.encoder.encode(rows).decode(),), prepare=True)
+                await group.write(raw)
         except ROWS_FAULT as error:
-            if len(rows) == 1:
-                logger.exception("the database refuses a usage row: %s", rows[0])
-                return {rows[0].request_id: NotDurable(f"The database refuses the usage row: {type(error).__name__}.")}
-            middle = len(rows) // 2
-            return await self._write(rows[:middle]) | await self._write(rows[middle:])
-        return {}
+            if len(entries) == 1:
+                logger.exception("the database refuses an entry of the journal: %s", type(entries[0]).__name__)
+                return {entries[0]: NotDurable(f"The database refuses the entry: {type(error).__name__}.")}
+            middle = len(entries) // 2
+            return await self._write(entries[:middle]) | await self._write(entries[middle:])
+        return group.outcomes
 
 
 def describe(error: Exception) -> str:
     """Return what a log may say of an error: never a row's values."""
     return f"{type(error).__name__} {getattr(error, 'sqlstate', None) or ''}".strip()
+
+
+__all__ = ["Ask", "Held", "Journal", "NotDurable", "Refusal"]

@@ -136,6 +136,8 @@ def correct(transfer: Transfer, *, reason: str, actor_id: int | None = None) -> 
     """Post the opposite of a transfer and name it; raise ValueError if it was corrected before."""
     with transaction.atomic():
         lock([transfer.debit_id, transfer.credit_id])
+        # Between two house accounts there is no wallet to lock, so the transfer itself is.
+        Transfer.objects.select_for_update().get(pk=transfer.pk)
         if transfer.corrections.exists():
             raise ValueError(f"Transfer {transfer.pk} was corrected already.")
         return post(

@@ -10,6 +10,8 @@ import msgspec
 
 NANOS_PER_DOLLAR = 1_000_000_000
 TOKENS_PER_PRICE = 1_000_000
+# Markups are in parts per million.
+PARTS_PER_MILLION = 1_000_000
 # What a bigint column holds.
 NANOS_MAX = 2**63 - 1
 

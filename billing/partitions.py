@@ -6,8 +6,10 @@ before it lie in the default one, and move when it is made.
 """
 
 from datetime import UTC, date, datetime
+from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
+from django.utils import timezone
 
 AHEAD_MONTHS = 2
 
@@ -135,3 +137,25 @@ def detach_before(month: date) -> list[str]:
         for name in old:
             cursor.execute(f"ALTER TABLE billing_usage DETACH PARTITION {connection.ops.quote_name(name)}")
     return old
+
+
+def ensure_now(**_: Any) -> None:
+    """Make the partitions that are missing; called after every migration, a reversed one too."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regproc('aperture_usage_partition') IS NOT NULL")
+        if (cursor.fetchone() or [False])[0]:
+            ensure(timezone.now())
+
+
+def retire(now: datetime, keep_months: int) -> list[str]:
+    """Detach the months before the KEEP_MONTHS full ones that came before NOW's; 0 keeps all. Return their names.
+
+    Detaching needs the table for a moment. Behind a long query it would wait, and every request behind it; so it gives
+    up after two seconds, for the next day's run to try again.
+    """
+    if keep_months == 0:
+        return []
+    this_month = now.astimezone(UTC).date().replace(day=1)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL lock_timeout = '2s'")
+        return detach_before(month_after(this_month, -keep_months))

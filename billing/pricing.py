@@ -41,9 +41,14 @@ def in_force(prices: tuple[Rates, ...], now: float) -> Rates | None:
 
 def cost(parts: Parts, rates: Rates | None) -> int:
     """Return the cost in nano-dollars, rounded up once; without a price it is 0."""
+    return charge(parts, rates, money.PARTS_PER_MILLION)
+
+
+def charge(parts: Parts, rates: Rates | None, markup_ppm: int) -> int:
+    """Return the cost times the markup (parts per million) in nano-dollars, rounded up once; without a price 0."""
     if rates is None:
         return 0
-    return money.charge(
+    amount = (
         parts.input * rates.input
         + parts.cache_read * rates.cache_read
         + parts.cache_write * rates.cache_write
@@ -52,3 +57,4 @@ def cost(parts: Parts, rates: Rates | None) -> int:
         + parts.reasoning * rates.reasoning
         + parts.audio_output * rates.audio_output
     )
+    return money.ratio(amount * markup_ppm, money.TOKENS_PER_PRICE * money.PARTS_PER_MILLION)

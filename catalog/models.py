@@ -33,6 +33,13 @@ class Provider(Sourced):
         (NONE, "none"),
     ]
 
+    AUTO, CLOSE, DRAIN = "", "close", "drain"
+    DISCONNECTS = [
+        (AUTO, "as the vendor charges"),
+        (CLOSE, "hang up, and charge what was delivered"),
+        (DRAIN, "read to the end, and charge what the vendor counts"),
+    ]
+
     slug = models.CharField("id", max_length=64, unique=True, validators=[SLUG])
     name = models.CharField(max_length=150, blank=True)
     description = models.TextField(blank=True)
@@ -52,6 +59,14 @@ class Provider(Sourced):
     model_cost_map = models.JSONField(default=list, blank=True)
     preference = models.IntegerField(default=0, help_text="The highest wins where several serve one model.")
     add_headers = models.JSONField(default=dict, blank=True)
+    on_disconnect = models.CharField(
+        "when a caller hangs up",
+        max_length=8,
+        choices=DISCONNECTS,
+        default=AUTO,
+        blank=True,
+        help_text="Some vendors charge in full whether or not somebody listens.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     def __str__(self) -> str:
@@ -106,6 +121,9 @@ class Model(Sourced):
     supports_reasoning = models.BooleanField(default=False)
     context_tokens = models.PositiveIntegerField(null=True, blank=True)
     output_tokens_max = models.PositiveIntegerField(null=True, blank=True)
+    output_tokens_typical = models.PositiveIntegerField(
+        default=4096, help_text="What is held for a request that sets no limit of its own."
+    )
     timeout_s = models.FloatField(
         "timeout in seconds", null=True, blank=True, help_text="To the first byte; wins over the provider's."
     )

@@ -184,3 +184,16 @@ BY_HOST = {host: vendor for vendor in VENDORS for host in vendor.hosts}
 def vendor_of(slug: str, base_url: str) -> Vendor | None:
     """Return the vendor of a provider: by its host, else by its slug, else None."""
     return BY_HOST.get(urlsplit(base_url).hostname or "") or BY_SLUG.get(slug)
+
+
+# Hosts whose bill runs on after the caller has hung up: their streams are read to the end.
+CHARGES_ON = (
+    "amazonaws.com", "groq.com", "googleapis.com", "mistral.ai", "perplexity.ai", "aliyuncs.com", "nebius.com",
+    "sambanova.ai", "huggingface.co", "replicate.com", "minimax.io", "minimaxi.com",
+)  # fmt: skip
+
+
+def charges_on(base_url: str) -> bool:
+    """Tell whether an upstream goes on and charges in full after we hang up."""
+    host = urlsplit(base_url).hostname or ""
+    return any(host == each or host.endswith(f".{each}") for each in CHARGES_ON)

@@ -7,6 +7,7 @@ from django.urls import reverse
 from unfold.decorators import action
 from unfold.forms import BaseDialogForm
 
+from accounts.admin import confirmation
 from catalog.admin import ProviderAdmin
 from catalog.models import Provider
 from gateway import connection
@@ -26,12 +27,11 @@ class TestableProviderAdmin(ProviderAdmin):
         description="Test connection",
         icon="network_check",
         permissions=["change"],
-        dialog={
-            "title": "Test this connection?",
-            "description": "Lists the upstream's models and sends it one tiny request, at a fraction of a cent.",
-            "form_class": BaseDialogForm,
-            "form_submit_text": "Test",
-        },
+        dialog=confirmation(
+            "Test this connection?",
+            "Lists the upstream's models and sends it one tiny request, at a fraction of a cent.",
+            "Test",
+        ),
     )
     def test_connection(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
         provider = self.get_object(request, object_id)

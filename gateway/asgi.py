@@ -8,11 +8,12 @@ demo upstream, below /demo, is no part of the API: no key of ours opens it, and 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import parse_qs
 
 import msgspec
 from django.conf import settings
 
-from gateway import demo, health, listing, pipeline, routes
+from gateway import demo, generation, health, listing, pipeline, routes
 from gateway.body import ClientGone, Message, Receive, Scope, Send
 from gateway.draining import draining
 from gateway.errors import ANTHROPIC, GOOGLE, OPENAI, Fault, render
@@ -25,7 +26,10 @@ logger = logging.getLogger(__name__)
 
 BASES = ("/api/v1", "/v1")
 DEMO_BASE = "/demo/"
+Header = tuple[bytes, bytes]
+
 JSON = (b"content-type", b"application/json")
+TEXT = (b"content-type", b"text/plain; charset=utf-8")
 UNAVAILABLE = 503
 RETRY = (b"retry-after", b"1")
 REGION = (b"x-aperture-region", settings.REGION.encode("latin-1", "replace"))
@@ -33,7 +37,8 @@ CORS = [
     (b"access-control-allow-origin", b"*"),
     (
         b"access-control-expose-headers",
-        b"x-aperture-request-id, x-aperture-region, x-aperture-upstream, x-aperture-cost, retry-after",
+        b"x-aperture-request-id, x-aperture-region, x-aperture-upstream, x-aperture-cost, x-aperture-max-tokens, "
+        b"retry-after",
     ),
 ]
 PREFLIGHT = [
@@ -82,7 +87,15 @@ async def targets(_runtime: Runtime, exchange: Exchange, _rest: str) -> None:
 async def me(runtime: Runtime, exchange: Exchange, _rest: str) -> None:
     """GET /auth/me: validate the key and say what it is."""
     await pipeline.admit(runtime, exchange)
-    await answer(exchange, 200, health.caller(exchange.caller, exchange.access))
+    balance = await generation.balance(runtime.reads, exchange.caller)
+    await answer(exchange, 200, health.caller(exchange.caller, exchange.access, balance))
+
+
+async def finished(runtime: Runtime, exchange: Exchange, _rest: str) -> None:
+    """GET /generation?id=: what a finished request used and cost."""
+    await pipeline.admit(runtime, exchange)
+    query = parse_qs(exchange.scope.get("query_string", b"").decode("latin-1"))
+    await answer(exchange, 200, await generation.find(runtime.reads, exchange.caller, query.get("id", [""])[0]))
 
 
 async def root(_runtime: Runtime, exchange: Exchange, _rest: str) -> None:
@@ -102,6 +115,7 @@ ROUTES = {
     "/chat/completions": Route("POST", chat),
     "/embeddings": Route("POST", embeddings),
     "/models": Route("GET", models, nested=True),
+    "/generation": Route("GET", finished),
     "/health": Route("GET", health_check),
     "/targets": Route("GET", targets),
     "/auth/me": Route("GET", me),
@@ -112,7 +126,7 @@ ROOT_ROUTES = {path: ROUTES[path] for path in ("/health", "/targets", "/auth/me"
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer one HTTP request of the API."""
     path: str = scope["path"]
-    if path.startswith(DEMO_BASE):
+    if settings.DEMO and path.startswith(DEMO_BASE):
         await demo.app(scope, receive, named(send))
         return
     runtime = lifecycle.current()
@@ -136,7 +150,7 @@ async def refuse_socket(scope: Scope, receive: Receive, send: Send) -> None:
     fault = Fault("not_found", f"There is no WebSocket at {scope['path'][:200]!r}; use HTTP.")
     request_id = new_request_id()
     body = render(fault, OPENAI, request_id)
-    headers = [JSON, (b"content-length", b"%d" % len(body)), *common_headers(request_id)]
+    headers = head_of(body, JSON, *common_headers(request_id))
     await send({"type": "websocket.http.response.start", "status": fault.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})
 
@@ -148,8 +162,7 @@ async def dispatch(runtime: Runtime, exchange: Exchange, path: str, method: str)
     if method == "OPTIONS" and (route is not None or b"access-control-request-method" in exchange.headers):
         wanted = exchange.headers.get(b"access-control-request-headers", b"*")
         headers = [*PREFLIGHT, (b"access-control-allow-headers", wanted)]
-        await exchange.send({"type": "http.response.start", "status": 204, "headers": headers})
-        await exchange.send({"type": "http.response.body", "body": b""})
+        await write(exchange.send, 204, b"", headers)
         return
     if route is None:
         raise Fault("not_found", f"There is no {path[:200]!r} here; the API's paths are below /v1 and /api/v1.")
@@ -209,9 +222,7 @@ def named(send: Send) -> Send:
 async def refuse_page(scope: Scope, send: Send) -> None:
     """Answer a page's request while the server drains: its browser or proxy comes again."""
     body = b"" if scope["method"] == "HEAD" else b"The server is restarting; try again.\n"
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body)), RETRY]
-    await send({"type": "http.response.start", "status": UNAVAILABLE, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await write(send, UNAVAILABLE, body, head_of(body, TEXT, RETRY))
 
 
 def dressed(send: Send, request_id: str, *, head: bool) -> Send:
@@ -231,10 +242,8 @@ def dressed(send: Send, request_id: str, *, head: bool) -> Send:
 async def answer(exchange: Exchange, status: int, content: Any, more: Sequence[tuple[bytes, bytes]] = ()) -> None:
     """Send a JSON answer; MORE are further headers."""
     body = msgspec.json.encode(content)
-    headers = [JSON, (b"content-length", b"%d" % len(body)), *more]
     exchange.answered = True
-    await exchange.send({"type": "http.response.start", "status": status, "headers": headers})
-    await exchange.send({"type": "http.response.body", "body": body})
+    await write(exchange.send, status, body, head_of(body, JSON, *more))
 
 
 async def refuse(exchange: Exchange, fault: Fault) -> None:
@@ -242,9 +251,18 @@ async def refuse(exchange: Exchange, fault: Fault) -> None:
     if exchange.answered or exchange.client_gone:
         return
     body = render(fault, envelope(exchange.scope["path"], exchange.headers), exchange.request_id)
-    headers = [JSON, (b"content-length", b"%d" % len(body)), *fault.headers()]
-    await exchange.send({"type": "http.response.start", "status": fault.status, "headers": headers})
-    await exchange.send({"type": "http.response.body", "body": body})
+    await write(exchange.send, fault.status, body, head_of(body, JSON, *fault.headers()))
+
+
+def head_of(body: bytes, *headers: Header) -> list[Header]:
+    """Return an answer's headers with the length of its body."""
+    return [*headers, (b"content-length", b"%d" % len(body))]
+
+
+async def write(send: Send, status: int, body: bytes, headers: list[Header]) -> None:
+    """Send an answer that is whole."""
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def envelope(path: str, headers: Mapping[bytes, bytes]) -> str:

@@ -13,8 +13,10 @@ from typing import Any
 from psycopg.rows import dict_row
 
 from accounts import keys, subjects
+from billing import ledger
 from billing.connection import Connection
-from gateway.snapshot import Caller
+from billing.models import Wallet
+from gateway.snapshot import Caller, Terms
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +34,12 @@ SELECT k.id, k.digest, k.display, k.name, k.organization_id, o.name AS organizat
                       WHERE m.user_id = k.user_id AND m.organization_id = k.organization_id)
        ) AS revoked,
        ARRAY(SELECT g.name FROM accounts_group g JOIN accounts_group_members m ON m.group_id = g.id
-             WHERE m.user_id = k.user_id) AS groups
+             WHERE m.user_id = k.user_id) AS groups,
+       p.slug AS plan, p.id AS plan_id, p.markup_ppm, w.mode, w.funded
 FROM accounts_apikey k JOIN accounts_user u ON u.id = k.user_id JOIN accounts_organization o ON o.id = k.organization_id
+LEFT JOIN billing_wallet w ON w.organization_id = o.id
+LEFT JOIN billing_plan p ON p.id = coalesce(
+    w.plan_id, (SELECT id FROM billing_plan ORDER BY slug <> 'free', position, id LIMIT 1))
 WHERE k.digest = ANY(%s)
 """
 
@@ -152,4 +158,16 @@ def caller_of(row: Mapping[str, Any]) -> Caller:
         networks=tuple(ip_network(network, strict=False) for network in row["ip_allowlist"]),
         expires_at=row["expires_at"],
         revoked=row["revoked"],
+        terms=_terms(row),
+    )
+
+
+def _terms(row: Mapping[str, Any]) -> Terms:
+    """Return the organization's terms; a wallet that is not there yet will be opened on the installation's."""
+    return Terms(
+        plan=row["plan"],
+        plan_id=row["plan_id"],
+        prepaid=(row["mode"] or ledger.initial_mode()) == Wallet.PREPAID,
+        funded=bool(row["funded"]),
+        markup_ppm=row["markup_ppm"],
     )

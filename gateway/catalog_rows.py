@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 from accounts import cipher, subjects
 from accounts.headers import FRAMING_HEADERS
 from billing.pricing import Rates
-from catalog import addresses, credentials, flags
+from catalog import addresses, credentials, flags, vendors
 from catalog.models import Provider
 from gateway import snapshot
 
@@ -128,6 +128,8 @@ def _provider(row: dict[str, Any], secret_rows: list[dict[str, Any]]) -> snapsho
         secrets=tuple(opened),
         builtin=row["source"] == Provider.DEMO,
         timeout_s=row["timeout_s"],
+        drains=row["on_disconnect"] == Provider.DRAIN
+        or (row["on_disconnect"] == Provider.AUTO and vendors.charges_on(row["base_url"])),
     )
 
 
@@ -187,6 +189,7 @@ def _model(row: dict[str, Any], targets: list[snapshot.Target]) -> snapshot.Mode
         listed=listed,
         context_tokens=row["context_tokens"],
         output_tokens_max=row["output_tokens_max"],
+        output_tokens_typical=row["output_tokens_typical"],
         targets=snapshot.order(targets),
     )
 

@@ -59,13 +59,10 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The outcome of a test. LATENCY_MS is the tiny request's, whole; MODEL_COUNT is None where no list was given."""
+    """The outcome of a test, in one line for people; the latency that it tells is the tiny request's, whole."""
 
     ok: bool
     message: str
-    model: str = ""
-    model_count: int | None = None
-    latency_ms: int | None = None
 
 
 def test(provider: Provider) -> Result:
@@ -105,12 +102,12 @@ async def probe(upstream: Upstream, *, policy: networks.Policy, timeout_s: float
     count = len(listed) if listing_error == "" else None
     if not model:
         reason = listing_error or "The upstream lists no model, and this provider has no target."
-        return Result(ok=False, message=_scrubbed(reason, upstream.secret), model_count=count)
+        return Result(ok=False, message=_scrubbed(reason, upstream.secret))
     request = _request(upstream, model)
     if request is None:
         note = f"None of its dialects ({', '.join(upstream.flags)}) has a test request; {count or 0} models are listed."
         message = _scrubbed(listing_error or note, upstream.secret)
-        return Result(ok=listing_error == "", message=message, model_count=count)
+        return Result(ok=listing_error == "", message=message)
     started = time.monotonic()
     error = await _send(*request, headers, policy, timeout_s)
     latency_ms = round((time.monotonic() - started) * 1000)
@@ -119,13 +116,7 @@ async def probe(upstream: Upstream, *, policy: networks.Policy, timeout_s: float
     else:
         models = f"{count} models listed" if count is not None else f"no list of models ({listing_error})"
         message = f"{model} answered in {latency_ms} ms; {models}."
-    return Result(
-        ok=not error,
-        message=_scrubbed(message, upstream.secret),
-        model=model,
-        model_count=count,
-        latency_ms=latency_ms,
-    )
+    return Result(ok=not error, message=_scrubbed(message, upstream.secret))
 
 
 def _request(upstream: Upstream, model: str) -> tuple[str, dict[str, Any]] | None:

@@ -72,6 +72,8 @@ class _Builder:
             properties = schema.get("properties", {})
             # Without required names all are given: a call without arguments shows nothing.
             names = schema.get("required") or list(properties)
+            if not all(isinstance(name, str) for name in names):
+                raise UnusableSchema("A name in required is no string.")
             return {name: self.value(properties.get(name), depth + 1) for name in names}
         if kind == "array":
             least = min(max(1, schema.get("minItems", 1)), ITEMS_MAX)

@@ -8,21 +8,19 @@ import random
 import time
 from collections.abc import Mapping
 
-from gateway.body import Message, Receive, Scope, Send
+from billing.holds import Held
+from gateway.body import DISCONNECT, Message, Receive, Scope, Send
 from gateway.deadline import Deadline
 from gateway.snapshot import Access, Caller, Snapshot
-
-# Our web servers' way of telling that the client has gone, at no cost to a request (aperture_site.reception).
-DISCONNECT = "aperture.disconnect"
 
 
 class Exchange:
     """The request's mutable state; made once for each request and passed along the pipeline."""
 
     __slots__ = (
-        "access", "answered", "caller", "cancelled", "client_gone", "deadline", "disconnect", "first_byte_at",
-        "headers", "interruptible", "receive", "request_id", "scope", "send", "settled", "snapshot", "started_at",
-        "task", "write",
+        "access", "answered", "caller", "cancelled", "capped_tokens", "client_gone", "deadline", "detached",
+        "disconnect", "first_byte_at", "headers", "held", "interruptible", "receive", "request_id", "scope", "send",
+        "settled", "snapshot", "started_at", "task", "write",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, headers: Mapping[bytes, bytes]) -> None:
@@ -37,6 +35,10 @@ class Exchange:
         self.answered = False
         self.client_gone = False
         self.settled = False
+        # Whether the upstream's answer goes on without us.
+        self.detached = False
+        self.held: Held | None = None
+        self.capped_tokens: int | None = None
         self.interruptible = False
         self.cancelled = False
         self.disconnect: asyncio.Future[Message] | None = None

@@ -61,8 +61,8 @@ def targets() -> dict[str, Any]:
     }
 
 
-def caller(found: Caller, access: Access) -> dict[str, Any]:
-    """Return what a key's holder may know of it."""
+def caller(found: Caller, access: Access, balance: dict[str, str] | None) -> dict[str, Any]:
+    """Return what a key's holder may know of it; BALANCE is in dollars."""
     return {
         "object": "key",
         "key": {
@@ -76,7 +76,7 @@ def caller(found: Caller, access: Access) -> dict[str, Any]:
         "organization": {"id": found.organization_id, "name": found.organization},
         "role": access.role,
         "mode": settings.MODE,
-        "plan": None,
-        "balance": None,
+        "plan": found.terms.plan,
+        "balance": balance,
         "limits": [],
     }

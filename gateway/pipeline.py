@@ -1,9 +1,10 @@
 """One inference request, from its key to its usage row.
 
-    authenticate → read and parse → plan → call → relay → settle
+    authenticate → read and parse → plan → hold → call → relay → settle
 
-Refusals come in the order of these steps; a body is never read for a key that is not good. Of a plan only the best
-target is called. Until the client has a byte, a failure is an HTTP error; after that, an error event in the stream.
+Refusals come in the order of these steps; a body is never read for a key that is not good, and no upstream is called
+without a durable hold. Of a plan only the best target is called. Until the client has a byte, a failure is an HTTP
+error; after that, an error event in the stream.
 """
 
 import asyncio
@@ -12,8 +13,12 @@ import time
 import msgspec
 from django.conf import settings
 
-from billing.journal import NotDurable
-from gateway import rejection, settlement, upstream
+from billing import money
+from billing.holds import Held, NotDurable
+from billing.pricing import Parts
+from billing.usage import UsageRow
+from gateway import admission, drain, rejection, settlement, upstream
+from gateway.admission import Budget, Quote
 from gateway.authentication import authenticate
 from gateway.body import ClientGone, read
 from gateway.errors import OPENAI, Fault, render
@@ -27,12 +32,16 @@ from gateway.snapshot import Target
 from gateway.upstream import Answer
 from gateway.wire import openai_chat
 from gateway.wire.openai_chat import Request, StreamRelay
+from gateway.wire.sse import Framer
 
+EVENT_BYTES_MAX = 8 * 1024 * 1024
 JSON_TYPES = (b"application/json", b"")
 NO_CACHE = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"), (b"x-cache", b"MISS")]
 # What a usage row says where nobody is told: neither is ever raised.
 CLIENT_GONE = Fault("stream_aborted", "The client closed the connection.", rejection=(499, "client_closed"))
 OUR_OWN = Fault("internal_error", "The gateway failed.")
+# What the row of a request says that a killed process left behind.
+LOST = Fault("internal_error", "The gateway was killed.", rejection=(500, "gateway_lost"))
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -44,6 +53,7 @@ class Call(msgspec.Struct, frozen=True):
     dialect: str
     body: bytes
     session_id: str
+    quote: Quote
 
 
 async def run(runtime: Runtime, exchange: Exchange, path: str, dialect: str) -> None:
@@ -52,7 +62,8 @@ async def run(runtime: Runtime, exchange: Exchange, path: str, dialect: str) -> 
         await admit(runtime, exchange)
         body = await receive(exchange)
         call = prepare(exchange, body, path, dialect)
-        exchange.watch_client()
+        if call.request.stream or not call.target.provider.drains:
+            exchange.watch_client()
         await answer(runtime, exchange, call)
     finally:
         exchange.close()
@@ -93,14 +104,17 @@ def prepare(exchange: Exchange, body: bytes, path: str, dialect: str) -> Call:
             # Whether the model may be called comes before how.
             plan(exchange.snapshot, exchange.access, error.model)
         raise Fault(error.code, str(error), param=error.param) from None
-    target = plan(exchange.snapshot, exchange.access, request.model).targets[0]
+    planned = plan(exchange.snapshot, exchange.access, request.model)
+    # Of the planned targets the first is called; the hold would be the dearest one's of those that are tried.
+    attempts = planned.targets[:1]
     return Call(
         request=request,
-        target=target,
+        target=attempts[0],
         path=path,
         dialect=dialect,
-        body=openai_chat.render_request(request, target.upstream_id),
+        body=body,
         session_id=find_session(exchange.headers, request.fields, exchange.caller.key_id),
+        quote=admission.quote(request, planned.model, attempts, exchange.caller, body),
     )
 
 
@@ -108,16 +122,18 @@ async def answer(runtime: Runtime, exchange: Exchange, call: Call) -> None:
     """Call the upstream, relay what it says and settle; whatever happens, exactly one usage row is left."""
     response: Answer | None = None
     try:
+        held = await hold(runtime, exchange, call)
         response = await send(runtime, exchange, call)
         exchange.first_byte()
         if response.status != 200:
             raise await failed(exchange, call.target, response)
         if call.request.stream and response.content_type == "text/event-stream":
-            await stream(runtime, exchange, call, response)
+            await stream(runtime, exchange, call, held, response)
         else:
             await whole(runtime, exchange, call, response)
     except Fault as fault:
-        fault.provider = call.target.provider.slug
+        if exchange.held is not None:
+            fault.provider = call.target.provider.slug
         exchange.settling()
         await settle(runtime, exchange, call, settlement.NOTHING, fault)
         raise
@@ -134,8 +150,17 @@ async def answer(runtime: Runtime, exchange: Exchange, call: Call) -> None:
         await settle(runtime, exchange, call, settlement.NOTHING, OUR_OWN)
         raise
     finally:
-        if response is not None:
+        if response is not None and not exchange.detached:
             response.release()
+
+
+async def hold(runtime: Runtime, exchange: Exchange, call: Call) -> Held:
+    """Hold what the request may cost; raise Fault 402, 409, 422, 429 or 503 before any upstream is called."""
+    key = exchange.headers.get(b"idempotency-key")
+    row = usage_row(exchange, call, settlement.NOTHING, LOST)
+    asked = admission.ask(call.quote, row, None if key is None else key.decode("latin-1"), call.body)
+    exchange.held = held = await admission.hold(runtime.journal, asked, call.quote)
+    return held
 
 
 async def send(runtime: Runtime, exchange: Exchange, call: Call) -> Answer:
@@ -144,13 +169,22 @@ async def send(runtime: Runtime, exchange: Exchange, call: Call) -> Answer:
     timeout_s = call.target.timeout_s or settings.FIRST_BYTE_TIMEOUT_S
     try:
         with exchange.deadline.within(timeout_s):
-            return await runtime.upstream.post(call.target, call.path, call.body, headers)
+            return await runtime.upstream.post(call.target, call.path, upstream_body(exchange, call), headers)
     except TimeoutError:
         raise Fault(
             "upstream_timeout",
             f"{call.target.provider.slug} sent nothing for {timeout_s:g} s; "
             "try again, ask for fewer tokens, or stream.",
         ) from None
+
+
+def upstream_body(exchange: Exchange, call: Call) -> bytes:
+    """Return the body for the upstream, with a cap on the answer where the hold does not pay for more."""
+    held, cap = exchange.held, None
+    if held is not None and held.capped:
+        exchange.capped_tokens = call.quote.output_tokens(held.amount_nanos)
+        cap = (admission.cap_parameter(call.target), exchange.capped_tokens)
+    return openai_chat.render_request(call.request, call.target.upstream_id, cap)
 
 
 async def failed(exchange: Exchange, target: Target, response: Answer) -> Fault:
@@ -169,13 +203,16 @@ async def whole(runtime: Runtime, exchange: Exchange, call: Call, response: Answ
     data = await read_whole(exchange, call.target, response)
     parsed = check(call, response, data)
     usage = openai_chat.parse_usage(parsed.usage) if openai_chat.present(parsed.usage) else None
-    estimated = settlement.estimate(len(call.body), len(data) // settlement.BYTES_PER_TOKEN)
-    charged = settlement.charge(call.target, usage, estimated, time.time())
+    estimated = Parts(input=call.quote.input_tokens, output=len(data) // openai_chat.BYTES_PER_TOKEN)
+    charged = settlement.charge(call.target, usage, estimated, time.time(), call.quote.markup_ppm)
     exchange.settling()
     await settle(runtime, exchange, call, charged, None)
-    headers = answer_headers(call, response)
+    headers = answer_headers(exchange, call, response)
     body = openai_chat.rename(data, openai_chat.encode(call.request.model))
-    headers.append((b"x-aperture-cost", settlement.cost_header(charged)))
+    cost = cost_of(exchange, charged)
+    if call.request.wants_cost:
+        body = openai_chat.with_cost(body, cost)
+    headers.append((b"x-aperture-cost", cost))
     headers.append((b"content-length", b"%d" % len(body)))
     exchange.answered = True
     await exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -218,38 +255,64 @@ def check(call: Call, response: Answer, data: bytes) -> openai_chat.Answer:
     return parsed
 
 
-async def stream(runtime: Runtime, exchange: Exchange, call: Call, response: Answer) -> None:
+async def stream(runtime: Runtime, exchange: Exchange, call: Call, held: Held, response: Answer) -> None:
     """Relay a stream and settle; its last event, `[DONE]` or what ended it, is sent when the charge is durable."""
-    relayed = StreamRelay(call.request.model, wants_usage=call.request.wants_usage)
+    request = call.request
+    relayed = StreamRelay(request.model, wants_usage=request.wants_usage, wants_cost=request.wants_cost)
+    held.mark = lambda: usage_row(exchange, call, stream_charge(call, relayed, LOST), LOST)
+    budget = Budget(runtime.journal, held, call.quote)
+    framer = Framer(EVENT_BYTES_MAX)
 
     async def begin() -> None:
         exchange.answered = True
-        headers = answer_headers(call, response) + NO_CACHE
+        headers = answer_headers(exchange, call, response) + NO_CACHE
         await exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
 
     fault: Fault | None
     try:
-        fault = await relay(response, relayed, call.target, begin, exchange.write)
+        fault = await relay(response, relayed, framer, call.target, budget, begin, exchange.write)
     except (asyncio.CancelledError, OSError) as error:
-        response.close()
         if not exchange.left_by(error):
+            response.close()
             raise
         fault = CLIENT_GONE
+        exchange.settling()
+        if call.target.provider.drains and drain.take():
+            exchange.detached = True
+            drain.start(response, relayed, framer, lambda: finish(runtime, exchange, call, relayed, CLIENT_GONE))
+            return
+        response.close()
     if fault is not None and not exchange.answered and fault is not CLIENT_GONE:
         raise early(call.target, fault)
     exchange.settling()
-    charged = stream_charge(call, relayed)
     try:
-        await settle(runtime, exchange, call, charged, fault)
+        charged = await finish(runtime, exchange, call, relayed, fault)
     except Fault as unsettled:
         if not exchange.answered:
             raise
-        fault = unsettled
+        charged, fault = settlement.NOTHING, unsettled
     if fault is not CLIENT_GONE:
         if not exchange.answered:
             await begin()
-        last = openai_chat.DONE if fault is None else b"data: " + render(fault, OPENAI, exchange.request_id) + b"\n\n"
+        last = last_events(exchange, call, relayed, charged, fault)
         await exchange.send({"type": "http.response.body", "body": last})
+
+
+async def finish(runtime: Runtime, exchange: Exchange, call: Call, relayed: StreamRelay, fault: Fault | None) -> Charge:
+    """Settle a stream as it was relayed, and return its charge; raise Fault 503."""
+    charged = stream_charge(call, relayed, fault)
+    await settle(runtime, exchange, call, charged, fault)
+    return charged
+
+
+def last_events(exchange: Exchange, call: Call, relayed: StreamRelay, charged: Charge, fault: Fault | None) -> bytes:
+    """Return how a settled stream ends: with what was kept back of it and `[DONE]`, or with what went wrong."""
+    if fault is None:
+        return relayed.closing(cost_of(exchange, charged)) + openai_chat.DONE
+    event = b"data: " + render(fault, OPENAI, exchange.request_id) + b"\n\n"
+    if fault.code in admission.CUTS:
+        return openai_chat.cut_short(exchange.request_id, call.request.model, int(time.time())) + event
+    return event
 
 
 def early(target: Target, fault: Fault) -> Fault:
@@ -260,28 +323,54 @@ def early(target: Target, fault: Fault) -> Fault:
     return Fault("upstream_failed", fault.message, upstream=shown)
 
 
-def stream_charge(call: Call, relayed: StreamRelay) -> Charge:
+def stream_charge(call: Call, relayed: StreamRelay, fault: Fault | None) -> Charge:
     """Return what a stream costs: the upstream's own count, else what was delivered; nothing for no output."""
     usage = openai_chat.parse_usage(relayed.usage) if relayed.usage else None
-    if usage is None and relayed.chunks_count == 0:
+    if usage is None and not relayed.produced():
         return settlement.NOTHING
-    estimated = settlement.estimate(len(call.body), relayed.chunks_count)
-    return settlement.charge(call.target, usage, estimated, time.time())
+    now, markup_ppm = time.time(), call.quote.markup_ppm
+    delivered = Parts(input=call.quote.input_tokens, output=relayed.delivered_tokens())
+    if usage is None and fault is not None:
+        return settlement.priced(call.target, delivered, "partial", now, markup_ppm)
+    return settlement.charge(call.target, usage, delivered, now, markup_ppm)
 
 
-def answer_headers(call: Call, response: Answer) -> list[tuple[bytes, bytes]]:
+def cost_of(exchange: Exchange, charged: Charge) -> bytes:
+    """Return what the request costs its caller, in dollars."""
+    held = exchange.held
+    return money.dollars(0 if held is None else settlement.shown_nanos(charged, held)).encode()
+
+
+def answer_headers(exchange: Exchange, call: Call, response: Answer) -> list[tuple[bytes, bytes]]:
     """Return the headers of an answer that came from an upstream."""
-    return [
+    headers = [
         *upstream.returned_headers(response),
         (b"x-aperture-upstream", call.target.provider.slug.encode("latin-1")),
     ]
+    if exchange.capped_tokens is not None:
+        headers.append((b"x-aperture-max-tokens", b"%d" % exchange.capped_tokens))
+    return headers
 
 
 async def settle(runtime: Runtime, exchange: Exchange, call: Call, charged: Charge, fault: Fault | None) -> None:
-    """Write the usage row, unless it has been; raise Fault 503 when it is not durable in time."""
-    if exchange.settled:
+    """Settle the hold, unless it has been; raise Fault 503 when that is not durable in time."""
+    held = exchange.held
+    if held is None or exchange.settled:
         return
     exchange.settled = True
+    try:
+        await runtime.journal.settle(held, usage_row(exchange, call, charged, fault), settings.SETTLE_TIMEOUT_S)
+    except NotDurable:
+        if not call.request.stream:
+            # Nobody gets this answer, so nobody pays for it.
+            runtime.journal.revoke(held, status=503, error_code="storage_unavailable")
+        raise Fault(
+            "storage_unavailable", "The database does not answer, so the request could not be settled.", retry_after_s=1
+        ) from None
+
+
+def usage_row(exchange: Exchange, call: Call, charged: Charge, fault: Fault | None) -> UsageRow:
+    """Return the usage row of a request that ends now."""
     finished = settlement.Finished(
         request_id=exchange.request_id,
         model=call.request.model,
@@ -293,14 +382,6 @@ async def settle(runtime: Runtime, exchange: Exchange, call: Call, charged: Char
         duration_ms=exchange.duration_ms(),
         session_id=call.session_id,
         client=exchange.headers.get(b"user-agent", b"").decode("latin-1"),
+        labels=call.request.labels,
     )
-    row = settlement.row(finished, exchange.caller, call.target, charged)
-    try:
-        await runtime.journal.record(row, settings.SETTLE_TIMEOUT_S)
-    except NotDurable:
-        if not call.request.stream:
-            # Nobody gets this answer, so nobody pays for it: the row is still queued here.
-            row.status, row.error_code, row.cost_nanos = 503, "storage_unavailable", 0
-        raise Fault(
-            "storage_unavailable", "The database does not answer, so the request could not be settled.", retry_after_s=1
-        ) from None
+    return settlement.row(finished, exchange.caller, call.target, charged)

@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable
 from django.conf import settings
 
 from gateway import rejection, upstream
+from gateway.admission import Budget
 from gateway.body import Send
 from gateway.errors import Fault
 from gateway.snapshot import Target
 from gateway.wire.openai_chat import StreamRelay
 from gateway.wire.sse import EventTooLarge, Framer
 
-EVENT_BYTES_MAX = 8 * 1024 * 1024
 COMMENT = b": keep-alive\n\n"
 
 Begin = Callable[[], Awaitable[None]]
@@ -96,18 +96,29 @@ class Watch:
             await asyncio.wait([self.comment])
 
 
-async def relay(answer: upstream.Answer, stream: StreamRelay, target: Target, begin: Begin, send: Send) -> Fault | None:
+async def relay(
+    answer: upstream.Answer,
+    stream: StreamRelay,
+    framer: Framer,
+    target: Target,
+    budget: Budget,
+    begin: Begin,
+    send: Send,
+) -> Fault | None:
     """Pass the stream on until it ends; return None if it came to its proper end, else the fault that ended it.
 
     BEGIN is called once, before the first byte: until then the client can still be told of a failure by the status.
+    What was delivered never goes far beyond the BUDGET: it is extended, or the stream ends.
     """
-    framer = Framer(EVENT_BYTES_MAX)
     watch = Watch(answer, begin, send)
     try:
         async for piece in upstream.pieces(answer, settings.MAX_ANSWER_BYTES):
             await watch.forward(piece, stream.feed(framer.feed(piece)))
             if stream.ended:
                 break
+            if stream.delivered_tokens() > budget.tokens and (fault := await budget.extend()) is not None:
+                answer.close()
+                return fault
         else:
             await watch.forward(b"", stream.feed(framer.flush()))
     except EventTooLarge:

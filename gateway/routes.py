@@ -6,12 +6,12 @@ import itertools
 from gateway.errors import Fault
 from gateway.globs import Matcher
 from gateway.snapshot import Access, Model, Plan, Snapshot, Target
+from gateway.wire.openai_chat import MODEL_CHARS_MAX
 
 PLANS_MAX = 5_000
 # Comparing names costs some 25 µs each, and anybody with a key can ask for names that do not exist.
 LIKELY_MAX = 50
 LIKELY_CHARS = 3
-NAME_CHARS_MAX = 256
 
 
 def plan(snapshot: Snapshot, access: Access, name: str) -> Plan:
@@ -25,7 +25,7 @@ def plan(snapshot: Snapshot, access: Access, name: str) -> Plan:
 
 
 def _plan(snapshot: Snapshot, access: Access, name: str) -> Plan:
-    model = snapshot.names.get(name) if len(name) <= NAME_CHARS_MAX else None
+    model = snapshot.names.get(name) if len(name) <= MODEL_CHARS_MAX else None
     targets = granted_targets(model, access) if model else ()
     if model is None or not targets:
         raise Fault("model_not_found", _unknown(snapshot, access, name), param="model")
@@ -64,7 +64,7 @@ def _callable(model: Model, access: Access) -> bool:
 
 
 def _unknown(snapshot: Snapshot, access: Access, name: str) -> str:
-    name = name[:NAME_CHARS_MAX]
+    name = name[:MODEL_CHARS_MAX]
     near = _nearest(snapshot, access, name)
     return f"The model {name!r} does not exist or is not granted to this key." + (
         f" Did you mean {near!r}?" if near else " GET /v1/models lists those that are."

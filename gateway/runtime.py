@@ -14,6 +14,8 @@ from django.conf import settings
 
 from billing.connection import Connection
 from billing.journal import Journal
+from billing.leases import Leases
+from gateway import drain
 from gateway.callers import Callers
 from gateway.client_address import Network
 from gateway.freshness import Freshness
@@ -32,20 +34,25 @@ class Runtime:
         self.callers = Callers()
         self.freshness = Freshness(self.callers)
         self.journal = Journal()
+        self.leases = Leases(self.journal)
         self.upstream = Upstream()
         self.trusted_proxies: list[Network] = settings.TRUSTED_PROXIES
         self.used_keys: set[int] = set()
         self.connection = Connection("aperture-last-used")
+        self.reads = Connection("aperture-reads")
         self.task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Start what runs beside the requests."""
         self.freshness.start()
         self.journal.start()
+        self.leases.start()
         self.task = asyncio.get_running_loop().create_task(self._note_used_keys(), name="last used")
 
     async def stop(self) -> None:
         """Write what is queued and close everything."""
+        await drain.wait(settings.SETTLE_TIMEOUT_S)
+        await self.leases.stop()
         await self.journal.stop(settings.SETTLE_TIMEOUT_S)
         if self.task is not None:
             self.task.cancel()
@@ -53,6 +60,7 @@ class Runtime:
         await self.freshness.stop()
         await self.callers.close()
         await self.connection.close()
+        await self.reads.close()
         await self.upstream.close()
 
     async def _note_used_keys(self) -> None:

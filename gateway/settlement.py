@@ -1,42 +1,53 @@
 """What a finished request used and cost, and its usage row. Pure."""
 
-import math
-
 import msgspec
 
-from billing import money, pricing
-from billing.journal import UsageRow
+from billing import pricing
+from billing.holds import Held
 from billing.pricing import Parts
+from billing.usage import UsageRow
 from gateway.snapshot import Caller, Target
 from gateway.wire.openai_chat import Tokens
 
-# Bytes of text to a token, for what no upstream counted.
-BYTES_PER_TOKEN = 4
-
 
 class Charge(msgspec.Struct, frozen=True):
-    """What a request used and cost; `source` is provider, estimate or none."""
+    """What a request used, what it costs the house and what its caller pays; `source` is as in `billing.Usage`."""
 
     parts: Parts
     source: str
-    price_id: int | None
-    cost_nanos: int
+    price_id: int | None = None
+    cost_nanos: int = 0
+    charge_nanos: int = 0
+    markup_ppm: int = 0
 
 
-def charge(target: Target, tokens: Tokens | None, estimate: Parts, now: float) -> Charge:
+def charge(target: Target, tokens: Tokens | None, estimate: Parts, now: float, markup_ppm: int) -> Charge:
     """Return the charge for the upstream's own numbers or, where it gave none that can be true, for an estimate.
 
-    NOW is in seconds since 1970 and decides the price in force.
+    NOW is in seconds since 1970 and decides the price in force; MARKUP_PPM is what the caller pays for each million of
+    cost.
     """
-    rates = pricing.in_force(target.prices, now)
     if tokens is None:
         parts, source = estimate, "estimate"
     else:
         parts, source = _parts(tokens), "provider" if tokens.sound else "estimate"
-    return Charge(parts, source, rates.price_id if rates else None, pricing.cost(parts, rates))
+    return priced(target, parts, source, now, markup_ppm)
 
 
-NOTHING = Charge(pricing.NOTHING, "none", None, 0)
+def priced(target: Target, parts: Parts, source: str, now: float, markup_ppm: int) -> Charge:
+    """Return the charge for these parts at the price in force at NOW."""
+    rates = pricing.in_force(target.prices, now)
+    return Charge(
+        parts=parts,
+        source=source,
+        price_id=rates.price_id if rates else None,
+        cost_nanos=pricing.cost(parts, rates),
+        charge_nanos=pricing.charge(parts, rates, markup_ppm),
+        markup_ppm=markup_ppm,
+    )
+
+
+NOTHING = Charge(pricing.NOTHING, "none")
 
 
 def _parts(tokens: Tokens) -> Parts:
@@ -50,14 +61,9 @@ def _parts(tokens: Tokens) -> Parts:
     )
 
 
-def estimate(request_bytes: int, output_tokens: int) -> Parts:
-    """Return an estimate from the size of the request and the output that was counted on its way through."""
-    return Parts(input=math.ceil(request_bytes / BYTES_PER_TOKEN), output=output_tokens)
-
-
-def cost_header(charged: Charge) -> bytes:
-    """Return the cost in dollars, as a header shows it."""
-    return money.dollars(charged.cost_nanos).encode()
+def shown_nanos(charged: Charge, held: Held) -> int:
+    """Return what a request costs as its caller sees it: what the wallet pays or, where it only records, the cost."""
+    return charged.charge_nanos if held.metered else charged.cost_nanos
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -73,6 +79,7 @@ class Finished(msgspec.Struct, frozen=True):
     duration_ms: int
     session_id: str
     client: str
+    labels: dict[str, str] | None = None
 
 
 def row(finished: Finished, caller: Caller, target: Target, charged: Charge) -> UsageRow:
@@ -98,11 +105,16 @@ def row(finished: Finished, caller: Caller, target: Target, charged: Charge) -> 
         reasoning_tokens=parts.reasoning,
         audio_tokens=parts.audio_input + parts.audio_output,
         usage_source=charged.source,
+        service_tier="",
         cost_nanos=charged.cost_nanos,
+        charge_nanos=charged.charge_nanos,
+        markup_ppm=charged.markup_ppm,
+        searches=0,
         first_byte_ms=finished.first_byte_ms,
         duration_ms=finished.duration_ms,
         session_id=clean(finished.session_id, 64),
         client=clean(finished.client, 64),
+        labels=finished.labels and {clean(name, 64): clean(text, 512) for name, text in finished.labels.items()},
     )
 
 

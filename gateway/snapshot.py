@@ -25,6 +25,8 @@ class Provider(msgspec.Struct, frozen=True):
     secrets: tuple[str, ...]
     builtin: bool
     timeout_s: float | None
+    # Whether an answer is read to its end though its caller has gone.
+    drains: bool = False
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -55,6 +57,13 @@ class Model(msgspec.Struct, frozen=True):
     context_tokens: int | None
     output_tokens_max: int | None
     targets: tuple[Target, ...]
+    # What a request that sets no limit is expected to answer.
+    output_tokens_typical: int = 4096
+
+    @property
+    def free(self) -> bool:
+        """Whether it costs its callers nothing, whatever it costs the house."""
+        return self.public_id.endswith(":free")
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -64,6 +73,16 @@ class Grant(msgspec.Struct, frozen=True):
     role: str
     model_globs: tuple[str, ...]
     add_headers: Mapping[str, str]
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What an organization's plan and wallet say of its requests."""
+
+    plan: str = "free"
+    plan_id: int = 0
+    prepaid: bool = False
+    funded: bool = False
+    markup_ppm: int = 1_000_000
 
 
 class Caller(msgspec.Struct, frozen=True, eq=False):
@@ -82,6 +101,7 @@ class Caller(msgspec.Struct, frozen=True, eq=False):
     networks: tuple[Network, ...]
     expires_at: float | None
     revoked: bool
+    terms: Terms = Terms()
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -25,8 +25,12 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "aperture_site.settings"
 def pytest_configure() -> None:
     """Load the settings, so that pytest-django, which comes after, sets Django up."""
     from django.conf import settings
+    from django.contrib.auth.hashers import PBKDF2PasswordHasher
 
     assert Path(os.environ["APERTURE_TEST_DATA_DIR"]) == settings.DATA_DIR
+    # A million rounds for each user that a test makes would be a third of the unit tests' time. The algorithm stays,
+    # so that a server process, which has all its rounds, knows these passwords.
+    PBKDF2PasswordHasher.iterations = 1_000
 
 
 def pytest_unconfigure() -> None:

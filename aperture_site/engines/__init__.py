@@ -75,10 +75,6 @@ class Engines:
             logger.debug("waiting for %s", ", ".join(unready))
             time.sleep(POLL_S)
 
-    def check(self) -> list[str]:
-        """Return the names of the engines that do not run."""
-        return [name for name, process in self.processes.items() if process.state() is not State.RUNNING]
-
     def revive(self) -> list[str]:
         """Take the next step in starting again what died, without waiting; return the names of what newly died.
 

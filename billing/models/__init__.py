@@ -1,9 +1,11 @@
 """The tables of money: one noun a module."""
 
+from billing.models.difference import Difference
 from billing.models.hold import Hold
 from billing.models.idempotency import IdempotencyKey
 from billing.models.payment import Payment, Reversal, StripeCustomer, StripeEvent, Subscription
 from billing.models.plan import Plan
+from billing.models.redeem import RedeemBatch, RedeemCode
 from billing.models.spending import Bucket, SpendingLimit
 from billing.models.transfer import House, Kind, Transfer
 from billing.models.usage import Usage, UsageDay
@@ -11,12 +13,15 @@ from billing.models.wallet import Wallet
 
 __all__ = [
     "Bucket",
+    "Difference",
     "Hold",
     "House",
     "IdempotencyKey",
     "Kind",
     "Payment",
     "Plan",
+    "RedeemBatch",
+    "RedeemCode",
     "Reversal",
     "SpendingLimit",
     "StripeCustomer",

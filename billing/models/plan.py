@@ -7,8 +7,6 @@ from django.core.validators import MinValueValidator
 from django.db import models
 from django.utils import timezone
 
-PARTS_PER_MILLION = 1_000_000
-
 
 class Plan(models.Model):
     """A row of the price page."""

@@ -9,11 +9,7 @@ one of them.
 from catalog import vendors
 from catalog.showcase import SHOWCASE
 from gateway.configuration.image import Image, Key
-
-
-def tail(upstream_id: str) -> str:
-    """Return an id without its owner, so that `openai/gpt-5` and `gpt-5` compare equal, and 4.5 equals 4-5."""
-    return upstream_id.rpartition("/")[2].replace(".", "-").lower()
+from gateway.snapshot import is_one_model
 
 
 def catalogued(slug: str, base_url: str, upstream_id: str) -> str | None:
@@ -52,7 +48,7 @@ class Naming:
 
     def single(self, public_id: str) -> bool:
         """Tell whether all targets of a model are one model."""
-        return len({tail(upstream_id) for upstream_id in self.ids_of_model.get(public_id, ())}) <= 1
+        return is_one_model(self.ids_of_model.get(public_id, ()))
 
     def model_of(self, slug: str, upstream_id: str) -> str:
         """Return the public id of the model that this id of this provider is; it may not exist yet."""

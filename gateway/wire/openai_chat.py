@@ -19,6 +19,13 @@ encode = msgspec.json.encode
 
 DONE = b"data: [DONE]\n\n"
 TOKENS_MAX = 10**9
+# The one bound of a model name; the catalog, which is below the gateway, keeps ids of the same length.
+MODEL_CHARS_MAX = 256
+# Of a request's JSON. Tools' schemas nest tens deep; Python's guard up to 3.13 is some 900.
+DEPTH_MAX = 500
+TOO_DEEP = f"The body's JSON is nested too deeply: more than {DEPTH_MAX} levels."
+CHOICES_MAX = 128
+LABELS_MAX, LABEL_NAME_CHARS, LABEL_CHARS = 16, 64, 512
 
 
 class InvalidRequest(ValueError):
@@ -42,6 +49,11 @@ class Request(msgspec.Struct):
     stream: bool
     wants_usage: bool
     fields: Fields
+    # What the caller limits each answer to, and how many answers it asks for.
+    max_tokens: int | None = None
+    choices: int = 1
+    wants_cost: bool = False
+    labels: dict[str, str] | None = None
 
 
 class Tokens(msgspec.Struct, frozen=True):
@@ -65,10 +77,23 @@ def parse_request(body: bytes) -> Request:
     except ValueError as error:
         raise InvalidRequest("invalid_json", f"The body is not a JSON object: {error}.") from None
     except RecursionError:
-        raise InvalidRequest("invalid_json", "The body's JSON is nested too deeply.") from None
+        raise InvalidRequest("invalid_json", TOO_DEEP) from None
+    # From 3.14 on, Python's own guard is the size of the stack, which lets tens of thousands of levels through.
+    if top_level.deeper_than(body, DEPTH_MAX):
+        raise InvalidRequest("invalid_json", TOO_DEEP)
     model = _model(fields)
     try:
-        return Request(model=model, stream=_stream(fields), wants_usage=_wants_usage(fields), fields=fields)
+        wants_cost = _wants_cost(fields)
+        return Request(
+            model=model,
+            stream=_stream(fields),
+            wants_usage=_wants_usage(fields) or wants_cost,
+            fields=fields,
+            max_tokens=_max_tokens(fields),
+            choices=_whole(fields, "n", CHOICES_MAX) or 1,
+            wants_cost=wants_cost,
+            labels=_labels(fields),
+        )
     except InvalidRequest as error:
         error.model = model if error.code == "invalid_parameter" else None
         raise
@@ -78,8 +103,8 @@ def _model(fields: Fields) -> str:
     model = _value(fields, "model")
     if not isinstance(model, str) or not model:
         raise InvalidRequest("invalid_parameter", "model is missing: name one of GET /v1/models.", "model")
-    if len(model) > 256:
-        raise InvalidRequest("invalid_parameter", "model is longer than 256 characters.", "model")
+    if len(model) > MODEL_CHARS_MAX:
+        raise InvalidRequest("invalid_parameter", f"model is longer than {MODEL_CHARS_MAX} characters.", "model")
     return model
 
 
@@ -99,6 +124,40 @@ def _wants_usage(fields: Fields) -> bool:
     return options.get("include_usage") is True
 
 
+def _max_tokens(fields: Fields) -> int | None:
+    """Return the larger of the two names' limits: what an upstream may go by."""
+    found = [_whole(fields, name, TOKENS_MAX) for name in ("max_completion_tokens", "max_tokens")]
+    return max((each for each in found if each is not None), default=None)
+
+
+def _whole(fields: Fields, name: str, most: int) -> int | None:
+    """Return a number that is multiplied by a price: whole, at least one, and bounded."""
+    value = _value(fields, name)
+    if value is None:
+        return None
+    if type(value) is not int or not 1 <= value <= most:
+        raise InvalidRequest("invalid_parameter", f"{name} is not a whole number from 1 to {most}.", name)
+    return value
+
+
+def _wants_cost(fields: Fields) -> bool:
+    """Tell whether the caller asks for the cost in the usage, as `usage: {"include": true}`; no upstream gets that."""
+    usage = _value(fields, "usage")
+    if isinstance(usage, dict):
+        del fields["usage"]
+        return usage.get("include") is True
+    return False
+
+
+def _labels(fields: Fields) -> dict[str, str] | None:
+    """Return the request's `metadata` where it is what labels are: short texts. The upstream gets it all the same."""
+    metadata = _value(fields, "metadata")
+    if not isinstance(metadata, dict):
+        return None
+    texts = [(name, value) for name, value in metadata.items() if isinstance(value, str)]
+    return {name[:LABEL_NAME_CHARS]: value[:LABEL_CHARS] for name, value in texts[:LABELS_MAX]} or None
+
+
 def _value(fields: Fields, name: str) -> Any:
     raw = fields.get(name)
     if raw is None:
@@ -109,10 +168,15 @@ def _value(fields: Fields, name: str) -> Any:
         raise InvalidRequest("invalid_json", f"{name} is not valid JSON.", name) from None
 
 
-def render_request(request: Request, upstream_id: str) -> bytes:
-    """Return the body for the upstream: its own model id, and usage always asked for in a stream."""
+def render_request(request: Request, upstream_id: str, cap: tuple[str, int] | None = None) -> bytes:
+    """Return the body for the upstream: its own model id, and usage always asked for in a stream.
+
+    CAP is a limit of ours on the answer's tokens, under the parameter that this upstream knows.
+    """
     fields = request.fields | {"model": msgspec.Raw(encode(upstream_id))}
-    if request.stream and not request.wants_usage:
+    if cap is not None:
+        fields[cap[0]] = msgspec.Raw(encode(cap[1]))
+    if request.stream and (not request.wants_usage or request.wants_cost):
         options = _value(fields, "stream_options") or {}
         fields["stream_options"] = msgspec.Raw(encode(options | {"include_usage": True}))
     return encode(fields)
@@ -132,6 +196,27 @@ NULLS = (b"", b"null")
 def present(raw: msgspec.Raw) -> bool:
     """Tell whether a field was there and not null."""
     return bytes(raw) not in NULLS
+
+
+def with_cost(data: bytes, cost: bytes) -> bytes:
+    """Return a JSON answer or chunk with COST, a JSON number of dollars, in its usage."""
+    fields = decode_fields(data)
+    usage = _value(fields, "usage")
+    if isinstance(usage, dict):
+        fields["usage"] = msgspec.Raw(encode(usage | {"cost": msgspec.Raw(cost)}))
+    return encode(fields)
+
+
+def cut_short(request_id: str, model: str, created: int) -> bytes:
+    """Return the event that tells a stream's readers that it ends here for its length."""
+    chunk = {
+        "id": f"chatcmpl-{request_id}",
+        "object": "chat.completion.chunk",
+        "created": created,
+        "model": model,
+        "choices": [{"index": 0, "delta": {}, "finish_reason": "length"}],
+    }
+    return b"data: " + encode(chunk) + b"\n\n"
 
 
 def rename(data: bytes, model: bytes) -> bytes:
@@ -193,6 +278,9 @@ NO_CHUNK = Chunk()
 
 # An empty reason is what some upstreams send while there is none yet.
 FINISH = re.compile(rb'"finish_reason" ?: ?"[^"]')
+# A stream that ended badly after this many chunks has certainly produced something; of fewer each is looked at.
+CHUNKS_LOOKED_AT = 4
+BYTES_PER_TOKEN = 4
 # Where a finish reason is looked for, once the stream has ended: it comes with the last chunk or soon before it.
 RECENT_BLOCKS = 8
 
@@ -213,9 +301,15 @@ class StreamRelay:
     block it came in. Nothing is relayed after either.
     """
 
-    def __init__(self, model: str, *, wants_usage: bool) -> None:
+    def __init__(self, model: str, *, wants_usage: bool, wants_cost: bool = False) -> None:
         self.asked = encode(model)
         self.wants_usage = wants_usage
+        self.wants_cost = wants_cost
+        # The event with the usage, kept back until the cost is known.
+        self.pending = b""
+        self.bytes_count = 0
+        self.measure: Measure | None = None
+        self.early: list[bytes] = []
         self.beginning = self.renamed_beginning = b""
         self.usage: bytes | None = None
         self.failure: bytes | None = None
@@ -234,7 +328,31 @@ class StreamRelay:
         if self.ended or not block:
             return b""
         self.recent.append(block)
+        self.bytes_count += len(block)
+        if self.chunks_count < CHUNKS_LOOKED_AT:
+            self.early.append(block)
+        if self.wants_cost:
+            return b"".join(map(self._event, sse.split(block)))
         return self._relay(block)
+
+    def delivered_tokens(self) -> int:
+        """Return about how many tokens of output came through: chunks, or what is in them beside their envelopes."""
+        if self.measure is None or self.chunks_count < CHUNKS_LOOKED_AT:
+            self.measure = measured(self.early)
+        seen = self.measure
+        later_bytes = self.bytes_count - seen.bytes - (self.chunks_count - seen.chunks) * seen.envelope_bytes
+        return max(self.chunks_count, (seen.output_bytes + later_bytes) // BYTES_PER_TOKEN)
+
+    def closing(self, cost: bytes) -> bytes:
+        """Return the event that was kept back, with the cost (a JSON number of dollars) in its usage."""
+        data = sse.data_of(self.pending)
+        return b"data: " + with_cost(data, cost) + b"\n\n" if data else b""
+
+    def produced(self) -> bool:
+        """Tell whether any output came through; a chunk that only says who speaks is none."""
+        if self.chunks_count >= CHUNKS_LOOKED_AT:
+            return True
+        return any(_output_bytes(sse.data_of(event)) for event in sse.split(b"".join(self.early)))
 
     def _relay(self, block: bytes) -> bytes:
         if self.beginning and not self.ended:
@@ -258,6 +376,15 @@ class StreamRelay:
     def _event(self, event: bytes) -> bytes:
         if self.ended:
             return b""
+        before, self.pending = self.pending, b""
+        out = self._one(event)
+        if self.done or self.failure is not None:
+            self.pending = before
+            return out
+        # What was kept back was not the last usage after all.
+        return before + out
+
+    def _one(self, event: bytes) -> bytes:
         data = sse.data_of(event)
         if data.strip() == b"[DONE]":
             self.done = self.ended = True
@@ -277,6 +404,10 @@ class StreamRelay:
                 self.usage = bytes(chunk.usage)
                 if not chunk.choices and not self.wants_usage:
                     return b""
+                if self.wants_cost:
+                    self.chunks_count += 1
+                    self.pending = self._rename(event)
+                    return b""
         self.chunks_count += 1
         return self._rename(event)
 
@@ -289,3 +420,45 @@ class StreamRelay:
         self.beginning = event[:last]
         self.renamed_beginning = event[:first] + self.asked
         return event[:first] + self.asked + event[last:]
+
+
+class Delta(msgspec.Struct):
+    """One choice of a chunk."""
+
+    delta: dict[str, msgspec.Raw] | None = None
+
+
+decode_deltas = msgspec.json.Decoder(list[Delta]).decode
+EMPTY = (b"", b"null", b'""', b"[]", b"{}")
+
+
+def _output_bytes(data: bytes) -> int:
+    """Return how many bytes of output a chunk holds: text, reasoning, calls of tools; not who speaks."""
+    try:
+        choices = decode_chunk(data).choices or []
+        deltas = [choice.delta or {} for raw in choices for choice in decode_deltas(b"[" + bytes(raw) + b"]")]
+    except (ValueError, RecursionError):
+        return 0
+    found = [bytes(value) for delta in deltas for name, value in delta.items() if name != "role"]
+    return sum(len(value) for value in found if value not in EMPTY)
+
+
+class Measure(msgspec.Struct, frozen=True):
+    """What a stream's first events show: their bytes, how many of these are output, and a chunk's other bytes."""
+
+    bytes: int
+    chunks: int
+    output_bytes: int
+    envelope_bytes: int
+
+
+def measured(blocks: list[bytes]) -> Measure:
+    """Return the measure of a stream by its first blocks of events; the leanest chunk shows the envelope."""
+    whole = b"".join(blocks)
+    found = [(len(event), _output_bytes(data)) for event in sse.split(whole) if (data := sse.data_of(event))]
+    return Measure(
+        bytes=len(whole),
+        chunks=len(found),
+        output_bytes=sum(output for _, output in found),
+        envelope_bytes=min((size - output for size, output in found), default=0),
+    )

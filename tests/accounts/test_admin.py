@@ -142,6 +142,25 @@ def test_keys_are_filtered_by_state(client: Client, installation: Installation, 
     assert (installation.key.display in text) == (state == "live")
 
 
+@pytest.mark.parametrize(("change", "shown"), [("leaves", "left"), ("is switched off", "owner off")])
+def test_a_key_that_its_owner_s_state_closes_is_not_among_the_live(
+    client: Client, installation: Installation, change: str, shown: str
+) -> None:
+    team = Organization.objects.create(name="Team")
+    key, _ = keys.mint(user=installation.bob, organization=team, name="of the team")
+    page = reverse("admin:accounts_apikey_changelist")
+    if change == "leaves":
+        assert not Membership.objects.filter(user=installation.bob, organization=team).exists()
+    else:
+        Membership.objects.create(user=installation.bob, organization=team)
+        assert key.display in client.get(page, {"state": "live"}).content.decode()
+        User.objects.filter(pk=installation.bob.pk).update(is_active=False)
+    assert key.display not in client.get(page, {"state": "live"}).content.decode()
+    listed = client.get(page, {"state": "off"}).content.decode()
+    assert key.display in listed
+    assert f">{shown}<" in re.sub(r"\s*([<>])\s*", r"\1", listed)
+
+
 def test_a_new_user_gets_a_password_and_its_own_organization(client: Client) -> None:
     fields = {
         "email": "Dora@Example.com",

@@ -12,7 +12,7 @@ import time
 from typing import Any
 from urllib.parse import parse_qs
 
-from aperture_site import reception
+from gateway.body import DISCONNECT
 from gateway.draining import draining
 
 PIECE = b"x" * 65_536
@@ -114,7 +114,7 @@ class Watcher:
 
     def __init__(self, scope: Any) -> None:
         self.scope = scope
-        scope["extensions"][reception.DISCONNECT]["call"](self.gone)
+        scope["extensions"][DISCONNECT]["call"](self.gone)
 
     def gone(self) -> None:
         """Do nothing."""

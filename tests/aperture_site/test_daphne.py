@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.aperture_site.test_web import APP, GET, LIMITS, ask, read_until, refused, send_until_refused
+from tests.aperture_site.test_web import APP, GET, HANDSHAKE, LIMITS, ask, read_until, refused, send_until_refused
 from tests.servers import WebProcess, start_web
 
 pytestmark = pytest.mark.server
@@ -41,7 +41,8 @@ def test_a_websocket_with_a_body_is_no_websocket(web: WebProcess) -> None:
     assert refused(ask(web, head)) == (400, "invalid_request")
 
 
-def test_a_bare_upgrade_is_refused_by_the_websocket_protocol(web: WebProcess) -> None:
-    with web.connect() as client:
-        client.sendall(b"GET /echo HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
-        assert read_until(client, b"\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+def test_what_the_websocket_protocol_refuses_by_itself_is_refused_in_our_envelope(web: WebProcess) -> None:
+    twice = (
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: a, a\r\n"
+    )
+    assert refused(ask(web, HANDSHAKE % twice)) == (400, "invalid_request")

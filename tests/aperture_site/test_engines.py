@@ -42,6 +42,10 @@ def pid_of(engines: Engines, name: str) -> int:
     return pid
 
 
+def not_running(engines: Engines) -> list[str]:
+    return [name for name, each in engines.processes.items() if each.state() is not process.State.RUNNING]
+
+
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
@@ -70,6 +74,7 @@ def run_python(data_dir: Path, code: str) -> "subprocess.Popen[str]":
     )
 
 
+@pytest.mark.server
 def test_a_fresh_folder_becomes_a_database_and_a_second_start_finds_it_again(data_dir: Path) -> None:
     with Engines(data_dir).running():
         query(data_dir, "CREATE TABLE kept AS SELECT 7 AS number")
@@ -90,6 +95,7 @@ def test_a_fresh_folder_becomes_a_database_and_a_second_start_finds_it_again(dat
     assert min(took_s) < limit_s
 
 
+@pytest.mark.server
 def test_a_folder_with_spaces_and_percent_signs_works_for_every_client(tmp_path: Path) -> None:
     data_dir = tmp_path / "a b%20c"
     with Engines(data_dir).running():
@@ -102,6 +108,7 @@ def test_a_folder_with_spaces_and_percent_signs_works_for_every_client(tmp_path:
             assert broker.connected
 
 
+@pytest.mark.server
 def test_the_engines_take_over_no_parent_and_show_no_password(data_dir: Path) -> None:
     data_dir.mkdir(mode=0o750)
     before = [(parent, mode(parent), parent.stat().st_uid) for parent in (data_dir, *data_dir.parents)]
@@ -121,6 +128,7 @@ def test_the_engines_take_over_no_parent_and_show_no_password(data_dir: Path) ->
             assert not [word for word in passwords if word in log.read_text()]
 
 
+@pytest.mark.server
 def test_a_wrong_password_opens_neither_engine(data_dir: Path) -> None:
     with Engines(data_dir).running():
         sockets = addresses.socket_dir(data_dir)
@@ -130,19 +138,21 @@ def test_a_wrong_password_opens_neither_engine(data_dir: Path) -> None:
             redis.Redis.from_url(f"unix://{sockets}/valkey.sock").ping()
 
 
+@pytest.mark.server
 def test_each_killed_engine_comes_back_with_what_was_committed(data_dir: Path) -> None:
     with Engines(data_dir).running() as engines:
         query(data_dir, "CREATE TABLE kept AS SELECT 7 AS number")
         for name in engines.names:
             os.kill(pid_of(engines, name), signal.SIGKILL)
-            while name not in engines.check():
+            while name not in not_running(engines):
                 time.sleep(0.01)
             engines.ensure()
-            assert engines.check() == []
+            assert not_running(engines) == []
         assert query(data_dir, "SELECT number FROM kept") == 7
         assert redis.Redis.from_url(addresses.embedded_redis(data_dir)).ping()
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("then", ["ensure", "stop"])
 def test_a_killed_postmaster_is_replaced_or_given_up_only_when_its_sessions_are_gone(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, then: str
@@ -159,21 +169,23 @@ def test_a_killed_postmaster_is_replaced_or_given_up_only_when_its_sessions_are_
             assert engines.processes["postgres"].state() is process.State.ORPHANED
             getattr(engines, then)()
             assert process.start_of(orphan) is None
-        assert sorted(engines.check()) == ([] if then == "ensure" else ["postgres", "valkey"])
+        assert sorted(not_running(engines)) == ([] if then == "ensure" else ["postgres", "valkey"])
 
 
+@pytest.mark.server
 def test_revive_restarts_what_died_and_names_it_once(data_dir: Path) -> None:
     with Engines(data_dir).running() as engines:
         os.kill(pid_of(engines, "valkey"), signal.SIGKILL)
         seen = []
         deadline = time.monotonic() + 10
-        while "valkey" not in seen or engines.check():
+        while "valkey" not in seen or not_running(engines):
             assert time.monotonic() < deadline
             seen += engines.revive()
             time.sleep(0.02)
         assert seen == ["valkey"]
 
 
+@pytest.mark.server
 def test_an_id_that_now_belongs_to_another_process_is_neither_trusted_nor_signalled(data_dir: Path) -> None:
     with Engines(data_dir).running() as engines:
         sessions_lock = addresses.socket_dir(data_dir) / ".s.PGSQL.5432.lock"
@@ -187,7 +199,7 @@ def test_an_id_that_now_belongs_to_another_process_is_neither_trusted_nor_signal
         stale = "\n".join([str(bystander.pid), *postmaster.splitlines()[1:]])
         (data_dir / "postgres" / "data" / "postmaster.pid").write_text(stale)
         sessions_lock.write_text(stale)
-        assert sorted(Engines(data_dir).check()) == ["postgres", "valkey"]
+        assert sorted(not_running(Engines(data_dir))) == ["postgres", "valkey"]
         Engines(data_dir).stop()
         with Engines(data_dir).running() as engines:
             assert query(data_dir, "SELECT 1") == 1
@@ -198,6 +210,7 @@ def test_an_id_that_now_belongs_to_another_process_is_neither_trusted_nor_signal
         bystander.wait()
 
 
+@pytest.mark.server
 def test_two_commands_that_start_at_once_share_one_of_each_engine_and_the_last_stops_them(data_dir: Path) -> None:
     code = """
         with engines.running():
@@ -210,12 +223,13 @@ def test_two_commands_that_start_at_once_share_one_of_each_engine_and_the_last_s
         assert first.stdout.readline() == second.stdout.readline() != ""
         assert len(processes_of(data_dir)) == 2
         first.communicate("\n")
-        assert Engines(data_dir).check() == []
+        assert not_running(Engines(data_dir)) == []
         second.communicate("\n")
     assert first.returncode == second.returncode == 0
     assert processes_of(data_dir) == []
 
 
+@pytest.mark.server
 def test_the_engines_of_a_killed_command_are_used_by_the_next_one_and_stopped_after_it(data_dir: Path) -> None:
     with run_python(data_dir, "with engines.running():\n    print('up', flush=True)\n    input()") as killed:
         assert killed.stdout and killed.stdout.readline() == "up\n"
@@ -226,6 +240,7 @@ def test_the_engines_of_a_killed_command_are_used_by_the_next_one_and_stopped_af
     assert processes_of(data_dir) == []
 
 
+@pytest.mark.server
 def test_an_interrupted_initialisation_leaves_nothing_that_a_later_start_takes_for_a_database(data_dir: Path) -> None:
     half = data_dir / "postgres" / "draft"
     half.mkdir(parents=True)
@@ -235,6 +250,7 @@ def test_an_interrupted_initialisation_leaves_nothing_that_a_later_start_takes_f
     assert not half.exists()
 
 
+@pytest.mark.server
 def test_an_engine_that_cannot_start_says_why(data_dir: Path) -> None:
     with Engines(data_dir, ["postgres"]).running():
         pass

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from aperture_site import reception
-from aperture_site.reception import REFUSALS, Bounds, Deadline, ambiguous, refusal
+from aperture_site.reception import REFUSALS, Bounds, Deadline, ambiguous, opens_socket, refusal
 
 BOUNDS = Bounds(
     body_bytes=1000, header_bytes=2000, receive_timeout_s=1.5, write_timeout_s=2.0, region="eu-1", render=refusal
@@ -33,6 +33,34 @@ def test_a_refusal_names_the_bound_that_was_passed() -> None:
     assert b"1000 bytes" in refusal("request_too_large", BOUNDS, "r")
     assert b"2000 bytes" in refusal("headers_too_large", BOUNDS, "r")
     assert b"1.5 s" in refusal("request_timeout", BOUNDS, "r")
+
+
+def test_a_refusal_to_head_has_no_body_and_the_same_head() -> None:
+    whole, bare = BOUNDS.refuse("invalid_request", b""), BOUNDS.refuse("invalid_request", b"HEAD")
+    assert bare.endswith(b"\r\n\r\n")
+    assert len(bare) == len(whole.partition(b"\r\n\r\n")[0]) + 4
+
+
+KEY, VERSION = (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ=="), (b"sec-websocket-version", b"13")
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "opens"),
+    [
+        (b"GET", [HOST, KEY, VERSION], True),
+        (b"POST", [HOST, KEY, VERSION], False),
+        (b"GET", [HOST, KEY], False),
+        (b"GET", [HOST, VERSION], False),
+        (b"GET", [HOST, KEY, VERSION, VERSION], False),
+        (b"GET", [HOST, KEY, KEY, VERSION], False),
+        (b"GET", [HOST, KEY, (b"sec-websocket-version", b"99")], False),
+        (b"GET", [HOST, (b"sec-websocket-key", b"c2hvcnQ="), VERSION], False),
+    ],
+)
+def test_a_websocket_s_handshake_is_whole_or_none(
+    method: bytes, headers: list[tuple[bytes, bytes]], opens: bool
+) -> None:
+    assert opens_socket(method, headers) is opens
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from aperture_site import addresses
 from aperture_site.engines import Engines
 from aperture_site.engines.process import start_of
 from aperture_site.supervisor import describe_exit, restart_delay_s
+from tests.aperture_site.test_engines import not_running
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 60.0
@@ -122,11 +123,11 @@ def test_serve_brings_everything_up_and_takes_everything_down(tmp_path: Path) ->
         assert len(groups) == 4
         assert os.getpgid(serving.process.pid) not in groups
         beside = manage(data_dir, "migrate", "--check")
-        assert (beside.returncode, Engines(data_dir).check()) == (0, [])
+        assert (beside.returncode, not_running(Engines(data_dir))) == (0, [])
         serving.process.send_signal(signal.SIGTERM)
         assert serving.wait() == 0
     assert [start_of(pid) for pid in pids.values()] == [None] * 4
-    assert sorted(Engines(data_dir).check()) == ["postgres", "valkey"]
+    assert sorted(not_running(Engines(data_dir))) == ["postgres", "valkey"]
     assert not list((data_dir / "run").glob("*.pid"))
 
 
@@ -159,7 +160,7 @@ def test_serve_restarts_each_process_and_each_engine_that_is_killed(data_dir: Pa
             assert pid
             os.kill(pid, signal.SIGKILL)
         until(lambda: "PostgreSQL died" in serving.output and "Valkey died" in serving.output)
-        until(lambda: engines.check() == [])
+        until(lambda: not_running(engines) == [])
         assert serving.status() == 200
 
 

@@ -215,6 +215,33 @@ def test_head_and_no_content_have_no_body(web: WebProcess) -> None:
         assert answer_on(client)[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("request_head", "status_line"),
+    [
+        (b"HEAD /fail HTTP/1.1\r\nHost: test\r\n\r\n", b"HTTP/1.1 500 "),
+        (b"HEAD / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"HTTP/1.1 400 "),
+        (b"HEAD / HTTP/1.1\r\nHost: a\r\nX: %s\r\n\r\n" % (b"x" * 40_000), b"HTTP/1.1 431 "),
+        (b"HEAD / HTTP/1.1\r\nHost: a\r\nX", b"HTTP/1.1 408 "),
+    ],
+    ids=["500", "400", "431", "408"],
+)
+def test_a_refusal_of_head_has_no_body(web: WebProcess, request_head: bytes, status_line: bytes) -> None:
+    with web.connect() as client:
+        client.sendall(request_head)
+        head, end, body = rest_of(client).partition(b"\r\n\r\n")
+    assert head.startswith(status_line)
+    assert b"content-type: application/json" in head
+    assert (end, body) == (b"\r\n\r\n", b"")
+
+
+def test_a_refusal_after_an_answered_head_has_its_body(web: WebProcess) -> None:
+    with web.connect() as client:
+        client.sendall(b"HEAD /x HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert answer_on(client, "HEAD")[0] == 200
+        client.sendall(b"nonsense\r\n\r\n")
+        assert refused(answer_on(client)) == (400, "invalid_request")
+
+
 def test_a_failing_application_is_answered_for(web: WebProcess) -> None:
     status, headers, body = ask(web, GET % b"/fail")
     assert (status, json.loads(body)["error"]["code"]) == (500, "internal_error")
@@ -512,6 +539,23 @@ def test_a_websocket_is_refused_in_the_applications_own_words(web: WebProcess) -
     assert response.status_code == 402
     assert response.headers["x-why"] == "no plan"
     assert json.loads(response.body or b"")["code"] == "budget_exceeded"
+
+
+HANDSHAKE = b"GET /echo HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n%s\r\n"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 99\r\n",
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+        b"Sec-WebSocket-Key: short\r\nSec-WebSocket-Version: 13\r\n",
+        b"",
+    ],
+    ids=["another version", "no version", "a short key", "neither"],
+)
+def test_a_websocket_s_handshake_that_is_none_is_refused_in_our_envelope(web: WebProcess, fields: bytes) -> None:
+    assert refused(ask(web, HANDSHAKE % fields)) == (400, "invalid_request")
 
 
 def test_a_websocket_that_is_closed_unaccepted_gets_403(web: WebProcess) -> None:

@@ -43,6 +43,12 @@ class Installation:
         """Return how many usage rows there are."""
         return int(self.query("SELECT count(*) AS n FROM billing_usage")[0]["n"])
 
+    def balance(self, organization_id: int) -> tuple[int, int]:
+        """Return what an organization's wallet has posted and held, in nano-dollars."""
+        columns = "posted_nanos, held_nanos"
+        [row] = self.query(f"SELECT {columns} FROM billing_wallet WHERE organization_id = %s", organization_id)
+        return row["posted_nanos"], row["held_nanos"]
+
     def query(self, statement: str, *values: Any) -> list[dict[str, Any]]:
         """Run a statement on a connection of its own."""
         with psycopg.connect(self.database_url, row_factory=dict_row, autocommit=True) as raw:

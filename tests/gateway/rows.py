@@ -7,6 +7,9 @@ from django.utils import timezone
 
 from accounts import keys
 from accounts.models import APIKey, Grant, User
+from billing import ledger
+from billing.models import House, Kind, Wallet
+from billing.money import Money
 from catalog import credentials
 from catalog.models import Alias, Model, Price, Provider, Target
 from tests.gateway.installation import CREDENTIAL, Installation
@@ -48,6 +51,19 @@ def _providers(installed: Installation, addresses: dict[str, str]) -> None:
         for target in targets
     )
     Alias.objects.create(name="nickname", model=next(each for each in models if each.public_id == "chaos/ok"))
+
+
+def prepaid(installed: Installation, name: str, nanos: int) -> int:
+    """Make a person with a key of this name and so much credit, and no grant; return the organization's id."""
+    user = User.objects.create_user(f"{name}@example.com")
+    installed.keys[name] = keys.mint(user=user)[1]
+    organization_id = user.personal.pk
+    ledger.wallet_of(organization_id)
+    Wallet.objects.filter(pk=organization_id).update(mode=Wallet.PREPAID)
+    if nanos:
+        ledger.credit(organization_id, Money(nanos), Kind.TOP_UP, House.CLEARING)
+    connections.close_all()
+    return int(organization_id)
 
 
 def _people(installed: Installation) -> None:

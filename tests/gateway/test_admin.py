@@ -1,5 +1,6 @@
 """The admin as a whole: who may open it, what no page shows, how many queries a list takes, and the connection test."""
 
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -9,9 +10,12 @@ from django.db import connection as database
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from accounts import keys
-from accounts.models import APIKey, User
+from accounts.models import APIKey, Organization, User
+from billing import ledger, money, redeem
+from billing.models import Difference, House, Kind, Plan, RedeemBatch, Transfer, Wallet
 from catalog.models import Model, Provider, Target
 from tests.installation import SECRET, Installation, populate, signed_in
 from tests.local_server import Asked, Reply, serving
@@ -21,25 +25,44 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def installation() -> Installation:
-    return populate()
+    it = populate()
+    add_money(it.key.organization)
+    return it
+
+
+def add_money(organization: Organization) -> None:
+    """One of everything that the pages of money list."""
+    ledger.credit(organization.pk, money.of_dollars(5), Kind.CREDIT, House.PROMOTIONS)
+    redeem.make(redeem.NewBatch(uuid.uuid4(), "Conference", money.of_dollars(5), 1, None), None)
+    now = timezone.now()
+    Difference.objects.create(
+        name="books", subject=f"organization {organization.pk}", detail="of 1", first_seen_at=now, last_seen_at=now
+    )
 
 
 def pages(it: Installation) -> Iterator[str]:
     yield reverse("admin:index")
     yield reverse("admin:password_change")
     rows = (it.bob, it.key.organization, it.group, it.key, it.grant, it.provider, it.model, it.target, it.usage)
-    for row in (*rows, it.model.aliases.get()):
+    read_only = (it.usage, Transfer.objects.get(), Difference.objects.get())
+    money_rows = (Wallet.objects.get(), Plan.objects.get(slug="pro"), RedeemBatch.objects.get(), *read_only[1:])
+    for row in (*rows, it.model.aliases.get(), *money_rows):
         name = f"admin:{row._meta.app_label}_{row._meta.model_name}"
         yield reverse(f"{name}_changelist")
         yield reverse(f"{name}_changelist") + "?q=o"
         yield reverse(f"{name}_change", args=[row.pk])
         yield reverse(f"{name}_history", args=[row.pk])
-        if row is not it.usage:
+        if row not in read_only:
             yield reverse(f"{name}_add")
     yield reverse("admin:auth_user_password_change", args=[it.bob.pk])
     yield reverse("admin:catalog_provider_delete", args=[it.provider.pk])
     yield reverse("admin:accounts_apikey_revoke", args=[it.key.pk])
     yield reverse("admin:catalog_provider_test_connection", args=[it.provider.pk])
+    for action in ("credit", "debit", "refund", "set_plan", "freeze", "unfreeze", "write_off"):
+        yield reverse(f"admin:billing_wallet_{action}", args=[money_rows[0].pk])
+    yield reverse("admin:billing_transfer_correct", args=[read_only[1].pk])
+    yield reverse("admin:billing_redeembatch_stop", args=[money_rows[2].pk])
+    yield reverse("admin:billing_transfer_house")
 
 
 def test_every_model_that_is_registered_is_among_the_pages_and_usage_is_only_read(installation: Installation) -> None:
@@ -66,8 +89,8 @@ def test_no_page_shows_a_secret(installation: Installation) -> None:
 
 
 def test_the_admin_is_for_staff_only(installation: Installation) -> None:
-    for page in pages(installation):
-        for client in (Client(), signed_in(installation.bob)):
+    for client in (Client(), signed_in(installation.bob)):
+        for page in pages(installation):
             answer = client.get(page)
             assert answer.status_code == 302, page
             assert answer.headers["location"].startswith("/admin/login/")
@@ -85,7 +108,8 @@ def test_staff_without_permissions_sees_an_empty_sidebar_and_no_page(installatio
 @pytest.mark.parametrize(
     "name",
     ["accounts_user", "accounts_organization", "accounts_group", "accounts_apikey", "accounts_grant",
-     "catalog_provider", "catalog_model", "catalog_alias", "catalog_target", "billing_usage"],
+     "catalog_provider", "catalog_model", "catalog_alias", "catalog_target", "billing_usage",
+     "billing_wallet", "billing_transfer", "billing_plan", "billing_redeembatch", "billing_difference"],
 )  # fmt: skip
 def test_a_list_takes_as_many_queries_for_many_rows_as_for_one(installation: Installation, name: str) -> None:
     client = signed_in(installation.alice)
@@ -120,6 +144,8 @@ def grow(it: Installation) -> None:
     for number in range(5):
         user = User.objects.create_user(f"user{number}@example.com")
         keys.mint(user=user)
+        add_money(user.personal_organization)
+        Plan.objects.create(slug=f"plan{number}", name=f"Plan {number}")
         it.group.pk, it.group.name = None, f"group{number}"
         it.group.save()
         it.grant.pk = None

@@ -24,6 +24,7 @@ def provider(row_id: int, slug: str, **fields: Any) -> dict[str, Any]:
         "authorization": "bearer",
         "auth_mode": "override",
         "timeout_s": None,
+        "on_disconnect": "",
         "flags": ["openai_chat"],
         "preference": 0,
         "add_headers": {},
@@ -48,6 +49,7 @@ def model(row_id: int, public_id: str, **fields: Any) -> dict[str, Any]:
         "created_at": datetime(2026, 1, 1, tzinfo=UTC),
         "context_tokens": None,
         "output_tokens_max": None,
+        "output_tokens_typical": 4096,
     } | fields
 
 

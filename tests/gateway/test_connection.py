@@ -1,5 +1,6 @@
 """Testing a provider's connection against a real server."""
 
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -34,9 +35,8 @@ async def probe(it: connection.Upstream, timeout_s: float = 5) -> connection.Res
 async def test_a_good_upstream_is_listed_asked_once_and_timed(suffix: str) -> None:
     with serving(openai_like()) as server:
         result = await probe(upstream(server.url + suffix))
-    assert (result.ok, result.model, result.model_count) == (True, "small", 2)
-    assert result.latency_ms is not None
-    assert result.message == f"small answered in {result.latency_ms} ms; 2 models listed."
+    assert result.ok
+    assert re.fullmatch(r"small answered in \d+ ms; 2 models listed\.", result.message)
     assert [(asked.method, asked.path) for asked in server.asked] == [
         ("GET", "/v1/models"),
         ("POST", "/v1/chat/completions"),
@@ -48,7 +48,8 @@ async def test_a_good_upstream_is_listed_asked_once_and_timed(suffix: str) -> No
 async def test_a_target_s_model_is_asked_rather_than_the_first_listed() -> None:
     with serving(openai_like()) as server:
         result = await probe(upstream(server.url, model="large"))
-    assert (result.model, server.asked[1].json()["model"]) == ("large", "large")
+    assert result.message.startswith("large answered")
+    assert server.asked[1].json()["model"] == "large"
 
 
 async def test_a_refused_credential_is_told_in_the_upstream_s_words_without_the_credential() -> None:
@@ -100,7 +101,7 @@ async def test_an_upstream_without_a_list_passes_with_a_target() -> None:
     with serving(openai_like(models=Reply(404, b"not found"))) as server:
         result = await probe(upstream(server.url, model="small"))
         nothing_to_ask = await probe(upstream(server.url))
-    assert (result.ok, result.model_count) == (True, None)
+    assert result.ok
     assert "no list of models (GET /v1/models answered 404: not found)" in result.message
     assert (nothing_to_ask.ok, nothing_to_ask.message) == (False, "GET /v1/models answered 404: not found")
 
@@ -159,7 +160,8 @@ def test_a_provider_is_tested_with_its_own_credential_and_first_chat_target() ->
         chat = Model.objects.create(public_id="chat")
         Target.objects.create(model=chat, provider=provider, upstream_id="chat-up")
         result = connection.test(provider)
-    assert (result.ok, result.model) == (True, "chat-up")
+    assert result.ok
+    assert result.message.startswith("chat-up answered")
     assert server.asked[1].headers["x-api-key"] == SECRET
 
 

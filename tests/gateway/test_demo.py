@@ -17,7 +17,7 @@ import uvicorn
 from django.conf import settings
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 
-from gateway import demo
+from gateway import asgi, demo
 
 WEATHER: ChatCompletionToolParam = {
     "type": "function",
@@ -258,3 +258,21 @@ def test_other_mistakes_have_openais_statuses(address: str, client: openai.OpenA
 def test_nobody_else_gets_in(address: str, headers: dict[str, str]) -> None:
     answer = httpx.get(f"{address}/models", headers=headers)
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
+
+
+async def test_without_the_demo_nothing_is_there(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.DEMO = False
+    monkeypatch.setattr(asgi.lifecycle, "current", lambda: None)
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.request"}
+
+    authorization = (b"authorization", f"Bearer {settings.DEMO_SECRET}".encode())
+    scope = {"type": "http", "method": "GET", "path": "/demo/v1/models", "headers": [authorization]}
+    await asgi.application(scope, receive, send)
+    assert sent[0]["status"] == 404
+    assert json.loads(sent[1]["body"])["error"]["code"] == "not_found"

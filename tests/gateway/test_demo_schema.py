@@ -60,6 +60,7 @@ def test_a_schema_gets_a_small_valid_value(schema: Any, value: Any) -> None:
         {"anyOf": []},
         {"type": "integer", "minimum": "x"},
         {"type": "object", "properties": 5},
+        {"properties": {}, "required": [None]},
         {"allOf": 5},
     ],
 )

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.body import Message
-from gateway.exchange import DISCONNECT, Exchange, new_request_id, running_task
+from gateway.body import DISCONNECT, Message
+from gateway.exchange import Exchange, new_request_id, running_task
 
 
 class Client:

@@ -383,6 +383,6 @@ class TestUsageRows:
         answer = gateway.stream("reset-mid-3")
 
         [row] = gateway.installed.usage(answer.request_id)
-        assert (row["status"], row["error_code"], row["usage_source"]) == (502, "stream_aborted", "estimate")
+        assert (row["status"], row["error_code"], row["usage_source"]) == (502, "stream_aborted", "partial")
         assert 1 <= row["output_tokens"] <= 5
         assert row["cost_nanos"] == row["input_tokens"] * 2_000 + row["output_tokens"] * 10_000

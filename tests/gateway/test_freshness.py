@@ -361,7 +361,7 @@ async def test_in_resale_mode_a_model_is_there_once_its_first_price_begins(
     installation: Installation, settings: Any
 ) -> None:
     settings.MODE = "resale"
-    begins_at = timezone.now() + timedelta(seconds=1.5)
+    begins_at = timezone.now() + timedelta(seconds=1)
     await orm(lambda: Price.objects.update(effective_at=begins_at))
     async with kept() as memory:
         assert memory.snapshot.models == ()

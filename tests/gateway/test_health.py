@@ -40,7 +40,7 @@ async def test_a_process_that_drains_asks_for_no_more_requests(monkeypatch: pyte
 
 def test_a_key_s_holder_learns_what_it_is_and_nothing_secret() -> None:
     caller = a_caller("gpt-*", labels={"project": "search"}, expires_at=5.0)
-    shown = health.caller(caller, a_snapshot(a_model("m"), grants=(a_grant("**", role="admin"),)).access(caller))
+    shown = health.caller(caller, a_snapshot(a_model("m"), grants=(a_grant("**", role="admin"),)).access(caller), None)
     assert shown["key"] == {
         "display": "sg-ab…wxyz",
         "name": "laptop",

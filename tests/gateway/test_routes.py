@@ -4,9 +4,11 @@ import time
 
 import pytest
 
+from catalog.models import NAME_LENGTH_MAX
 from gateway import routes
 from gateway.errors import Fault
 from gateway.snapshot import Snapshot
+from gateway.wire.openai_chat import MODEL_CHARS_MAX
 from tests.gateway.scenery import a_grant, a_model, a_snapshot, a_target, access_of
 
 
@@ -137,3 +139,7 @@ def test_a_list_shows_what_can_be_called_and_is_listed() -> None:
     assert [model.public_id for model in routes.visible(view, access_of(view))] == ["a", "b"]
     assert [model.public_id for model in routes.visible(view, access_of(view, "b", "c"))] == ["b"]
     assert upstreams(view, "hidden") == ["openai/up"]
+
+
+def test_every_id_that_the_catalog_takes_can_be_asked_for() -> None:
+    assert NAME_LENGTH_MAX == MODEL_CHARS_MAX

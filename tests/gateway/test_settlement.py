@@ -12,6 +12,7 @@ from tests.gateway.scenery import RATES, a_caller, a_target
 
 TARGET = a_target("m")
 ESTIMATE = Parts(input=5, output=6)
+MARKUP = 1_200_000
 
 
 def finished(**texts: str) -> Finished:
@@ -21,40 +22,43 @@ def finished(**texts: str) -> Finished:
 
 def test_the_upstream_s_own_numbers_are_charged_at_the_rates_in_force() -> None:
     tokens = Tokens(input=1, cache_read=1, audio_input=1, output=1, reasoning=1, audio_output=1)
-    charged = settlement.charge(TARGET, tokens, ESTIMATE, now=1.0)
+    charged = settlement.charge(TARGET, tokens, ESTIMATE, 1.0, MARKUP)
     assert (charged.source, charged.price_id, charged.cost_nanos) == ("provider", 1, 2 + 1 + 3 + 4 + 5 + 6)
 
 
 def test_without_numbers_an_estimate_is_charged_and_called_so() -> None:
-    charged = settlement.charge(TARGET, None, ESTIMATE, now=1.0)
+    charged = settlement.charge(TARGET, None, ESTIMATE, 1.0, MARKUP)
     assert (charged.source, charged.parts, charged.cost_nanos) == ("estimate", ESTIMATE, 5 * 2 + 6 * 4)
-    doubtful = settlement.charge(TARGET, Tokens(input=1, sound=False), ESTIMATE, now=1.0)
+    doubtful = settlement.charge(TARGET, Tokens(input=1, sound=False), ESTIMATE, 1.0, MARKUP)
     assert (doubtful.source, doubtful.parts.input) == ("estimate", 1)
 
 
 def test_the_price_is_the_one_that_has_begun() -> None:
     dear = msgspec.structs.replace(RATES, price_id=2, effective_at=100.0, input=7_000_000)
     target = msgspec.structs.replace(TARGET, prices=(dear, RATES))
-    charged = [settlement.charge(target, Tokens(input=1), ESTIMATE, now) for now in (99.9, 100.0)]
+    charged = [settlement.charge(target, Tokens(input=1), ESTIMATE, now, MARKUP) for now in (99.9, 100.0)]
     assert [(each.price_id, each.cost_nanos) for each in charged] == [(1, 2), (2, 7)]
 
 
 def test_a_target_without_a_price_costs_nothing() -> None:
     free = msgspec.structs.replace(TARGET, prices=())
-    charged = settlement.charge(free, Tokens(input=10**9), ESTIMATE, 1.0)
-    assert (charged.price_id, charged.cost_nanos) == (None, 0)
-    assert settlement.cost_header(charged) == b"0.000000000"
+    charged = settlement.charge(free, Tokens(input=10**9), ESTIMATE, 1.0, MARKUP)
+    assert (charged.price_id, charged.cost_nanos, charged.charge_nanos) == (None, 0, 0)
 
 
-def test_an_estimate_rounds_the_request_up() -> None:
-    assert settlement.estimate(0, 0) == Parts()
-    assert settlement.estimate(1, 3) == Parts(input=1, output=3)
-    assert settlement.estimate(9, 0).input == 3
+def test_the_caller_pays_the_cost_times_the_markup_rounded_up_once() -> None:
+    charged = settlement.charge(TARGET, Tokens(input=3), ESTIMATE, 1.0, MARKUP)
+    assert (charged.cost_nanos, charged.charge_nanos, charged.markup_ppm) == (6, 8, MARKUP)
+
+
+def test_a_free_model_costs_its_caller_nothing_whatever_it_costs_the_house() -> None:
+    charged = settlement.charge(TARGET, Tokens(input=3), ESTIMATE, 1.0, 0)
+    assert (charged.cost_nanos, charged.charge_nanos) == (6, 0)
 
 
 def test_the_row_says_who_asked_for_what_and_where_it_went() -> None:
     tokens = Tokens(input=1, cache_read=2, audio_input=3, output=4, reasoning=5, audio_output=6)
-    row = settlement.row(finished(), a_caller(), TARGET, settlement.charge(TARGET, tokens, ESTIMATE, 1.0))
+    row = settlement.row(finished(), a_caller(), TARGET, settlement.charge(TARGET, tokens, ESTIMATE, 1.0, MARKUP))
     assert (row.key_id, row.user_id, row.organization_id) == (1, 2, 3)
     assert (row.provider_id, row.target_id) == (TARGET.provider.id, TARGET.id)
     assert (row.input_tokens, row.cache_read_tokens, row.output_tokens, row.reasoning_tokens) == (1, 2, 4, 5)

@@ -1,6 +1,7 @@
 """What callers get while the database is away, and what of it is written down when it is back."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -32,17 +33,30 @@ def test_requests_are_refused_before_the_upstream_is_called(gateway: Gateway) ->
     recovered(gateway)
 
 
-def test_an_answer_that_cannot_be_settled_is_withheld_and_free(gateway: Gateway) -> None:
+def test_a_request_that_cannot_be_held_is_refused_before_the_upstream_is_called(gateway: Gateway) -> None:
     assert gateway.chat("ok").status == 200
     with gateway.installed.database_away():
-        # The first one in is still admitted from memory, called, and then not settled within a second.
+        # The first one in is still admitted from memory.
         answer = gateway.chat("slow-first-byte-0.3")
         assert (answer.status, answer.error["code"]) == (503, "storage_unavailable")
-        assert gateway.upstream.of("slow-first-byte-0.3")
+        assert not gateway.upstream.of("slow-first-byte-0.3")
+    recovered(gateway)
+    assert gateway.installed.usage(answer.request_id) == []
+
+
+def test_an_answer_that_cannot_be_settled_is_withheld_and_free(gateway: Gateway) -> None:
+    with ThreadPoolExecutor() as pool:
+        asking = pool.submit(gateway.chat, "slow-first-byte-0.3")
+        gateway.upstream.wait(lambda: bool(gateway.upstream.of("slow-first-byte-0.3")))
+        with gateway.installed.database_away():
+            answer = asking.result()
+    assert (answer.status, answer.error["code"]) == (503, "storage_unavailable")
     recovered(gateway)
 
     [row] = gateway.installed.usage(answer.request_id)
-    assert (row["status"], row["error_code"], row["cost_nanos"]) == (503, "storage_unavailable", 0)
+    assert (row["status"], row["error_code"], row["charge_nanos"]) == (503, "storage_unavailable", 0)
+    # The house pays for what it asked for.
+    assert row["cost_nanos"] > 0
 
 
 def test_a_stream_that_cannot_be_settled_ends_with_an_error_and_is_charged_later(gateway: Gateway) -> None:

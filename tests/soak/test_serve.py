@@ -1,6 +1,7 @@
 """A minute of everything at once: random faults of the upstream, clients that leave, processes that are killed.
 
-Afterwards every answer that a client received in full has exactly one usage row, and nothing has grown.
+Afterwards every answer that a client received in full was charged exactly once, at what the upstream itself billed; no
+hold is left, the books balance to the nano-dollar, and nothing has grown.
 """
 
 import http.client
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -32,8 +34,33 @@ GROWTH_BYTES_MAX = 25 * 1024 * 1024
 MODELS = (
     "ok", "tool-call", "cut-7", "one-write", "separators", "crlf", "reset-mid-3", "cut-json", "error-mid-stream",
     "error-in-200", "truncated-json", "gzip", "usage-missing", "usage-null", "done-missing", "done-double",
-    "reset-before-head", "empty-reply", "slow-first-byte-0.3", "drip-0.1", "html-200",
+    "reset-before-head", "empty-reply", "slow-first-byte-0.3", "drip-0.1", "html-200", "bill", "bill", "bill",
 )  # fmt: skip
+INPUT_NANOS, OUTPUT_NANOS = 2_000, 10_000
+CREDIT_NANOS = 10**12
+CREDIT = (
+    "from accounts.models import User; from billing import ledger; from billing.models import House, Kind; "
+    "from billing.money import Money; ledger.credit(User.objects.get(email='soak@example.com').personal.pk, "
+    f"Money({CREDIT_NANOS}), Kind.CREDIT, House.PROMOTIONS)"
+)
+# What the books must say: each query returns nothing.
+BOOKS = {
+    "a wallet is not the sum of its transfers": """
+        SELECT organization_id FROM billing_wallet WHERE posted_nanos <> (
+            SELECT coalesce(sum(CASE WHEN credit_id = organization_id THEN amount_nanos ELSE -amount_nanos END), 0)
+              FROM billing_transfer WHERE organization_id IN (debit_id, credit_id))""",
+    "something is still held": "SELECT organization_id FROM billing_wallet WHERE held_nanos <> 0",
+    "a charge is not its request's": """
+        SELECT request_id FROM billing_usage FULL JOIN (
+            SELECT request_id, sum(CASE kind WHEN 1 THEN amount_nanos WHEN 11 THEN -amount_nanos END) AS charged,
+                   sum(amount_nanos) FILTER (WHERE kind = 2) AS owed
+              FROM billing_transfer WHERE request_id IS NOT NULL GROUP BY 1) AS posted USING (request_id)
+         WHERE charge_nanos IS DISTINCT FROM coalesce(charged, 0) OR cost_nanos IS DISTINCT FROM coalesce(owed, 0)""",
+    "a day is not the sum of its rows": """
+        SELECT organization_id FROM billing_usageday GROUP BY 1 HAVING (sum(requests_count), sum(charge_nanos)) <> (
+            SELECT (count(*), sum(charge_nanos)) FROM billing_usage AS used
+             WHERE used.organization_id = billing_usageday.organization_id)""",
+}
 
 
 @dataclass
@@ -41,6 +68,8 @@ class Record:
     """What the clients saw: ids of answers that came in full, how many came at all, and what went wrong."""
 
     complete: set[str] = field(default_factory=set)
+    # The number that a request named to the upstream, and its id.
+    numbers: dict[str, str] = field(default_factory=dict)
     statuses: dict[int, int] = field(default_factory=dict)
     cut: int = 0
 
@@ -52,21 +81,30 @@ def upstream() -> Iterator[ScriptedUpstream]:
 
 
 def set_up(data_dir: Path, upstream: ScriptedUpstream) -> str:
-    """Import a configuration that names the scripted upstream, and return a key."""
-    document = {"providers": {"chaos": {"baseurl": upstream.base_url, "apikey": "sk-soak-00000000", "models": MODELS}}}
+    """Import a configuration that names the scripted upstream, and return a key of somebody with credit."""
+    price = {"input": INPUT_NANOS / 1000, "output": OUTPUT_NANOS / 1000}
+    document = {
+        "providers": {"chaos": {"baseurl": upstream.base_url, "apikey": "sk-soak-00000000"}},
+        "models": {name: {"targets": [{"provider": "chaos", "id": name, "price": price}]} for name in set(MODELS)},
+    }
     path = data_dir / "soak.json"
     path.write_text(json.dumps(document))
     imported = manage(data_dir, "import_config", str(path))
     assert imported.returncode == 0, imported.stdout + imported.stderr
     made = manage(data_dir, "create_key", "--email", "soak@example.com")
     assert made.returncode == 0, made.stderr
+    credited = manage(data_dir, "shell", "--no-imports", "-c", CREDIT)
+    assert credited.returncode == 0, credited.stderr
     return made.stdout.strip()
 
 
 def ask(port: int, key: str, choice: random.Random, record: Record) -> None:
     """Make one request; now and then leave before its end."""
     stream, leaves = choice.random() < 0.6, choice.random() < 0.1
+    number = f"{choice.getrandbits(64):x}"
+    told = {"prompt": str(choice.randint(1, 999)), "completion": str(choice.randint(1, 999)), "number": number}
     body = {"model": choice.choice(MODELS), "messages": [{"role": "user", "content": "soak"}], "stream": stream}
+    body |= {"metadata": told, "max_tokens": 1000}
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     try:
@@ -78,7 +116,9 @@ def ask(port: int, key: str, choice: random.Random, record: Record) -> None:
             return
         whole = answer.read()
         if answer.status == 200 and (not stream or whole.endswith(b"data: [DONE]\n\n")):
-            record.complete.add(str(answer.getheader("x-aperture-request-id")))
+            request_id = str(answer.getheader("x-aperture-request-id"))
+            record.complete.add(request_id)
+            record.numbers[number] = request_id
     except (OSError, http.client.HTTPException):
         record.cut += 1
         time.sleep(0.05)
@@ -120,18 +160,47 @@ def engine_pid(data_dir: Path, name: str) -> int:
     raise AssertionError(f"no {name} runs for {data_dir}")
 
 
+def query(data_dir: Path, statement: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a query to the installation's database."""
+    with psycopg.connect(addresses.embedded_database(data_dir), autocommit=True) as raw:
+        return raw.execute(statement.encode()).fetchall()
+
+
 def usage_rows(data_dir: Path) -> dict[str, int]:
     """Return how many usage rows each request id of a success has."""
-    with psycopg.connect(addresses.embedded_database(data_dir), autocommit=True) as raw:
-        rows = raw.execute("SELECT request_id::text, count(*) FROM billing_usage WHERE status = 200 GROUP BY 1")
-        return dict(rows.fetchall())
+    counted = "SELECT request_id::text, count(*) FROM billing_usage WHERE status = 200 GROUP BY 1"
+    return dict(query(data_dir, counted))
+
+
+def assert_books_balance(data_dir: Path, upstream: ScriptedUpstream, record: Record) -> None:
+    """No hold is left, the books balance, and what the upstream billed is what was recorded."""
+    until(lambda: query(data_dir, "SELECT count(*) FROM billing_hold") == [(0,)])
+    for fault, statement in BOOKS.items():
+        assert query(data_dir, statement) == [], fault
+    costs = dict(query(data_dir, "SELECT request_id::text, cost_nanos FROM billing_usage WHERE status = 200"))
+    charges = query(
+        data_dir, "SELECT count(*) FROM billing_usage WHERE status = 200 AND charge_nanos < cost_nanos * 1.2"
+    )
+    assert charges == [(0,)]
+    billed = {each.json["metadata"]["number"]: each.billed for each in upstream.exchanges if each.billed is not None}
+    compared = 0
+    for number, (prompt, completion) in billed.items():
+        if number in record.numbers:
+            compared += 1
+            assert costs[record.numbers[number]] == prompt * INPUT_NANOS + completion * OUTPUT_NANOS
+    assert compared > 50
 
 
 def test_a_minute_of_faults_and_kills_loses_no_usage_and_grows_nothing(
     tmp_path: Path, upstream: ScriptedUpstream
 ) -> None:
     data_dir, record = tmp_path / "var", Record()
-    with Serving(data_dir, APERTURE_IDLE_TIMEOUT_SECONDS="2", APERTURE_FIRST_BYTE_TIMEOUT_SECONDS="4") as serving:
+    bounds = {
+        "APERTURE_IDLE_TIMEOUT_SECONDS": "2",
+        "APERTURE_FIRST_BYTE_TIMEOUT_SECONDS": "4",
+        "APERTURE_HOLD_LEASE_SECONDS": "6",
+    }
+    with Serving(data_dir, **bounds) as serving:
         port = serving.port()
         key = set_up(data_dir, upstream)
         ends_at = time.monotonic() + SOAK_S
@@ -153,6 +222,7 @@ def test_a_minute_of_faults_and_kills_loses_no_usage_and_grows_nothing(
             )
         )
         grown_bytes, grown_files = web.memory_info().rss - before_bytes, web.num_fds() - before_files
+        assert_books_balance(data_dir, upstream, record)
         rows = usage_rows(data_dir)
 
     for died in ("web ended (killed by SIGKILL)", "Valkey died", "PostgreSQL died"):

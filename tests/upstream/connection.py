@@ -31,6 +31,8 @@ class Exchange:
     protocol: "WatchedProtocol"
     # The answer's body, before transfer coding.
     payload: bytearray = field(default_factory=bytearray)
+    # The tokens (in, out) that a whole answer of a scenario about money was billed for.
+    billed: tuple[int, int] | None = None
 
     def header(self, name: str) -> str:
         """Return a header's value, or the empty string."""

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from tests.upstream import faults, streams
+from tests.upstream import bills, faults, streams
 from tests.upstream.connection import Exchange, Wire
 from tests.upstream.faults import Scenario
 
@@ -11,6 +11,8 @@ NOT_A_NUMBER = float("nan")
 
 SCENARIOS: dict[str, Scenario] = {
     "ok": faults.ok,
+    "bill": bills.bill,
+    "bill:free": bills.bill,
     "repeats": faults.repeats,
     "tool-call": faults.tool_call,
     "silent": faults.silent,

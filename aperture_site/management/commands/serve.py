@@ -129,6 +129,7 @@ def prepare_database(stdout: Any, address: str, loopback: str) -> None:
     from django.db.migrations.executor import MigrationExecutor
 
     from aperture_site import first_start
+    from billing import partitions
 
     try:
         with connection.cursor() as cursor:
@@ -136,6 +137,7 @@ def prepare_database(stdout: Any, address: str, loopback: str) -> None:
             executor = MigrationExecutor(connection)
             if executor.migration_plan(executor.loader.graph.leaf_nodes()):
                 call_command("migrate", interactive=False, verbosity=1, stdout=sys.stderr)
+            partitions.ensure_now()
             first_start.run(stdout, address, loopback)
     finally:
         # The lock goes with the connection, and a supervisor needs none.

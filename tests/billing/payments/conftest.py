@@ -24,10 +24,15 @@ def fake(settings: Any) -> Iterator["FakeStripe"]:
 
 
 @pytest.fixture
-def shop(fake: "FakeStripe", db: None) -> "Shop":
+def shop(fake: "FakeStripe", db: None) -> Iterator["Shop"]:
+    """A shop whose books are compared with each other when the test is over."""
+    from django.utils import timezone
+
     from accounts.models import User
+    from billing import reconcile
     from tests.billing.payments.shop import Shop
     from tests.installation import signed_in
 
     user = User.objects.create_user("alice@example.com", name="Alice")
-    return Shop(fake, user, signed_in(user))
+    yield Shop(fake, user, signed_in(user))
+    assert [each for each in reconcile.run(timezone.now()) if not each.information] == []

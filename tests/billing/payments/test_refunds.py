@@ -27,7 +27,7 @@ def refund(shop: Shop, cents: int | None = None, payment: Payment | None = None)
 
 
 def spend(shop: Shop, dollars: str) -> None:
-    ledger.debit(shop.organization.pk, of_dollars(dollars), Kind.CHARGE, House.REVENUE)
+    ledger.debit(shop.organization.pk, of_dollars(dollars), Kind.DEBIT, House.ADJUSTMENTS)
 
 
 def sent(shop: Shop) -> list[int]:

@@ -60,7 +60,7 @@ def test_a_refund_that_is_heard_of_before_its_payment_ends_at_the_same_balance(s
 
 def test_a_refund_of_what_was_spent_goes_below_zero(shop: Shop) -> None:
     intent = intent_of(shop.top_up("25.00"))
-    ledger.debit(shop.organization.pk, of_dollars("20.00"), Kind.CHARGE, House.REVENUE)
+    ledger.debit(shop.organization.pk, of_dollars("20.00"), Kind.DEBIT, House.ADJUSTMENTS)
     shop.fake.refund(intent)
     shop.deliver()
     assert (shop.balance, shop.wallet.funded) == ("-20.00", False)

@@ -62,6 +62,7 @@ def test_of_a_key_that_comes_twice_the_last_counts_and_is_the_only_one_sent() ->
         b'{"model":"m","x":' + b"[" * 100_000,
         b'{"model":"m","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         b'{"model":"m","x":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001,
+        b'{"model":"m","x":' + b"[" * 500 + b"]" * 500 + b"}",
         b'{"model":"m","stream_options":' + b"[" * 900 + b"]" * 900 + b"}",
     ],
 )

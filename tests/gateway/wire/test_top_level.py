@@ -56,3 +56,28 @@ def test_no_text_of_megabytes_takes_long(data: bytes) -> None:
     began_at = time.process_time()
     assert top_level.string_value(data, b'"model"') is None
     assert time.process_time() - began_at < 3
+
+
+@pytest.mark.parametrize(
+    ("data", "deeper"),
+    [
+        (b"[" * 500 + b"]" * 500, False),
+        (b"[" * 501 + b"]" * 501, True),
+        (b'{"a":' * 501 + b"1" + b"}" * 501, True),
+        (b"[" * 100_000, True),
+        (b"[" + b"[]," * 10_000 + b"[]]", False),
+        (b'["' + b"[" * 10_000 + b'","\\"' + b"{" * 10_000 + b'"]', False),
+        (b'["\\\\",' + b"[" * 500 + b"]" * 500 + b"]", True),
+        (b'["' + b"[" * 10_000, False),
+        (b"]" * 10_000 + b"[" * 600, False),
+    ],
+)
+def test_depth_counts_the_brackets_outside_strings(data: bytes, deeper: bool) -> None:
+    assert top_level.deeper_than(data, 500) is deeper
+
+
+@pytest.mark.parametrize("rest", [b"x" * 8_000_000, b'"' * 8_000_000, b'"' + b"\\" * 8_000_000, b"[]" * 1_000_000])
+def test_no_depth_of_megabytes_takes_long(rest: bytes) -> None:
+    began_at = time.process_time()
+    assert not top_level.deeper_than(b"[" + b"[]," * 600 + rest, 500)
+    assert time.process_time() - began_at < 3

@@ -1,5 +1,6 @@
 """`manage.py create_key`: the key alone on standard output, and nothing changed by a mistake."""
 
+import re
 import threading
 from datetime import UTC, datetime
 from io import StringIO
@@ -12,6 +13,7 @@ from pytest_django import Settings
 
 from accounts import keys
 from accounts.models import APIKey, Membership, Organization, User
+from billing.models import House, Kind, Plan, Transfer, Wallet
 
 
 def create(*words: str) -> tuple[str, str]:
@@ -128,3 +130,47 @@ def test_a_copy_moved_to_another_row_does_not_open(settings: Settings) -> None:
     two.encrypted_copy = one.encrypted_copy
     with pytest.raises(keys.NoCopy, match="does not open"):
         keys.reveal(two)
+
+
+@pytest.mark.django_db
+def test_credit_and_a_plan_come_with_the_key_and_the_wallet_is_prepaid() -> None:
+    out, err = create("--email", "ada@example.com", "--credit", "5.00", "--plan", "pro")
+    assert keys.well_formed(out.strip())
+    wallet = Wallet.objects.get(organization=User.objects.get().personal_organization)
+    assert (wallet.posted_nanos, wallet.mode, wallet.plan.slug) == (5_000_000_000, Wallet.PREPAID, Plan.PRO)
+    transfer = Transfer.objects.get()
+    assert (transfer.kind, transfer.debit_id, transfer.reason) == (
+        Kind.CREDIT,
+        House.PROMOTIONS,
+        "manage.py create_key --credit",
+    )
+    assert "on the plan Pro, prepaid, with a balance of $5.00" in err
+
+
+@pytest.mark.django_db
+def test_a_plan_alone_gives_no_credit_and_a_key_alone_opens_no_wallet() -> None:
+    create("--email", "ada@example.com")
+    assert not Wallet.objects.exists()
+    create("--email", "ada@example.com", "--plan", "Enterprise")
+    wallet = Wallet.objects.get()
+    assert (wallet.plan.slug, wallet.posted_nanos, wallet.mode) == (Plan.ENTERPRISE, 0, Wallet.UNMETERED)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--credit", "five"], "--credit: 'five' is no amount of dollars"),
+        (["--credit", "0"], "gives nothing"),
+        (["--credit=-5"], "gives nothing"),
+        (["--credit", "1e12"], "more than a column holds"),
+        (["--credit", "0.0000000001"], "not a whole number of nano-dollars"),
+        (["--plan", "Gold"], "--plan 'Gold' is not a plan; there are: Free, Pro, Enterprise."),
+    ],
+)
+def test_money_that_cannot_be_given_is_named_before_anything_is_written(words: list[str], sentence: str) -> None:
+    with pytest.raises(CommandError, match=re.escape(sentence)):
+        create("--email", "ada@example.com", *words)
+    assert not User.objects.exists()
+    assert not APIKey.objects.exists()
+    assert not Wallet.objects.exists()

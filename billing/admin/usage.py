@@ -4,6 +4,7 @@ The rows name keys, users and providers by id; one query brings their names. The
 here counts it.
 """
 
+from decimal import Decimal
 from typing import Any
 
 from django.contrib import admin
@@ -18,7 +19,7 @@ from unfold.paginator import InfinitePaginator
 from unfold.utils import parse_datetime_str
 
 from accounts.models import APIKey, Organization, User
-from billing import money, payment_admin
+from billing import money
 from billing.models import Usage
 from catalog.models import Provider
 
@@ -79,12 +80,9 @@ class TimeFilter(RangeDateTimeFilter):
         return queryset
 
 
-__all__ = ["UsageAdmin", "payment_admin"]
-
-
 @admin.register(Usage)
 class UsageAdmin(ModelAdmin):
-    list_display = ("created_at", "model", "outcome", "who", "provider", "tokens", "cost", "duration")
+    list_display = ("created_at", "model", "outcome", "who", "provider", "tokens", "cost", "charge", "duration")
     list_filter = (ModelFilter, KeyFilter, StatusFilter, "streamed", "dialect", ("created_at", TimeFilter))
     list_filter_submit = True
     list_per_page = 50
@@ -95,17 +93,18 @@ class UsageAdmin(ModelAdmin):
     sortable_by = ("created_at",)
     paginator = InfinitePaginator
     show_full_result_count = False
-    readonly_fields = ("user", "key", "organization", "provider", "cost")
+    readonly_fields = ("user", "key", "organization", "provider", "cost", "charge", "markup")
     fieldsets = (
         (None, {"fields": ("request_id", "created_at", "model", "dialect", "streamed", "status", "error_code")}),
-        ("Who", {"fields": ("user", "key", "organization", "session_id", "client")}),
+        ("Who", {"fields": ("user", "key", "organization", "session_id", "client", "labels")}),
         (
             "What",
             {
                 "fields": (
                     ("input_tokens", "cache_read_tokens", "cache_write_tokens"),
                     ("output_tokens", "reasoning_tokens", "audio_tokens"),
-                    ("usage_source", "cost", "price_id"),
+                    ("searches", "service_tier", "usage_source"),
+                    ("cost", "markup", "charge", "price_id"),
                 )
             },
         ),
@@ -169,9 +168,17 @@ class UsageAdmin(ModelAdmin):
     def who(self, usage: Usage) -> list[str]:
         return [self.user(usage), self.key(usage)]
 
-    @display(description="Cost")
+    @display(description="Upstream cost")
     def cost(self, usage: Usage) -> str:
         return f"${usage.cost_nanos / money.NANOS_PER_DOLLAR:.6f}"
+
+    @display(description="Charge")
+    def charge(self, usage: Usage) -> str:
+        return f"${usage.charge_nanos / money.NANOS_PER_DOLLAR:.6f}"
+
+    @display(description="Markup")
+    def markup(self, usage: Usage) -> str:
+        return f"{Decimal(usage.markup_ppm) / money.PARTS_PER_MILLION:.6g}"
 
     @display(description="Duration")
     def duration(self, usage: Usage) -> str:

@@ -1,0 +1,294 @@
+"""Compare every two records of the same money, and name what differs.
+
+Each check is one SQL statement, so it sees one moment, also while requests are settled; the database sorts and sums,
+and at most `DIFFERENCES_MAX` rows of a check come back, so memory is bounded whatever the tables hold. `since` limits
+the checks to what moved since then: by the time in a request's id, or by a transfer's own.
+
+A check's rows are a subject and a sentence. Usage of months whose partition was detached is not missed: what lies
+before the oldest attached month is out of reach (`floor`).
+"""
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+from django.db import connection, transaction
+
+from billing.models import Difference
+
+logger = logging.getLogger(__name__)
+
+DIFFERENCES_MAX = 1000
+LOCK = "SELECT pg_try_advisory_xact_lock(hashtext('aperture_reconcile'))"
+
+# The first request id that the attached months can hold, and the first one that is asked for.
+FLOOR = """
+SELECT greatest(
+    aperture_first_request_id(coalesce(
+        (SELECT min(to_date(right(relid::regclass::text, 7), 'YYYY_MM'))::timestamp
+           FROM pg_partition_tree('billing_usage')
+          WHERE isleaf AND relid::regclass::text ~ '^billing_usage_[0-9]{4}_[0-9]{2}$'),
+        '1970-01-01') AT TIME ZONE 'UTC'),
+    aperture_first_request_id(coalesce(%s, '1970-01-01'::timestamptz)))::text
+"""
+
+LEGS = """
+legs AS (
+    SELECT credit_id AS account, amount_nanos AS amount FROM billing_transfer WHERE credit_id > 0
+    UNION ALL
+    SELECT debit_id, -amount_nanos FROM billing_transfer WHERE debit_id > 0
+)
+"""
+
+# Which wallets: all, or those that a transfer moved since.
+MOVED = """
+(%(since)s::timestamptz IS NULL OR wallet.organization_id IN (
+    SELECT credit_id FROM billing_transfer WHERE created_at >= %(since)s UNION
+    SELECT debit_id FROM billing_transfer WHERE created_at >= %(since)s))
+"""
+
+WALLET_POSTED = f"""
+WITH {LEGS}, sums AS (SELECT account, sum(amount) AS amount FROM legs GROUP BY account)
+SELECT 'organization ' || wallet.organization_id,
+       'the wallet says ' || wallet.posted_nanos || ' nano-dollars posted, its transfers ' || coalesce(sums.amount, 0)
+  FROM billing_wallet AS wallet LEFT JOIN sums ON sums.account = wallet.organization_id
+ WHERE wallet.posted_nanos <> coalesce(sums.amount, 0) AND {MOVED}
+"""  # noqa: S608 - the parts are literals of this module
+
+WALLET_FUNDED = """
+SELECT 'organization ' || organization_id,
+       'funded is ' || funded || ' with ' || posted_nanos || ' nano-dollars posted'
+  FROM billing_wallet WHERE funded <> (posted_nanos > 0)
+"""
+
+WALLET_HELD = """
+WITH sums AS (
+    SELECT organization_id, sum(amount_nanos) AS amount FROM billing_hold WHERE metered GROUP BY organization_id
+)
+SELECT 'organization ' || coalesce(wallet.organization_id, sums.organization_id),
+       'the wallet says ' || coalesce(wallet.held_nanos::text, 'nothing, for there is none,')
+       || ' nano-dollars held, its open holds ' || coalesce(sums.amount, 0)
+  FROM billing_wallet AS wallet FULL JOIN sums ON sums.organization_id = wallet.organization_id
+ WHERE coalesce(wallet.held_nanos, 0) <> coalesce(sums.amount, 0)
+"""
+
+HOLD_OVERDUE = """
+SELECT 'request ' || request_id, 'its hold of ' || amount_nanos || ' nano-dollars had a lease until ' || lease_until
+  FROM billing_hold WHERE lease_until < now() - interval '60 seconds' ORDER BY lease_until
+"""
+
+HOLD_OF_SETTLED = """
+SELECT 'request ' || hold.request_id, 'it was settled with status ' || usage.status || ', and its hold is still open'
+  FROM billing_hold AS hold JOIN billing_usage AS usage ON usage.request_id = hold.request_id
+"""
+
+# `kind` moves from `payer` to `payee` what the usage row's `amount` says, or there is no such transfer and it says 0.
+USAGE_AMOUNT = """
+SELECT 'request ' || usage.request_id,
+       'usage says {amount} of ' || usage.{amount} || ' nano-dollars, the ledger '
+       || coalesce(transfer.amount_nanos || ' from ' || transfer.debit_id || ' to ' || transfer.credit_id, 'nothing')
+  FROM billing_usage AS usage
+  LEFT JOIN billing_transfer AS transfer ON transfer.request_id = usage.request_id AND transfer.kind = {kind}
+ WHERE usage.request_id >= %(floor)s
+   AND (usage.{amount} <> coalesce(transfer.amount_nanos, 0)
+        OR transfer.debit_id <> {payer} OR transfer.credit_id <> {payee})
+"""
+
+TRANSFER_WITHOUT_USAGE = """
+SELECT 'request ' || transfer.request_id,
+       'transfer ' || transfer.id || ' of ' || transfer.amount_nanos || ' nano-dollars has no usage row'
+  FROM billing_transfer AS transfer
+ WHERE transfer.request_id >= %(floor)s
+   AND NOT EXISTS (SELECT FROM billing_usage AS usage WHERE usage.request_id = transfer.request_id)
+"""
+
+SUMMED = (
+    "requests_count", "failed_count", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens",
+    "reasoning_tokens", "audio_tokens", "cost_nanos", "charge_nanos",
+)  # fmt: skip
+# What is a count of rows in the sums; the others are sums of the column with their name.
+COUNTED = {"requests_count": "count(*)", "failed_count": "count(*) FILTER (WHERE status >= 400)"}
+
+USAGE_DAY = """
+WITH sums AS (
+    SELECT organization_id,
+           (to_timestamp(('x' || left(replace(request_id::text, '-', ''), 12))::bit(48)::bigint / 1000)
+            AT TIME ZONE 'UTC')::date AS day,
+           key_id, user_id, model, {sums}
+      FROM billing_usage
+     WHERE request_id >= aperture_first_request_id(%(day)s::timestamp AT TIME ZONE 'UTC')
+     GROUP BY 1, 2, 3, 4, 5
+), days AS (
+    SELECT * FROM billing_usageday WHERE day >= %(day)s
+)
+SELECT 'organization ' || organization_id || ', ' || day || ', key ' || key_id || ', user ' || user_id || ', ' || model,
+       CASE WHEN days.id IS NULL THEN 'there are ' || sums.requests_count || ' requests, and no row of their day'
+            WHEN sums.requests_count IS NULL
+            THEN 'the day says ' || days.requests_count || ' requests, and there is none'
+            ELSE concat_ws('; ', {differences}) END
+  FROM days FULL JOIN sums USING (organization_id, day, key_id, user_id, model)
+ WHERE ({days}) IS DISTINCT FROM ({rows})
+""".format(  # noqa: S608 - the parts are literals of this module
+    sums=", ".join(f"{COUNTED.get(name, f'sum({name})')}::bigint AS {name}" for name in SUMMED),
+    days=", ".join(f"days.{name}" for name in SUMMED),
+    rows=", ".join(f"sums.{name}" for name in SUMMED),
+    differences=", ".join(
+        f"CASE WHEN days.{name} IS DISTINCT FROM sums.{name} THEN '{name} ' || days.{name}"
+        f" || ' by day, ' || sums.{name} || ' by its usage rows' END"
+        for name in SUMMED
+    ),
+)  # fmt: skip
+
+ACCOUNT_MISSING = """
+SELECT 'transfer ' || transfer.id,
+       'it moves ' || transfer.amount_nanos || ' nano-dollars from ' || debit_id || ' to ' || credit_id
+       || ', and one of them is no account'
+  FROM billing_transfer AS transfer
+ WHERE (%(since)s::timestamptz IS NULL OR transfer.created_at >= %(since)s)
+   AND (debit_id NOT BETWEEN -8 AND -1
+            AND NOT EXISTS (SELECT FROM billing_wallet WHERE organization_id = transfer.debit_id)
+        OR credit_id NOT BETWEEN -8 AND -1
+            AND NOT EXISTS (SELECT FROM billing_wallet WHERE organization_id = transfer.credit_id))
+"""
+
+CORRECTION = """
+SELECT 'transfer ' || correction.id,
+       'it corrects transfer ' || corrected.id || ' of ' || corrected.amount_nanos || ' nano-dollars from '
+       || corrected.debit_id || ' to ' || corrected.credit_id || ' with ' || correction.amount_nanos || ' from '
+       || correction.debit_id || ' to ' || correction.credit_id
+       || CASE WHEN twice.id IS NULL THEN '' ELSE ', and so does transfer ' || twice.id END
+  FROM billing_transfer AS correction
+  JOIN billing_transfer AS corrected ON corrected.id = correction.corrects_id
+  LEFT JOIN billing_transfer AS twice ON twice.corrects_id = corrected.id AND twice.id < correction.id
+ WHERE correction.kind = 11 AND (%(since)s::timestamptz IS NULL OR correction.created_at >= %(since)s)
+   AND (correction.amount_nanos <> corrected.amount_nanos OR correction.debit_id <> corrected.credit_id
+        OR correction.credit_id <> corrected.debit_id OR twice.id IS NOT NULL)
+"""
+
+BUCKET_HELD = """
+WITH sums AS (
+    SELECT bucket_id, sum(amount_nanos) AS amount FROM billing_hold, unnest(bucket_ids) AS bucket_id GROUP BY bucket_id
+)
+SELECT 'bucket ' || coalesce(bucket.id, sums.bucket_id),
+       'the bucket says ' || coalesce(bucket.held_nanos::text, 'nothing, for there is none,')
+       || ' nano-dollars held, the open holds that name it ' || coalesce(sums.amount, 0)
+  FROM billing_bucket AS bucket FULL JOIN sums ON sums.bucket_id = bucket.id
+ WHERE coalesce(bucket.held_nanos, 0) <> coalesce(sums.amount, 0)
+"""
+
+BOOKS = """
+SELECT 'all accounts', 'their balances add up to ' || total || ' nano-dollars instead of 0'
+  FROM (SELECT (SELECT coalesce(sum(posted_nanos), 0) FROM billing_wallet)
+             + (SELECT coalesce(sum(CASE WHEN credit_id < 0 THEN amount_nanos ELSE 0 END
+                                  - CASE WHEN debit_id < 0 THEN amount_nanos ELSE 0 END), 0)
+                  FROM billing_transfer) AS total) AS books
+ WHERE total <> 0
+"""
+
+BELOW_ZERO = """
+SELECT 'organization ' || organization_id,
+       posted_nanos || ' nano-dollars posted, ' || held_nanos || ' held, overdraft ' || overdraft_nanos
+  FROM billing_wallet WHERE mode = 'prepaid' AND posted_nanos < 0 ORDER BY posted_nanos
+"""
+
+
+class Check(msgspec.Struct, frozen=True):
+    """A named comparison. `whole` ones read everything and are left out when only recent rows are asked for."""
+
+    name: str
+    sql: str
+    information: bool = False
+    whole: bool = False
+
+
+CHECKS = (
+    Check("wallet posted", WALLET_POSTED),
+    Check("wallet funded", WALLET_FUNDED),
+    Check("wallet held", WALLET_HELD),
+    Check("hold overdue", HOLD_OVERDUE),
+    Check("hold of a settled request", HOLD_OF_SETTLED),
+    Check(
+        "usage and charge",
+        USAGE_AMOUNT.format(amount="charge_nanos", kind=1, payer="usage.organization_id", payee=-3),
+    ),
+    Check("usage and upstream cost", USAGE_AMOUNT.format(amount="cost_nanos", kind=2, payer=-1, payee=-2)),
+    Check("transfer without usage", TRANSFER_WITHOUT_USAGE),
+    Check("usage by day", USAGE_DAY),
+    Check("account missing", ACCOUNT_MISSING),
+    Check("correction", CORRECTION),
+    Check("bucket held", BUCKET_HELD),
+    Check("books", BOOKS, whole=True),
+    Check("wallet below zero", BELOW_ZERO, information=True),
+)
+
+
+class Found(msgspec.Struct, frozen=True):
+    """One difference, or one piece of information."""
+
+    name: str
+    subject: str
+    detail: str
+    information: bool
+
+
+class AlreadyRunning(Exception):
+    """Another process reconciles at this moment."""
+
+
+def run(now: datetime, since: datetime | None = None, checks: Sequence[Check] = CHECKS) -> list[Found]:
+    """Run the checks, keep what they found in `Difference`, and return it; raise AlreadyRunning."""
+    found: list[Found] = []
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute(LOCK)
+            if not (cursor.fetchone() or [False])[0]:
+                raise AlreadyRunning("Another process reconciles at this moment; wait for it.")
+            cursor.execute(FLOOR, [since])
+            floor = str((cursor.fetchone() or [""])[0])
+        day = datetime.fromtimestamp(int(floor.replace("-", "")[:12], 16) / 1000, UTC).date()
+        for check in checks:
+            if check.whole and since is not None:
+                continue
+            with connection.cursor() as cursor:
+                cursor.execute(f"{check.sql} LIMIT {DIFFERENCES_MAX}", {"since": since, "floor": floor, "day": day})
+                rows = [
+                    Found(check.name, subject[:400], detail, check.information) for subject, detail in cursor.fetchall()
+                ]
+            keep(rows, now)
+            if since is None and len(rows) < DIFFERENCES_MAX:
+                resolve(check, rows, now)
+            found += rows
+    for each in found:
+        if not each.information:
+            logger.error("reconcile: %s: %s: %s", each.name, each.subject, each.detail)
+    return found
+
+
+def keep(rows: Sequence[Found], now: datetime) -> None:
+    """Note the differences: new ones, those that last, and those that came back."""
+    last = {row.subject: row for row in rows}
+    Difference.objects.bulk_create(
+        [
+            Difference(
+                name=row.name,
+                subject=row.subject,
+                detail=row.detail,
+                information=row.information,
+                first_seen_at=now,
+                last_seen_at=now,
+            )
+            for row in last.values()
+        ],
+        update_conflicts=True,
+        unique_fields=["name", "subject"],
+        update_fields=["detail", "information", "last_seen_at", "resolved_at"],
+    )
+
+
+def resolve(check: Check, rows: Sequence[Found], now: datetime) -> None:
+    """Mark what a full run of CHECK no longer finds."""
+    gone = Difference.objects.filter(name=check.name, resolved_at=None).exclude(
+        subject__in=[row.subject for row in rows]
+    )
+    gone.update(resolved_at=now)

@@ -1,0 +1,46 @@
+"""Background tasks of money: each calls one verb. Nothing waits on them to serve a request.
+
+Each may run twice, late, or on several nodes at once: the verbs they call see to that. `aperture_site.celery` says
+when they run.
+"""
+
+from contextlib import suppress
+
+from celery import shared_task
+from django.conf import settings
+from django.utils import timezone
+
+from billing import idempotency, monthly_credit, partitions
+from billing import reconcile as books
+
+
+@shared_task
+def ensure_partitions() -> None:
+    """Make the usage table's next months."""
+    partitions.ensure(timezone.now())
+
+
+@shared_task
+def detach_old_months() -> None:
+    """Take the months that are no longer kept out of the usage table."""
+    partitions.retire(timezone.now(), settings.USAGE_MONTHS)
+
+
+@shared_task
+def prune_idempotency_keys() -> None:
+    """Forget the keys of more than a day ago."""
+    idempotency.prune(timezone.now())
+
+
+@shared_task
+def reconcile() -> None:
+    """Compare the records of money with each other; the admin lists what differs."""
+    # Another node's task does it at this moment: as good.
+    with suppress(books.AlreadyRunning):
+        books.run(timezone.now())
+
+
+@shared_task
+def post_monthly_credit() -> None:
+    """Post the monthly credit of plans that were given by hand."""
+    monthly_credit.post_due(timezone.now())

@@ -1,0 +1,365 @@
+"""Money through the real stack: what is admitted, what is charged, and what happens when everybody comes at once.
+
+The scripted model costs $2 a million tokens in and $10 out; the caller pays 1.2 times that.
+"""
+
+import itertools
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connections
+
+from accounts.models import Grant
+from gateway import admission
+from tests.gateway import http
+from tests.gateway.conftest import APPLICATION, Gateway
+from tests.gateway.rows import prepaid
+from tests.servers import WebProcess, start_web
+from tests.upstream.bills import open_gates
+
+pytestmark = pytest.mark.server
+
+CHAT = "/v1/chat/completions"
+INPUT_NANOS, OUTPUT_NANOS = 2_400, 12_000
+DOLLAR = 10**9
+NAMES = itertools.count()
+# What the gateway takes at most to see a change of the catalog.
+SEEN_S = 0.8
+
+
+def a_body(model: str = "chaos/bill", *, stream: bool = False, **fields: Any) -> bytes:
+    """Return a request whose metadata names its own estimated input: what the upstream then reports."""
+    told = {"prompt": "000000", "completion": "0010"} | {
+        key: str(value) for key, value in fields.pop("told", {}).items()
+    }
+    body = http.chat(model, stream=stream, metadata=told, **fields)
+    told["prompt"] = f"{admission.input_tokens(json.dumps(body).encode()):06d}"
+    return json.dumps(body).encode()
+
+
+def price(body: bytes, output_tokens: int) -> int:
+    """Return what a caller pays for a request with so many tokens of output."""
+    return admission.input_tokens(body) * INPUT_NANOS + output_tokens * OUTPUT_NANOS
+
+
+def ask(port: int, key: str, body: bytes, **headers: str) -> http.Answer:
+    sent = {"Content-Type": "application/json"} | {name.replace("_", "-"): text for name, text in headers.items()}
+    return http.call(port, "POST", CHAT, key=key, body=body, headers=sent)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def granted(gateway: Gateway) -> None:
+    """Everybody may call everything."""
+    Grant.objects.create(name="everyone", subjects=["everyone"], role=Grant.USER, model_globs=["**"])
+    connections.close_all()
+    time.sleep(SEEN_S)
+
+
+@contextmanager
+def changed(gateway: Gateway, table: str, **columns: Any) -> Iterator[None]:
+    """Change columns of every row of a table for the length of the block, as the gateway sees it."""
+    before = gateway.installed.query(f"SELECT id, {', '.join(columns)} FROM {table} LIMIT 1")[0]
+    try:
+        _set(gateway, table, columns)
+        yield
+    finally:
+        _set(gateway, table, {name: before[name] for name in columns})
+
+
+def _set(gateway: Gateway, table: str, columns: dict[str, Any]) -> None:
+    assigned = ", ".join(f"{name} = %s" for name in columns)
+    gateway.installed.query(f"UPDATE {table} SET {assigned} RETURNING 1", *columns.values())
+    time.sleep(SEEN_S)
+
+
+@pytest.fixture
+def someone(gateway: Gateway) -> Any:
+    """Make somebody with credit; return the key and the organization's id."""
+
+    def make(nanos: int) -> tuple[str, int]:
+        name = f"someone{next(NAMES)}"
+        organization_id = prepaid(gateway.installed, name, nanos)
+        return gateway.installed.keys[name], organization_id
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def second(gateway: Gateway, engines: Path, bounds: dict[str, str]) -> Iterator[WebProcess]:
+    """Another web process on the same database."""
+    with start_web("daphne", APPLICATION, engines, DATABASE_URL=gateway.installed.database_url, **bounds) as web:
+        yield web
+
+
+# --- What it costs ----------------------------------------------------------------------------------------------------
+def test_an_answer_costs_exactly_what_was_used_times_the_markup(gateway: Gateway, someone: Any) -> None:
+    key, organization_id = someone(DOLLAR)
+    body = a_body(max_tokens=100)
+    answer = ask(gateway.port, key, body)
+    paid = price(body, 10)
+    assert answer.header("x-aperture-cost") == f"0.{paid:09d}"
+    assert gateway.installed.balance(organization_id) == (DOLLAR - paid, 0)
+    [row] = gateway.installed.usage(answer.request_id)
+    assert (row["charge_nanos"], row["markup_ppm"]) == (paid, 1_200_000)
+    assert row["cost_nanos"] * 12 == paid * 10
+
+
+def test_a_free_model_costs_its_caller_nothing_and_the_house_what_it_costs(gateway: Gateway, someone: Any) -> None:
+    key, organization_id = someone(0)
+    answer = ask(gateway.port, key, a_body("chaos/bill:free"))
+    assert (answer.status, answer.header("x-aperture-cost")) == (200, "0.000000000")
+    assert gateway.installed.balance(organization_id) == (0, 0)
+    [row] = gateway.installed.usage(answer.request_id)
+    assert row["cost_nanos"] > row["charge_nanos"] == 0
+
+
+def test_a_failed_request_costs_nothing(gateway: Gateway, someone: Any) -> None:
+    key, organization_id = someone(DOLLAR)
+    for scenario in ("status-500-json", "error-in-200", "reset-before-head", "status-429-json"):
+        assert ask(gateway.port, key, a_body(f"chaos/{scenario}")).status >= 400
+    assert gateway.installed.balance(organization_id) == (DOLLAR, 0)
+
+
+def test_a_stream_shows_its_cost_in_the_last_chunk_when_asked(gateway: Gateway, someone: Any) -> None:
+    key, organization_id = someone(DOLLAR)
+    body = a_body(stream=True, usage={"include": True})
+    *_, last, done = http.events(ask(gateway.port, key, body).body)
+    assert done == b"[DONE]"
+    usage = json.loads(last)["usage"]
+    assert usage["cost"] * DOLLAR == pytest.approx(price(body, 10))
+    assert usage["completion_tokens"] == 10
+    assert gateway.installed.balance(organization_id)[0] == DOLLAR - price(body, 10)
+    sent = gateway.upstream.last("bill").json
+    assert "usage" not in sent
+    assert sent["stream_options"] == {"include_usage": True}
+
+
+def test_a_json_answer_shows_its_cost_in_its_usage_when_asked(gateway: Gateway, someone: Any) -> None:
+    key, _ = someone(DOLLAR)
+    body = a_body(usage={"include": True})
+    assert ask(gateway.port, key, body).json["usage"]["cost"] * DOLLAR == pytest.approx(price(body, 10))
+
+
+def test_metadata_stays_on_the_usage_row_as_labels(gateway: Gateway, someone: Any) -> None:
+    key, _ = someone(DOLLAR)
+    answer = ask(gateway.port, key, a_body(told={"team": "search\x00"}))
+    [row] = gateway.installed.usage(answer.request_id)
+    assert row["labels"]["team"] == "search"
+
+
+def test_a_finished_request_can_be_looked_up_by_its_owner_only(gateway: Gateway, someone: Any) -> None:
+    key, _ = someone(DOLLAR)
+    body = a_body()
+    request_id = ask(gateway.port, key, body).request_id
+    found = gateway.call("GET", f"/v1/generation?id={request_id}", key=key)
+    assert found.status == 200
+    data = found.json["data"]
+    assert data["id"] == request_id
+    assert data["total_cost"] * DOLLAR == pytest.approx(price(body, 10))
+    assert (data["tokens_completion"], data["model"]) == (10, "chaos/bill")
+    for stranger, asked in ((gateway.installed.key, request_id), (key, "no-id"), (key, "")):
+        assert gateway.call("GET", f"/v1/generation?id={asked}", key=stranger).status == 404
+    assert gateway.call("GET", f"/v1/generation?id={request_id}", key="").status == 401
+
+
+def test_auth_me_tells_plan_and_balance(gateway: Gateway, someone: Any) -> None:
+    key, _ = someone(3 * DOLLAR // 2)
+    told = gateway.call("GET", "/auth/me", key=key).json
+    assert told["plan"] == "free"
+    assert told["balance"] == {"mode": "prepaid", "posted": "1.50", "held": "0.00", "available": "1.50"}
+
+
+# --- What is admitted -------------------------------------------------------------------------------------------------
+def test_an_empty_wallet_is_told_where_to_top_up(gateway: Gateway, someone: Any) -> None:
+    key, _ = someone(0)
+    calls = len(gateway.upstream.exchanges)
+    answer = ask(gateway.port, key, a_body())
+    assert (answer.status, answer.error["type"], answer.error["code"]) == (402,) + ("insufficient_credits",) * 2
+    assert answer.error["message"].endswith("/account")
+    assert len(gateway.upstream.exchanges) == calls
+
+
+def test_an_explicit_limit_that_cannot_be_paid_is_told_how_many_tokens_could(gateway: Gateway, someone: Any) -> None:
+    body = a_body(max_tokens=1000)
+    key, _ = someone(price(body, 500))
+    answer = ask(gateway.port, key, body)
+    assert answer.status == 402
+    assert "pays for 500" in answer.error["message"]
+
+
+def test_without_a_limit_a_small_balance_caps_the_answer_to_what_it_pays(gateway: Gateway, someone: Any) -> None:
+    body = a_body()
+    key, organization_id = someone(price(body, 300))
+    answer = ask(gateway.port, key, body)
+    assert (answer.status, answer.header("x-aperture-max-tokens")) == (200, "300")
+    assert gateway.upstream.last("bill").json["max_tokens"] == 300
+    assert gateway.installed.balance(organization_id) == (290 * OUTPUT_NANOS, 0)
+
+
+def test_a_rich_wallet_sends_no_cap(gateway: Gateway, someone: Any) -> None:
+    key, _ = someone(10 * DOLLAR)
+    answer = ask(gateway.port, key, a_body())
+    assert answer.header("x-aperture-max-tokens") == ""
+    assert "max_tokens" not in gateway.upstream.last("bill").json
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"n": 2**64 - 1}, {"n": 0}, {"n": -3}, {"n": 1.5}, {"n": "2"}, {"max_tokens": -1}, {"max_tokens": 10**18}],
+)
+def test_a_multiplier_that_would_overflow_is_refused(gateway: Gateway, someone: Any, fields: dict[str, Any]) -> None:
+    """CVE-2026-71479 of new-api: an unbounded `n` wrapped around and credited its caller."""
+    key, organization_id = someone(DOLLAR)
+    answer = ask(gateway.port, key, a_body(**fields))
+    assert (answer.status, answer.error["code"]) == (400, "invalid_parameter")
+    assert gateway.installed.balance(organization_id) == (DOLLAR, 0)
+
+
+def test_several_answers_are_held_for(gateway: Gateway, someone: Any) -> None:
+    body = a_body(n=3, max_tokens=100)
+    key, _ = someone(price(body, 300) - 1)
+    assert ask(gateway.port, key, body).status == 402
+
+
+def together(jobs: list[tuple[int, str, bytes]], decided: int, gate: str) -> list[http.Answer]:
+    """Send all at once; open the gate when DECIDED of them have been answered; return all answers."""
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        asking: set[Future[http.Answer]] = {pool.submit(ask, *job) for job in jobs}
+        until = time.monotonic() + 20
+        while sum(each.done() for each in asking) < decided and time.monotonic() < until:
+            time.sleep(0.02)
+        open_gates.add(gate)
+        done, _ = wait(asking)
+    return [each.result() for each in done]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_200_parallel_requests_on_a_balance_for_exactly_10(
+    gateway: Gateway, second: WebProcess, someone: Any, processes: int
+) -> None:
+    gate = f"gate{processes}"
+    body = a_body(max_tokens=10, told={"gate": gate})
+    key, organization_id = someone(10 * price(body, 10))
+    ports = [gateway.port, second.port][:processes]
+    answers = together([(ports[number % processes], key, body) for number in range(200)], 190, gate)
+    assert sorted(answer.status for answer in answers) == [200] * 10 + [402] * 190
+    assert gateway.installed.balance(organization_id) == (0, 0)
+
+
+# --- Streams ----------------------------------------------------------------------------------------------------------
+def test_a_stream_that_outgrows_its_hold_is_extended(gateway: Gateway, someone: Any) -> None:
+    key, organization_id = someone(10 * DOLLAR)
+    with changed(gateway, "catalog_model", output_tokens_typical=5):
+        body = a_body(stream=True, told={"pieces": 40, "pause": 0.005, "completion": "80"})
+        answer = ask(gateway.port, key, body)
+    assert answer.body.endswith(b"data: [DONE]\n\n")
+    assert gateway.installed.balance(organization_id) == (10 * DOLLAR - price(body, 80), 0)
+
+
+def test_a_stream_whose_wallet_is_empty_ends_for_its_length_and_says_why(gateway: Gateway, someone: Any) -> None:
+    with changed(gateway, "catalog_model", output_tokens_typical=20, output_tokens_max=20):
+        body = a_body(stream=True, told={"pieces": 2000, "pause": 0.002, "completion": "9999"})
+        key, organization_id = someone(price(body, 25))
+        answer = ask(gateway.port, key, body)
+    *_, cut, last = http.events(answer.body)
+    assert json.loads(cut)["choices"][0]["finish_reason"] == "length"
+    assert json.loads(last)["error"]["code"] == "insufficient_credits"
+    assert b"[DONE]" not in answer.body
+    [row] = gateway.installed.usage(answer.request_id)
+    assert (row["status"], row["error_code"], row["usage_source"]) == (402, "insufficient_credits", "partial")
+    assert 20 <= row["output_tokens"] <= 40
+    assert gateway.installed.balance(organization_id)[1] == 0
+
+
+def test_a_client_that_leaves_pays_for_what_was_delivered(gateway: Gateway, someone: Any) -> None:
+    key, organization_id = someone(DOLLAR)
+    body = a_body(stream=True, told={"pieces": 500, "pause": 0.01})
+    headers = {"Content-Type": "application/json"}
+    with http.opened(gateway.port, "POST", CHAT, key=key, body=body, headers=headers) as response:
+        request_id = response.getheader("x-aperture-request-id") or ""
+        response.read(3000)
+    gateway.upstream.wait(lambda: bool(gateway.installed.usage(request_id)))
+    [row] = gateway.installed.usage(request_id)
+    assert (row["status"], row["error_code"], row["usage_source"]) == (499, "client_closed", "partial")
+    assert gateway.installed.balance(organization_id) == (DOLLAR - row["charge_nanos"], 0)
+    assert row["charge_nanos"] > 0
+    gateway.upstream.wait(lambda: gateway.upstream.last("bill").closed_at is not None)
+
+
+def test_where_the_vendor_charges_on_the_stream_is_read_to_its_end_for_the_bill(gateway: Gateway, someone: Any) -> None:
+    """Bedrock, Groq and others charge in full after a disconnect (LiteLLM 14457: recorded as nothing)."""
+    key, organization_id = someone(DOLLAR)
+    body = a_body(stream=True, told={"pieces": 60, "pause": 0.01, "completion": "77"})
+    headers = {"Content-Type": "application/json"}
+    with changed(gateway, "catalog_provider", on_disconnect="drain"):
+        with http.opened(gateway.port, "POST", CHAT, key=key, body=body, headers=headers) as response:
+            request_id = response.getheader("x-aperture-request-id") or ""
+            response.read(600)
+        gateway.upstream.wait(lambda: bool(gateway.installed.usage(request_id)))
+    [row] = gateway.installed.usage(request_id)
+    assert (row["status"], row["usage_source"], row["output_tokens"]) == (499, "provider", 77)
+    assert gateway.installed.balance(organization_id) == (DOLLAR - price(body, 77), 0)
+
+
+def test_a_stream_that_produced_nothing_and_failed_is_not_charged(gateway: Gateway, someone: Any) -> None:
+    """new-api 4168 and sub2api 4408: the prompt was charged for a stream that produced nothing."""
+    key, organization_id = someone(DOLLAR)
+    ask(gateway.port, key, a_body("chaos/reset-mid-1", stream=True))
+    assert gateway.installed.balance(organization_id) == (DOLLAR, 0)
+
+
+# --- Repeated requests ------------------------------------------------------------------------------------------------
+def test_an_idempotency_key_answers_and_charges_once(gateway: Gateway, someone: Any) -> None:
+    key, organization_id = someone(DOLLAR)
+    body = a_body()
+    first = ask(gateway.port, key, body, Idempotency_Key="order-1")
+    again = ask(gateway.port, key, body, Idempotency_Key="order-1")
+    other = ask(gateway.port, key, a_body(text="other"), Idempotency_Key="order-1")
+    assert (first.status, again.status, other.status) == (200, 409, 422)
+    assert again.error["code"] == "idempotency_conflict"
+    assert first.request_id in again.error["message"]
+    assert other.error["code"] == "idempotency_mismatch"
+    assert gateway.installed.balance(organization_id)[0] == DOLLAR - price(body, 10)
+
+
+def test_an_idempotency_key_whose_request_runs_is_a_conflict(gateway: Gateway, someone: Any) -> None:
+    key, _ = someone(DOLLAR)
+    body = a_body(told={"gate": "idempotent"})
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(ask, gateway.port, key, body, Idempotency_Key="k")
+        gateway.upstream.wait(lambda: gateway.upstream.last("bill").body.find(b"idempotent") > 0)
+        assert ask(gateway.port, key, body, Idempotency_Key="k").status == 409
+        open_gates.add("idempotent")
+        assert running.result().status == 200
+
+
+# --- Crashes ----------------------------------------------------------------------------------------------------------
+def test_what_a_killed_process_left_is_settled_from_its_last_mark(
+    gateway: Gateway, engines: Path, someone: Any
+) -> None:
+    lease = {"APERTURE_HOLD_LEASE_SECONDS": "1.5", "DATABASE_URL": gateway.installed.database_url}
+    key, organization_id = someone(DOLLAR)
+    with start_web("uvicorn", APPLICATION, engines, **lease) as web:
+        body = a_body(stream=True, told={"pieces": 2000, "pause": 0.01})
+        headers = {"Content-Type": "application/json"}
+        with http.opened(web.port, "POST", CHAT, key=key, body=body, headers=headers) as response:
+            request_id = response.getheader("x-aperture-request-id") or ""
+            # Longer than a renewal takes to come.
+            until = time.monotonic() + 2
+            while time.monotonic() < until:
+                response.read1(4096)
+            assert gateway.installed.balance(organization_id)[1] > 0
+            web.process.kill()
+            web.process.wait()
+    with start_web("uvicorn", APPLICATION, engines, **lease):
+        gateway.upstream.wait(lambda: bool(gateway.installed.usage(request_id)), timeout_s=10)
+    [row] = gateway.installed.usage(request_id)
+    assert (row["status"], row["error_code"], row["usage_source"]) == (500, "gateway_lost", "partial")
+    assert row["output_tokens"] > 10
+    assert gateway.installed.balance(organization_id) == (DOLLAR - row["charge_nanos"], 0)
