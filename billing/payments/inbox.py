@@ -51,7 +51,8 @@ def verified(body: bytes, signature: str) -> dict[str, Any]:
         try:
             if secret:
                 stripe.WebhookSignature.verify_header(body, signature, secret, TOLERANCE_S)
-                event = json.loads(body)
+                # PostgreSQL's jsonb has no NUL, which a payer may have typed into a name.
+                event = json.loads(body.replace(b"\\u0000", b""))
                 if isinstance(event, dict) and event.get("object") == "event":
                     return event
         except (stripe.SignatureVerificationError, ValueError):

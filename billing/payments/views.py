@@ -109,7 +109,7 @@ def webhook(request: HttpRequest) -> HttpResponse:
         inbox.store(event)
     except inbox.Forged as error:
         return say(400, str(error))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, OSError) as error:
         return say(400, f"The event has no usable id, type and time: {error!r}.")
     return say(200, "Stored.")
 

@@ -74,6 +74,8 @@ def test_a_new_and_an_old_secret_hold_while_one_replaces_the_other(shop: Shop, s
         '{"object": "event"}',
         '{"object": "event", "id": 7, "type": "x", "created": "x"}',
         '{"object": "event", "id": null, "type": "x", "created": 1}',
+        '{"object": "event", "id": "evt_1", "type": "x", "created": 1e300}',
+        '{"object": "event", "id": "evt_1", "type": "x", "created": 99999999999999}',
         '{"object": "other"}',
         "[]",
         "{",
@@ -83,6 +85,12 @@ def test_a_signed_body_that_is_no_event_is_refused(shop: Shop, body: str) -> Non
     signature = stripe.WebhookSignature.generate_signature_header(body, SECRET)
     assert shop.post(body.encode(), signature) == 400
     assert StripeEvent.objects.count() == 0
+
+
+def test_a_name_with_a_nul_is_stored_without_it(shop: Shop) -> None:
+    event = paid_event(shop) | {"note": "a\u0000b"}
+    assert shop.fake.send(event, shop.post) == 200
+    assert (StripeEvent.objects.get().payload["note"], shop.balance) == ("ab", "25.00")
 
 
 def test_a_body_over_the_bound_is_refused_before_its_signature_is_checked(
