@@ -136,7 +136,10 @@ def take(row: Reversal, net: Money, credit: Money, actor_id: int | None = None) 
 def give_back(row: Reversal) -> None:
     """Return exactly what was taken: the refund did not happen, or the dispute is won."""
     kind = Kind.DISPUTE_WON if row.kind == Reversal.DISPUTE else Kind.CORRECTION
-    taken = Transfer.objects.filter(reference__in=[row.reference, f"{row.reference}:rest"]).order_by("pk")
+    # What an operator has corrected meanwhile is returned already; the lock is the one that a correction takes.
+    ledger.lock([row.payment.organization_id])
+    own = Transfer.objects.filter(reference__in=[row.reference, f"{row.reference}:rest"])
+    taken = own.filter(corrections=None).order_by("pk")
     ledger.post(
         *(
             ledger.Posting(

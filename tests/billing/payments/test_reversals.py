@@ -3,13 +3,15 @@
 from typing import Any
 
 import pytest
-from django.db.models import Sum
+from django.db.models import F, Sum
 from django.utils import timezone
 
-from billing import ledger
+from accounts.models import User
+from billing import ledger, reconcile
 from billing.models import House, Kind, Payment, Reversal, Transfer, Wallet
 from billing.money import of_cents, of_dollars
 from tests.billing.payments.shop import Shop
+from tests.installation import signed_in
 
 
 def intent_of(payment: Payment) -> str:
@@ -77,6 +79,28 @@ def test_a_refund_that_fails_returns_exactly_what_it_took(shop: Shop) -> None:
     shop.fake.refund(intent)
     shop.deliver()
     assert (shop.balance, clearing()) == ("0.00", 0)
+
+
+def test_what_an_operator_has_corrected_is_not_returned_again(shop: Shop) -> None:
+    dispute = shop.fake.dispute(intent_of(shop.top_up("25.00")))
+    shop.deliver()
+    ledger.correct(Transfer.objects.get(kind=Kind.DISPUTE), reason="goodwill", actor_id=shop.user.pk)
+    shop.fake.close_dispute(dispute["id"], "won")
+    shop.deliver()
+    assert (shop.balance, shop.wallet.frozen_at is None) == ("25.00", True)
+
+
+def test_a_row_that_the_ledger_does_not_bear_out_is_found(fake: Any, db: None) -> None:
+    user = User.objects.create_user("alice@example.com")
+    shop = Shop(fake, user, signed_in(user))
+    payment = shop.top_up("25.00")
+    fake.refund(intent_of(payment), 500)
+    shop.deliver()
+    Payment.objects.update(credit_nanos=F("credit_nanos") + 1)
+    Reversal.objects.update(status=Reversal.RETURNED)
+    found = {each.name: each.detail for each in reconcile.run(timezone.now())}
+    assert "gave 25000000001 nano-dollars of credit, its transfer" in found["payment"]
+    assert "took 5000000000 nano-dollars" in found["reversal"]
 
 
 def test_a_dispute_takes_the_credit_and_freezes_the_wallet(shop: Shop) -> None:

@@ -1,6 +1,7 @@
 """Top-ups: what is paid is credited, once; what is not, never."""
 
 import pytest
+from django.test import Client
 
 from accounts.models import User
 from billing.models import Payment, StripeCustomer, StripeEvent, Transfer
@@ -168,6 +169,13 @@ def test_only_an_owner_pays_for_an_organization(shop: Shop) -> None:
     for unknown in ("0", "x", "9" * 30, "²"):
         assert shop.ask("top-up", amount="25.00", organization=unknown).status_code == 404
     assert shop.ask("top-up", **form).status_code == 303
+
+
+def test_another_sites_form_begins_nothing(shop: Shop) -> None:
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(shop.user)
+    assert browser.post("/account/top-up", {"amount": "25.00"}).status_code == 403
+    assert Payment.objects.count() == 0
 
 
 def test_somebody_unknown_is_asked_to_sign_in(shop: Shop) -> None:
