@@ -72,6 +72,12 @@ HOLD_TIMEOUT_S = env.seconds("APERTURE_HOLD_TIMEOUT_SECONDS", 3, at_least=0.1)
 HOLD_LEASE_S = env.seconds("APERTURE_HOLD_LEASE_SECONDS", 60, at_least=0.5)
 SETTLE_TIMEOUT_S = env.seconds("APERTURE_SETTLE_TIMEOUT_SECONDS", 10, at_least=0.1)
 
+# --- Limits -----------------------------------------------------------------------------------------------------------
+# How much more an address may use of free models than one user without credit; 0 leaves addresses unlimited.
+SANDBOX_ADDRESS_FACTOR = env.integer("APERTURE_SANDBOX_ADDRESS_FACTOR", 5, at_most=1_000_000)
+# How many keys that are not good an address may send in a minute; 0 is any number.
+FAILED_KEYS_PER_MINUTE = env.integer("APERTURE_FAILED_KEYS_PER_MINUTE", 60, at_most=1_000_000)
+
 # --- Engines ----------------------------------------------------------------------------------------------------------
 DATABASE_URL = env.text("DATABASE_URL") or addresses.embedded_database(DATA_DIR)
 REDIS_URL = env.text("REDIS_URL") or addresses.embedded_redis(DATA_DIR)

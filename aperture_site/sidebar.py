@@ -27,6 +27,7 @@ PAGES = {
         ("Payments", "billing", "payment", "credit_card"),
         ("Subscriptions", "billing", "subscription", "event_repeat"),
         ("Stripe events", "billing", "stripeevent", "inbox"),
+        ("Limits", "billing", "limit", "speed"),
         ("Usage", "billing", "usage", "receipt_long"),
         ("Differences", "billing", "difference", "rule"),
     ],

@@ -22,12 +22,17 @@ EMAIL = "bench@example.com"
 MODEL = "bench/gpt-4o"
 COUNT = "from billing.models import Usage; print(Usage.objects.filter(status=200, input_tokens__gt=0).count())"
 
-# A prepaid wallet that pays for all of it, so that every request is held, charged and posted.
-CREDIT = (
-    "from accounts.models import User; from billing import ledger, money; from billing.models import House, Kind; "
-    "ledger.credit(User.objects.get(email='{email}').personal.pk, money.of_dollars('1000000'), Kind.CREDIT, "
-    "House.PROMOTIONS)"
-)
+# A prepaid wallet that pays for all of it, so that every request is held, charged and posted; and limits that nobody
+# reaches, so that every request is counted.
+CREDIT = """
+from accounts.models import User
+from billing import ledger, money
+from billing.models import House, Kind, Limit
+user = User.objects.get(email="{email}")
+ledger.credit(user.personal.pk, money.of_dollars("1000000"), Kind.CREDIT, House.PROMOTIONS)
+for kind in ("requests_per_minute", "tokens_per_minute"):
+    Limit.objects.create(scope="user", user=user, kind=kind, amount=10**9)
+"""
 
 
 class Installation:

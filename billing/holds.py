@@ -92,8 +92,9 @@ class Held:
         self.metered = metered
         self.capped = capped
         self.idempotency_key = ask.idempotency_key
-        # Returns the row that the request would leave if it ended now.
-        self.mark: Callable[[], UsageRow] = lambda: ask.row
+        row = ask.row
+        # Returns the row that the request would leave if it ended now. It knows the row alone, so no cycle is left.
+        self.mark: Callable[[], UsageRow] = lambda: row
         self.renewed_at = 0.0
 
 

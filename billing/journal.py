@@ -98,6 +98,7 @@ class Journal:
         The settlement stays queued then, and is written when the database returns.
         """
         self.running.pop(held.request_id, None)
+        held.mark = lambda: row
         await self._queued(Settle(held, row), timeout_s)
 
     def revoke(self, held: Held, *, status: int, error_code: str) -> None:

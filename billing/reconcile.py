@@ -83,13 +83,16 @@ SELECT 'request ' || hold.request_id, 'it was settled with status ' || usage.sta
   FROM billing_hold AS hold JOIN billing_usage AS usage ON usage.request_id = hold.request_id
 """
 
-# `kind` moves from `payer` to `payee` what the usage row's `amount` says, or there is no such transfer and it says 0.
+# `kind` moves from `payer` to `payee` what the usage row's `amount` says, or there is no such transfer and it says 0. A
+# charge for an answer that was never delivered was taken back under its own request, and its row says 0 too.
 USAGE_AMOUNT = """
 SELECT 'request ' || usage.request_id,
        'usage says {amount} of ' || usage.{amount} || ' nano-dollars, the ledger '
        || coalesce(transfer.amount_nanos || ' from ' || transfer.debit_id || ' to ' || transfer.credit_id, 'nothing')
   FROM billing_usage AS usage
   LEFT JOIN billing_transfer AS transfer ON transfer.request_id = usage.request_id AND transfer.kind = {kind}
+   AND NOT EXISTS (SELECT FROM billing_transfer AS back
+                    WHERE back.request_id = usage.request_id AND back.corrects_id = transfer.id)
  WHERE usage.request_id >= %(floor)s
    AND (usage.{amount} <> coalesce(transfer.amount_nanos, 0)
         OR transfer.debit_id <> {payer} OR transfer.credit_id <> {payee})

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
-from django.db.models import Count, Prefetch, Q, QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -25,7 +25,7 @@ from unfold.widgets import (
 )
 
 from accounts.lines import HeadersField
-from catalog import credentials, flags, rates
+from catalog import credentials, flags, rates, tariff
 from catalog.models import Alias, Credential, Model, Price, Provider, Target
 
 
@@ -309,7 +309,10 @@ class PriceForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = Price
-        fields = ("effective_at", *Price.PARTS)
+        fields = ("effective_at", *Price.TIER_COLUMNS, *Price.PARTS)
+
+    def clean_service_tier(self) -> str:
+        return str(self.cleaned_data["service_tier"]).strip().lower()
 
 
 class PastPriceInline(TabularInline):
@@ -319,7 +322,7 @@ class PastPriceInline(TabularInline):
     extra = 0
     hide_title = True
     verbose_name_plural = "Prices, $ per million tokens"
-    fields = ("effective_at", "input_rate", "output_rate", "other_rates", "source")
+    fields = ("effective_at", "tier", "input_rate", "output_rate", "other_rates", "source")
     readonly_fields = fields
     ordering = ("-effective_at", "-pk")
 
@@ -351,7 +354,10 @@ class PastPriceInline(TabularInline):
 
 
 class NewPriceInline(StackedInline):
-    """A price that begins at a moment; it replaces the one before from then on."""
+    """A price that begins at a moment.
+
+    It replaces the one before from then on, and its tiers too unless it is a tier itself: then it is added to them.
+    """
 
     model = Price
     form = PriceForm
@@ -360,6 +366,7 @@ class NewPriceInline(StackedInline):
     verbose_name_plural = "Add a price, $ per million tokens"
     fields = (
         "effective_at",
+        ("above_context_tokens", "service_tier"),
         ("input", "output", "reasoning"),
         ("cache_read", "cache_write_5m", "cache_write_1h"),
         ("audio_input", "audio_output", "image_input"),
@@ -394,11 +401,9 @@ class TargetAdmin(ModelAdmin):
 
 
 def _with_prices(targets: QuerySet[Target]) -> QuerySet[Target]:
-    newest_first = Price.objects.order_by("-effective_at", "-pk")
-    return targets.select_related("model", "provider").prefetch_related(Prefetch("prices", newest_first))
+    return targets.select_related("model", "provider").prefetch_related("prices")
 
 
 def _price_in_force(target: Target) -> str:
-    now = timezone.now()
-    price = next((price for price in target.prices.all() if price.effective_at <= now), None)
-    return "no price" if price is None else str(price)
+    current = tariff.in_force(target.prices.all(), timezone.now())
+    return "; ".join(" ".join(filter(None, [str(price), price.tier])) for price in current) or "no price"

@@ -1,7 +1,8 @@
 """Providers, credentials, models, aliases, targets and prices: what can be called, where, and what it costs.
 
 Invariants: a credential's secret is encrypted and bound to its row and to its provider's host, so a changed base URL
-drops it; a name (public id or alias) means one model; a price never changes once written, a new one begins later.
+drops it; a name (public id or alias) means one model; a price never changes once written, a new one begins later
+(migration 0005, triggers).
 Every change bumps `accounts.Version` when its transaction commits (migration 0002, triggers).
 """
 
@@ -18,7 +19,12 @@ from accounts.models import Sourced
 from catalog import addresses, flags, rates
 
 SLUG = RegexValidator(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", "Use letters, digits, dots, dashes and underscores.")
+TIER_NAME = RegexValidator(r"^[a-z0-9_.-]{1,16}$", "Use small letters, digits, dots, dashes and underscores.")
 NAME_LENGTH_MAX = 256
+PRICE_PARTS = (
+    "input", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "image_input",
+    "output", "reasoning", "audio_output", "web_search",
+)  # fmt: skip
 
 
 class Provider(Sourced):
@@ -178,18 +184,29 @@ class Target(Sourced):
 class Price(models.Model):
     """What a target costs the house from a moment on, in nano-dollars per million tokens (per thousand searches).
 
-    A part without a rate costs what its parent part does: cache reads and writes, audio and images as input,
-    reasoning as output.
+    A part without a rate costs what its parent part does: cache reads and writes, audio and images as input, an
+    hour's cache write as one of five minutes, reasoning and audio as output; searches cost nothing.
+
+    A row is for requests above a context size, for one service tier, or (neither) the base price. A new base price
+    retires all that began before it (`billing.pricing`). Rows are never changed, and never deleted but with their
+    target: usage names the row that priced it (migration 0005, triggers).
     """
 
     SEED, OPERATOR = "seed", "operator"
-    PARTS: ClassVar[tuple[str, ...]] = (
-        "input", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "image_input",
-        "output", "reasoning", "audio_output", "web_search",
-    )  # fmt: skip
+    PARTS: ClassVar[tuple[str, ...]] = PRICE_PARTS
+    TIER_COLUMNS: ClassVar[tuple[str, str]] = ("service_tier", "above_context_tokens")
 
     target = models.ForeignKey(Target, on_delete=models.CASCADE, related_name="prices")
     effective_at = models.DateTimeField(default=timezone.now)
+    above_context_tokens = models.PositiveIntegerField(
+        null=True, blank=True, help_text="For requests with more input than this, cached or not; empty means any."
+    )
+    service_tier = models.CharField(
+        max_length=16,
+        blank=True,
+        validators=[TIER_NAME],
+        help_text="As the answer names it, such as flex, priority or batch; empty means standard.",
+    )
     input = models.BigIntegerField()
     cache_read = models.BigIntegerField(null=True, blank=True)
     cache_write_5m = models.BigIntegerField(null=True, blank=True)
@@ -206,10 +223,27 @@ class Price(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(condition=models.Q(input__gte=0, output__gte=0), name="price_not_negative"),
+            models.CheckConstraint(
+                condition=models.Q(
+                    *(models.Q(**{f"{part}__range": (0, rates.RATE_NANOS_MAX)}) for part in PRICE_PARTS)
+                ),
+                name="price_within_reason",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"${rates.to_dollars(self.input)} in, ${rates.to_dollars(self.output)} out"
+
+    @property
+    def is_base(self) -> bool:
+        """Tell whether this is a price for any context size at the standard service tier."""
+        return self.above_context_tokens is None and not self.service_tier
+
+    @property
+    def tier(self) -> str:
+        """What the row is for, in words; empty for a base price."""
+        above = self.above_context_tokens
+        return ", ".join(filter(None, [self.service_tier, "" if above is None else f"above {above:,} tokens"]))
 
 
 class Once(models.Model):

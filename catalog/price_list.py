@@ -4,13 +4,14 @@ Invariant: the package is imported in a child process only (it weighs 30 MB and 
 serves. The child reads a request as JSON on standard input and answers on standard output.
 
 Rates are nano-dollars per million tokens (per thousand searches); what is no whole nano-dollar is rounded up, so the
-house never pays more than it counted. Of rates by context size the base tier is kept; of rates by time of day the
-dearest, so that a price does not depend on the hour at which it was read.
+house never pays more than it counted. Rates by context size are tiers: a request above the size costs the tier's rates
+as a whole. Of rates by time of day the dearest are kept, so that a price does not depend on the hour at which it was
+read. The data has no service tiers.
 """
 
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
@@ -40,14 +41,28 @@ class PriceListError(RuntimeError):
     """The price data could not be read."""
 
 
+class Tariff(msgspec.Struct, frozen=True):
+    """Rates of any context size, empty where none are known, and of the tiers by the size that they begin above."""
+
+    rates: dict[str, int] = {}
+    tiers: dict[int, dict[str, int]] = {}
+
+    def scaled(self, factor: Decimal) -> "Tariff":
+        """Return the tariff times a factor, rounded up."""
+        return Tariff(scaled(self.rates, factor), {above: scaled(rates, factor) for above, rates in self.tiers.items()})
+
+
+UNKNOWN = Tariff()
+
+
 class Entry(msgspec.Struct, frozen=True):
-    """A model of a price list; `rates` is empty where the list has no price per token."""
+    """A model of a price list; its tariff is empty where the list has no price per token."""
 
     id: str
     name: str = ""
     context_tokens: int | None = None
     deprecated: bool = False
-    rates: dict[str, int] = {}
+    tariff: Tariff = UNKNOWN
 
 
 class PriceList(msgspec.Struct, frozen=True):
@@ -56,10 +71,10 @@ class PriceList(msgspec.Struct, frozen=True):
     entries: dict[str, Entry] = {}
     matches: dict[str, str] = {}
 
-    def rates(self, upstream_id: str) -> dict[str, int]:
-        """Return the rates of an id that was asked for; none are known for an empty result."""
+    def tariff(self, upstream_id: str) -> Tariff:
+        """Return the tariff of an id that was asked for; one without rates is unknown."""
         entry = self.entries.get(self.matches.get(upstream_id, upstream_id))
-        return entry.rates if entry else {}
+        return entry.tariff if entry else UNKNOWN
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -98,21 +113,44 @@ def scaled(rates: Mapping[str, int], factor: Decimal) -> dict[str, int]:
     return {part: int((rate * factor).to_integral_value(rounding=ROUND_CEILING)) for part, rate in rates.items()}
 
 
-def rates_of(prices: Iterable[Mapping[str, Any]], *, embedding: bool = False) -> dict[str, int]:
-    """Return the dearest rate of each part among prices that hold at different times of day.
+def tariff_of(prices: Sequence[Mapping[str, Any]], *, embedding: bool = False) -> Tariff:
+    """Return the dearest rate of each part and tier among prices that hold at different times of day.
 
     Empty unless input and output are priced per token; embeddings have no output.
+    """
+    rates = rates_of(prices, embedding=embedding)
+    if not rates:
+        return UNKNOWN
+    starts = {tier.start for price in prices for part in PARTS.values() for tier in tiers_of(price.get(part))}
+    tiers = {start: rates_of(prices, above=start, embedding=embedding) for start in sorted(starts)}
+    return Tariff(rates, tiers)
+
+
+def rates_of(
+    prices: Iterable[Mapping[str, Any]], *, above: int | None = None, embedding: bool = False
+) -> dict[str, int]:
+    """Return the dearest rate of each part among prices, for requests of more than ABOVE tokens (None: for small ones).
+
+    A tier gives its rates at once to the whole request, not to what is above it.
     """
     rates: dict[str, int] = {}
     for price in prices:
         for part, theirs in PARTS.items():
             rate = price.get(theirs)
             if rate is not None:
-                base: Decimal = getattr(rate, "base", rate)
-                rates[part] = max(rates.get(part, 0), nanos(base))
+                dollars: Decimal = getattr(rate, "base", rate)
+                for tier in tiers_of(rate):
+                    if above is not None and tier.start <= above:
+                        dollars = tier.price
+                rates[part] = max(rates.get(part, 0), nanos(dollars))
     if embedding:
         rates.setdefault("output", 0)
     return rates if {"input", "output"} <= rates.keys() else {}
+
+
+def tiers_of(rate: Any) -> list[Any]:
+    """Return the tiers of a rate of the package, the lowest first."""
+    return sorted(getattr(rate, "tiers", ()), key=lambda tier: int(tier.start))
 
 
 def active(prices: Any, day: date) -> list[Mapping[str, Any]]:
@@ -143,7 +181,7 @@ def read(request: Request) -> PriceList:
             name=model.name or "",
             context_tokens=model.context_window,
             deprecated=bool(model.deprecated),
-            rates=rates_of(active(model.prices, request.day), embedding="embed" in model.id),
+            tariff=tariff_of(active(model.prices, request.day), embedding="embed" in model.id),
         )
         for model in provider.models
     }

@@ -4,7 +4,8 @@ from decimal import Context, Decimal, Inexact, InvalidOperation
 
 DECIMALS = 9
 NANOS = 1_000_000_000
-NANOS_MAX = 2**63 - 1
+# $100,000 for a million tokens: a thousand times what anyone asks, and no cost outgrows its column.
+RATE_NANOS_MAX = 100_000 * NANOS
 TEXT_LENGTH_MAX = 40
 EXACT = Context(prec=2 * TEXT_LENGTH_MAX, traps=[Inexact])
 
@@ -17,8 +18,8 @@ def to_nanos(text: str) -> int:
         raise ValueError(f"{text!r} is not an amount of dollars: write 3 or 0.075.") from None
     if len(text) > TEXT_LENGTH_MAX:
         raise ValueError(f"An amount of dollars has at most {TEXT_LENGTH_MAX} characters.")
-    if not dollars.is_finite() or dollars < 0 or dollars > NANOS_MAX // NANOS:
-        raise ValueError(f"{text!r} is not an amount of dollars from 0 to {NANOS_MAX // NANOS}.")
+    if not dollars.is_finite() or dollars < 0 or dollars > RATE_NANOS_MAX // NANOS:
+        raise ValueError(f"{text!r} is not an amount of dollars from 0 to {RATE_NANOS_MAX // NANOS:,}.")
     exponent = dollars.normalize(EXACT).as_tuple().exponent
     if isinstance(exponent, int) and exponent < -DECIMALS:
         raise ValueError(f"{text!r} is finer than a billionth of a dollar: at most nine decimals can be kept.")

@@ -6,9 +6,10 @@ data: changed rates begin as a new row, equal ones write nothing, and a target w
 left alone. No price is made where the data has none.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
 from typing import Any
@@ -16,9 +17,9 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from catalog import price_list, vendors
+from catalog import price_list, tariff, vendors
 from catalog.models import Alias, Model, Price, Provider, Target
-from catalog.price_list import PriceList
+from catalog.price_list import PriceList, Tariff
 from catalog.showcase import SHOWCASE, Showpiece, capabilities
 from catalog.vendors import Vendor
 
@@ -44,6 +45,7 @@ PRICE_LISTS_BY_FLAG = {
     "bedrock_model_invoke": "aws",
     "bedrock_converse": "aws",
 }
+LAST = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +108,7 @@ def offers(vendor: Vendor, listing: PriceList) -> list[Offer]:
         upstream_id = entry.id.removeprefix(vendor.price_prefix)
         kind = vendor.kind(upstream_id) if entry.id.startswith(vendor.price_prefix) else None
         gone = entry.deprecated or (vendor.context_known and entry.context_tokens is None)
-        if kind is None or gone or not entry.rates or upstream_id in taken:
+        if kind is None or gone or not entry.tariff.rates or upstream_id in taken:
             continue
         public_id = vendor.public_id(upstream_id)
         columns = {
@@ -167,28 +169,41 @@ def _load(provider: Provider, name: str, more: Iterable[str], moment: datetime) 
 
 
 def _price(provider: Provider, listing: PriceList, moment: datetime) -> int:
-    """Write what has changed; return how many rows."""
-    newest = {
-        price.target_id: price
-        for price in Price.objects.filter(target__provider=provider).order_by("target_id", "effective_at", "pk")
-    }
-    made = []
+    """Write what has changed; return how many tariffs."""
+    written: dict[int, list[Price]] = defaultdict(list)
+    for price in Price.objects.filter(target__provider=provider):
+        written[price.target_id].append(price)
+    made: list[Price] = []
+    count = 0
     for target in provider.targets.all():
         alias, factor = priced_as(provider, target.upstream_id)
-        rates = price_list.scaled(listing.rates(alias), factor)
-        if rates and is_news(rates, newest.get(target.pk)):
-            made.append(Price(target=target, effective_at=moment, source=Price.SEED, **rates))
+        wanted = listing.tariff(alias).scaled(factor)
+        if wanted.rates and is_news(wanted, written[target.pk]):
+            count += 1
+            columns = {"target": target, "effective_at": moment, "source": Price.SEED}
+            made.append(Price(**columns, **wanted.rates))
+            made += (Price(**columns, above_context_tokens=above, **each) for above, each in wanted.tiers.items())
     Price.objects.bulk_create(made)
-    return len(made)
+    return count
 
 
-def is_news(rates: Mapping[str, int], newest: Price | None) -> bool:
-    """Tell whether rates from the data begin a new price: not over an operator's, and not when equal."""
-    if newest is None:
+def is_news(wanted: Tariff, prices: Iterable[Price]) -> bool:
+    """Tell whether a tariff of the data begins a new price: not over an operator's, and not when equal.
+
+    The newest counts, also one that has not begun. A service tier can only be an operator's.
+    """
+    newest = tariff.in_force(prices, LAST)
+    if not newest:
         return True
-    if newest.source == Price.OPERATOR:
+    if any(price.source == Price.OPERATOR for price in newest):
         return False
-    return any(getattr(newest, part) != rates.get(part) for part in Price.PARTS)
+    sizes: dict[int | None, dict[str, int]] = {None: wanted.rates}
+    sizes.update(wanted.tiers.items())
+    if [price.above_context_tokens for price in newest] != [None, *sorted(wanted.tiers)]:
+        return True
+    return any(
+        getattr(price, part) != sizes[price.above_context_tokens].get(part) for price in newest for part in Price.PARTS
+    )
 
 
 def price_list_of(provider: Provider) -> str:

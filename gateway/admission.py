@@ -18,12 +18,12 @@ from billing.journal import Journal
 from billing.pricing import Parts, Rates
 from billing.spending import CALENDAR
 from billing.usage import UsageRow
+from gateway import estimate
 from gateway.errors import Fault
 from gateway.snapshot import Caller, Model, Target
 from gateway.wire.openai_chat import Request
+from gateway.wire.openai_usage import tier_of
 
-# Input: bytes of JSON to a token, on the safe side.
-BYTES_PER_TOKEN = 3
 # What an answer is at least worth asking for, and what a model whose longest answer nobody knows may answer.
 LEAST_OUTPUT_TOKENS = 16
 UNKNOWN_OUTPUT_TOKENS = 131_072
@@ -67,8 +67,20 @@ def quote(request: Request, model: Model, targets: tuple[Target, ...], caller: C
     """
     now = time.time()
     answers = model.kind == "chat"
-    found = [pricing.in_force(target.prices, now) for target in targets]
-    if None in found and caller.terms.prepaid and not model.free:
+    tokens = estimate.input_tokens(body)
+    service_tier = tier_of(None, request.fields.get("service_tier", b""))
+    found = [
+        pricing.dearest(
+            target.prices,
+            now,
+            context_tokens=tokens,
+            service_tier=service_tier,
+            caching=estimate.asks_for_caching(body),
+            audio=estimate.asks_for_audio(body),
+        )
+        for target in targets
+    ]
+    if None in found and caller.terms.prepaid and not targets[0].free:
         raise Fault(
             "model_not_found",
             f"The model {request.model!r} has no price yet, so it cannot be sold; the operator sets one.",
@@ -79,8 +91,8 @@ def quote(request: Request, model: Model, targets: tuple[Target, ...], caller: C
     prices = [rates for rates in found if rates is not None]
     return Quote(
         rates=max(prices, key=lambda rates: (rates.output, rates.input), default=None),
-        markup_ppm=markup_ppm(model, caller),
-        input_tokens=input_tokens(body),
+        markup_ppm=markup_ppm(targets[0], caller),
+        input_tokens=tokens,
         choices=request.choices,
         asked_tokens=asked if answers else 0,
         typical_tokens=min(model.output_tokens_typical, longest),
@@ -88,14 +100,9 @@ def quote(request: Request, model: Model, targets: tuple[Target, ...], caller: C
     )
 
 
-def input_tokens(body: bytes) -> int:
-    """Return an estimate of a request's input that is on the safe side."""
-    return -(-len(body) // BYTES_PER_TOKEN)
-
-
-def markup_ppm(model: Model, caller: Caller) -> int:
+def markup_ppm(target: Target, caller: Caller) -> int:
     """Return what a caller pays for each million of cost: nothing for a free model, the cost where it is recorded."""
-    if model.free:
+    if target.free:
         return 0
     return caller.terms.markup_ppm if caller.terms.prepaid else COST_PPM
 

@@ -38,7 +38,8 @@ CORS = [
     (
         b"access-control-expose-headers",
         b"x-aperture-request-id, x-aperture-region, x-aperture-upstream, x-aperture-cost, x-aperture-max-tokens, "
-        b"retry-after",
+        b"retry-after, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
+        b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens",
     ),
 ]
 PREFLIGHT = [

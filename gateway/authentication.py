@@ -7,7 +7,7 @@ from urllib.parse import parse_qs
 import psycopg
 
 from gateway.body import Scope
-from gateway.client_address import Network, find, within
+from gateway.client_address import Address, Network, find, within
 from gateway.errors import Fault
 from gateway.runtime import Runtime
 from gateway.snapshot import Caller
@@ -34,12 +34,10 @@ async def authenticate(runtime: Runtime, scope: Scope, headers: Mapping[bytes, b
     """Return the caller; raise Fault: 401, 403 for the address, 503 where keys cannot be checked."""
     if runtime.freshness.stale() and not await runtime.freshness.wait():
         raise Fault("storage_unavailable", UNAVAILABLE, retry_after_s=1)
-    try:
-        caller = await runtime.callers.find(key_of(headers, scope.get("query_string", b"")))
-    except (psycopg.Error, OSError, TimeoutError):
-        raise Fault("storage_unavailable", UNAVAILABLE, retry_after_s=1) from None
+    key = key_of(headers, scope.get("query_string", b""))
+    caller = runtime.callers.remembered(key)
     if caller is None or caller.revoked:
-        raise Fault("invalid_api_key", INVALID_KEY)
+        caller = await look_up(runtime, scope, key)
     if caller.expires_at is not None and caller.expires_at <= time.time():
         raise Fault("api_key_expired", "The API key has expired; make a new one or have its expiry moved.")
     if caller.networks:
@@ -48,13 +46,38 @@ async def authenticate(runtime: Runtime, scope: Scope, headers: Mapping[bytes, b
     return caller
 
 
+async def look_up(runtime: Runtime, scope: Scope, key: str) -> Caller:
+    """Return the caller of a key that is not known as good; raise Fault 401, 429 for an address that guesses, or 503.
+
+    A key that was good before the last change of keys is looked up even where its address sends bad ones.
+    """
+    if not key:
+        raise Fault("invalid_api_key", INVALID_KEY)
+    address = address_of(scope, runtime.trusted_proxies)
+    if not runtime.callers.was_good(key):
+        runtime.failed_keys.check(address)
+    try:
+        caller = await runtime.callers.find(key)
+    except (psycopg.Error, OSError, TimeoutError):
+        raise Fault("storage_unavailable", UNAVAILABLE, retry_after_s=1) from None
+    if caller is None or caller.revoked:
+        runtime.failed_keys.failed(address)
+        raise Fault("invalid_api_key", INVALID_KEY)
+    return caller
+
+
 def check_address(caller: Caller, scope: Scope, trusted: list[Network]) -> None:
-    """Raise Fault unless the client's address is one that the key may be used from.
+    """Raise Fault unless the client's address is one that the key may be used from."""
+    address = address_of(scope, trusted)
+    if address is None or not within(address, caller.networks):
+        raise Fault("ip_restricted", "This key may not be used from this address; its owner lists those that may.")
+
+
+def address_of(scope: Scope, trusted: list[Network]) -> Address | None:
+    """Return the client's address, or None where it cannot be known.
 
     Some proxies add a line of their own instead of lengthening one: all lines are one list (RFC 9110, section 5.3).
     """
     peer = scope.get("client") or ("", 0)
     hops = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
-    address = find(str(peer[0]), hops.decode("latin-1"), trusted)
-    if address is None or not within(address, caller.networks):
-        raise Fault("ip_restricted", "This key may not be used from this address; its owner lists those that may.")
+    return find(str(peer[0]), hops.decode("latin-1"), trusted)

@@ -51,6 +51,8 @@ class Callers:
         self.connection = Connection("aperture-keys")
         self.known: dict[bytes, Caller | None] = {}
         self.unknown_count = 0
+        # Keys that were good when they were last looked up, through all that was forgotten since.
+        self.proven: set[bytes] = set()
         self.generation = 0
         self.pending: dict[bytes, asyncio.Future[Caller | None]] = {}
         self.task: asyncio.Task[None] | None = None
@@ -71,19 +73,26 @@ class Callers:
         self.pending.clear()
         await self.connection.close()
 
+    def remembered(self, key: str) -> Caller | None:
+        """Return whom a key stands for where that is known already; a dead key's caller too."""
+        if key.isascii():
+            for digest in keys.digests(key):
+                caller = self.known.get(digest)
+                if caller is not None:
+                    return caller
+        return None
+
+    def was_good(self, key: str) -> bool:
+        """Tell whether a key was good when it was last looked up, before something was forgotten."""
+        return key.isascii() and not self.proven.isdisjoint(keys.digests(key))
+
     async def find(self, key: str) -> Caller | None:
         """Return whom a key stands for, or None; raise psycopg.OperationalError or TimeoutError without a database."""
-        if not key.isascii():
-            return None
-        digests = keys.digests(key)
-        for digest in digests:
-            caller = self.known.get(digest)
-            if caller is not None:
-                return caller
+        caller = self.remembered(key)
         # Known keys first: for them the checksum, which costs more than the digest, is not needed.
-        if not keys.well_formed(key):
-            return None
-        for digest in digests:
+        if caller is not None or not key.isascii() or not keys.well_formed(key):
+            return caller
+        for digest in keys.digests(key):
             caller = None if digest in self.known else await self._look_up(digest)
             if caller is not None:
                 return caller
@@ -132,6 +141,10 @@ class Callers:
             self.known.clear()
             self.unknown_count = 0
         self.known[digest] = caller
+        if caller is None or caller.revoked:
+            self.proven.discard(digest)
+        elif len(self.proven) < KNOWN_MAX:
+            self.proven.add(digest)
 
 
 def _caller_or_none(row: Mapping[str, Any]) -> Caller | None:

@@ -17,7 +17,7 @@ from accounts.headers import FRAMING_HEADERS
 from billing.pricing import Rates
 from catalog import addresses, credentials, flags, vendors
 from catalog.models import Provider
-from gateway import snapshot
+from gateway import limits, snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -27,9 +27,11 @@ QUERIES = {
     "models": "SELECT * FROM catalog_model WHERE enabled",
     "aliases": "SELECT name, model_id FROM catalog_alias",
     "targets": "SELECT * FROM catalog_target WHERE enabled",
+    # In the order that `billing.pricing` wants: of one moment, the tiers before the price that they are tiers of.
     "prices": "SELECT *, extract(epoch FROM effective_at)::float8 AS effective FROM catalog_price "
-    "ORDER BY effective_at DESC, id DESC",
+    "ORDER BY effective_at DESC, above_context_tokens IS NULL AND service_tier = '', id DESC",
     "grants": "SELECT subjects, role, model_globs, add_headers FROM accounts_grant WHERE enabled ORDER BY id",
+    "limits": "SELECT * FROM billing_limit WHERE enabled ORDER BY id",
 }
 # What a row raises that only SQL by hand, or another encryption key, can have written.
 MALFORMED = (cipher.UnreadableSecret, KeyError, ValueError, TypeError, AttributeError)
@@ -70,11 +72,14 @@ def assemble(version: int, rows: Rows, now: float) -> snapshot.Snapshot:
         ]
         if built:
             models.append((_model(row, built), [alias["name"] for alias in aliases.get(row["id"], [])]))
-    return snapshot.build(version, models, _grants(rows))
+    return snapshot.build(version, models, _grants(rows), _rules(rows))
 
 
 def _sellable(prices: list[dict[str, Any]], now: float) -> bool:
-    return settings.MODE != "resale" or any(price["effective"] <= now for price in prices)
+    return settings.MODE != "resale" or any(
+        price["effective"] <= now and price["above_context_tokens"] is None and not price["service_tier"]
+        for price in prices
+    )
 
 
 def next_price_at(rows: Rows, now: float) -> float:
@@ -108,6 +113,11 @@ def _grants(rows: Rows) -> list[snapshot.Grant]:
         except MALFORMED as error:
             logger.error("the grant of %s is left out: %s", row["subjects"], error)
     return built
+
+
+def _rules(rows: Rows) -> limits.Rules:
+    name = limits.Namer(settings.SECRET_KEY)
+    return limits.Rules(limits.rules_of(rows["limits"]), name, settings.SANDBOX_ADDRESS_FACTOR)
 
 
 def _provider(row: dict[str, Any], secret_rows: list[dict[str, Any]]) -> snapshot.Provider:
@@ -163,16 +173,22 @@ def _rates(row: dict[str, Any]) -> Rates:
         value = row[part]
         return instead if value is None else int(value)
 
+    cache_write_5m = rate("cache_write_5m", row["input"])
     return Rates(
         price_id=row["id"],
         effective_at=row["effective"],
         input=row["input"],
-        cache_read=rate("cache_read", row["input"]),
-        cache_write=rate("cache_write_5m", row["input"]),
-        audio_input=rate("audio_input", row["input"]),
         output=row["output"],
+        cache_read=rate("cache_read", row["input"]),
+        cache_write_5m=cache_write_5m,
+        cache_write_1h=rate("cache_write_1h", cache_write_5m),
+        audio_input=rate("audio_input", row["input"]),
+        image_input=rate("image_input", row["input"]),
         reasoning=rate("reasoning", row["output"]),
         audio_output=rate("audio_output", row["output"]),
+        web_search=rate("web_search", 0),
+        above_context_tokens=row["above_context_tokens"],
+        service_tier=row["service_tier"],
     )
 
 

@@ -23,6 +23,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 INVALID = "invalid_request_error"
+LIMIT = Row(429, "rate_limit_exceeded", "rate_limit_error", "RESOURCE_EXHAUSTED")
 
 TABLE: dict[str, Row] = {
     "not_found": Row(404, INVALID, "not_found_error", "NOT_FOUND"),
@@ -41,12 +42,19 @@ TABLE: dict[str, Row] = {
     "invalid_request": Row(400, INVALID, INVALID, "INVALID_ARGUMENT"),
     "invalid_json": Row(400, INVALID, INVALID, "INVALID_ARGUMENT"),
     "invalid_parameter": Row(400, INVALID, INVALID, "INVALID_ARGUMENT"),
+    "requests_per_minute": LIMIT,
+    "tokens_per_minute": LIMIT,
+    "requests_per_day": LIMIT,
+    "tokens_per_day": LIMIT,
+    "concurrency": LIMIT,
+    "sandbox_limit": LIMIT,
     "quota_exceeded": Row(429, "billing_error", "rate_limit_error", "RESOURCE_EXHAUSTED"),
     "budget_exceeded": Row(402, "billing_error", "billing_error", "RESOURCE_EXHAUSTED"),
     "insufficient_credits": Row(402, "insufficient_credits", "billing_error", "RESOURCE_EXHAUSTED"),
     "idempotency_conflict": Row(409, INVALID, INVALID, "ABORTED"),
     "idempotency_mismatch": Row(422, INVALID, INVALID, "ABORTED"),
     "draining": Row(503, "service_unavailable", "overloaded_error", "UNAVAILABLE"),
+    "limits_unavailable": Row(503, "service_unavailable", "overloaded_error", "UNAVAILABLE"),
     "storage_unavailable": Row(503, "service_unavailable", "overloaded_error", "UNAVAILABLE"),
     "upstream_rejected": Row(400, "upstream_error", INVALID, "INVALID_ARGUMENT"),
     "upstream_credential": Row(502, "upstream_error", "api_error", "INTERNAL"),

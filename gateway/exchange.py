@@ -7,11 +7,16 @@ import asyncio
 import random
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from billing.holds import Held
+from billing.usage import UsageRow
 from gateway.body import DISCONNECT, Message, Receive, Scope, Send
 from gateway.deadline import Deadline
 from gateway.snapshot import Access, Caller, Snapshot
+
+if TYPE_CHECKING:
+    from gateway.limiting import Limited
 
 
 class Exchange:
@@ -19,8 +24,8 @@ class Exchange:
 
     __slots__ = (
         "access", "answered", "caller", "cancelled", "capped_tokens", "client_gone", "deadline", "detached",
-        "disconnect", "first_byte_at", "headers", "held", "interruptible", "receive", "request_id", "scope", "send",
-        "settled", "snapshot", "started_at", "task", "write",
+        "disconnect", "first_byte_at", "headers", "held", "interruptible", "limited", "receive", "request_id", "row",
+        "scope", "send", "settled", "snapshot", "started_at", "task", "used_tokens", "write",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, headers: Mapping[bytes, bytes]) -> None:
@@ -47,6 +52,10 @@ class Exchange:
         self.caller: Caller
         self.access: Access
         self.snapshot: Snapshot
+        self.row: UsageRow
+        # What it counts in its limits, if it has any; and the tokens that it used, None unless it succeeded.
+        self.limited: Limited | None = None
+        self.used_tokens: int | None = None
 
     def watch_client(self) -> None:
         """From now on, until `settling`, the client's departure cancels this task."""

@@ -19,7 +19,7 @@ async def report(runtime: Runtime, *, verbose: bool) -> tuple[int, dict[str, Any
     Verbose adds each engine's state and the version of what is in memory.
     """
     state = "draining" if draining.active else "ok"
-    content: dict[str, Any] = {"status": state, "region": settings.REGION}
+    content: dict[str, Any] = {"status": state, "region": settings.REGION, "limits": runtime.limiter.state}
     if verbose:
         stale = runtime.freshness.stale()
         content["engines"] = {"postgresql": "down" if stale else "ok", "redis": await redis_state()}
@@ -78,5 +78,8 @@ def caller(found: Caller, access: Access, balance: dict[str, str] | None) -> dic
         "mode": settings.MODE,
         "plan": found.terms.plan,
         "balance": balance,
-        "limits": [],
+        "limits": [
+            {"kind": bound.kind, "amount": bound.amount, "for": bound.whom}
+            for bound in access.limits.apart_from_models()
+        ],
     }

@@ -8,6 +8,7 @@ error; after that, an error event in the stream.
 """
 
 import asyncio
+import copy
 import time
 
 import msgspec
@@ -17,7 +18,7 @@ from billing import money
 from billing.holds import Held, NotDurable
 from billing.pricing import Parts
 from billing.usage import UsageRow
-from gateway import admission, drain, rejection, settlement, upstream
+from gateway import admission, drain, limiting, rejection, settlement, upstream
 from gateway.admission import Budget, Quote
 from gateway.authentication import authenticate
 from gateway.body import ClientGone, read
@@ -40,7 +41,6 @@ NO_CACHE = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"), (b"x
 # What a usage row says where nobody is told: neither is ever raised.
 CLIENT_GONE = Fault("stream_aborted", "The client closed the connection.", rejection=(499, "client_closed"))
 OUR_OWN = Fault("internal_error", "The gateway failed.")
-# What the row of a request says that a killed process left behind.
 LOST = Fault("internal_error", "The gateway was killed.", rejection=(500, "gateway_lost"))
 
 
@@ -62,10 +62,13 @@ async def run(runtime: Runtime, exchange: Exchange, path: str, dialect: str) -> 
         await admit(runtime, exchange)
         body = await receive(exchange)
         call = prepare(exchange, body, path, dialect)
+        await limiting.reserve(runtime, exchange, call.request.model, call.quote)
         if call.request.stream or not call.target.provider.drains:
             exchange.watch_client()
         await answer(runtime, exchange, call)
     finally:
+        if not exchange.detached:
+            limiting.release(exchange)
         exchange.close()
 
 
@@ -74,6 +77,7 @@ async def admit(runtime: Runtime, exchange: Exchange) -> None:
     exchange.caller = await authenticate(runtime, exchange.scope, exchange.headers)
     exchange.snapshot = runtime.freshness.snapshot
     exchange.access = exchange.snapshot.access(exchange.caller)
+    limiting.announce(runtime, exchange)
     if not exchange.access.role:
         raise Fault("no_role_granted", "access denied: no role granted")
 
@@ -157,7 +161,7 @@ async def answer(runtime: Runtime, exchange: Exchange, call: Call) -> None:
 async def hold(runtime: Runtime, exchange: Exchange, call: Call) -> Held:
     """Hold what the request may cost; raise Fault 402, 409, 422, 429 or 503 before any upstream is called."""
     key = exchange.headers.get(b"idempotency-key")
-    row = usage_row(exchange, call, settlement.NOTHING, LOST)
+    row = exchange.row = settlement.opened(asked_for(exchange, call), exchange.caller, call.target)
     asked = admission.ask(call.quote, row, None if key is None else key.decode("latin-1"), call.body)
     exchange.held = held = await admission.hold(runtime.journal, asked, call.quote)
     return held
@@ -202,7 +206,9 @@ async def whole(runtime: Runtime, exchange: Exchange, call: Call, response: Answ
     """Read a JSON answer, settle, and send it."""
     data = await read_whole(exchange, call.target, response)
     parsed = check(call, response, data)
-    usage = openai_chat.parse_usage(parsed.usage) if openai_chat.present(parsed.usage) else None
+    usage = None
+    if openai_chat.present(parsed.usage):
+        usage = openai_chat.parse_usage(parsed.usage, parsed.service_tier)
     estimated = Parts(input=call.quote.input_tokens, output=len(data) // openai_chat.BYTES_PER_TOKEN)
     charged = settlement.charge(call.target, usage, estimated, time.time(), call.quote.markup_ppm)
     exchange.settling()
@@ -259,7 +265,7 @@ async def stream(runtime: Runtime, exchange: Exchange, call: Call, held: Held, r
     """Relay a stream and settle; its last event, `[DONE]` or what ended it, is sent when the charge is durable."""
     request = call.request
     relayed = StreamRelay(request.model, wants_usage=request.wants_usage, wants_cost=request.wants_cost)
-    held.mark = lambda: usage_row(exchange, call, stream_charge(call, relayed, LOST), LOST)
+    held.mark = lambda: ended(exchange, copy.copy(exchange.row), stream_charge(call, relayed, LOST), LOST)
     budget = Budget(runtime.journal, held, call.quote)
     framer = Framer(EVENT_BYTES_MAX)
 
@@ -279,7 +285,7 @@ async def stream(runtime: Runtime, exchange: Exchange, call: Call, held: Held, r
         exchange.settling()
         if call.target.provider.drains and drain.take():
             exchange.detached = True
-            drain.start(response, relayed, framer, lambda: finish(runtime, exchange, call, relayed, CLIENT_GONE))
+            drain.start(response, relayed, framer, lambda: drained(runtime, exchange, call, relayed))
             return
         response.close()
     if fault is not None and not exchange.answered and fault is not CLIENT_GONE:
@@ -305,6 +311,14 @@ async def finish(runtime: Runtime, exchange: Exchange, call: Call, relayed: Stre
     return charged
 
 
+async def drained(runtime: Runtime, exchange: Exchange, call: Call, relayed: StreamRelay) -> None:
+    """Settle a stream that was read to its end without its client, and end it in its limits."""
+    try:
+        await finish(runtime, exchange, call, relayed, CLIENT_GONE)
+    finally:
+        limiting.release(exchange)
+
+
 def last_events(exchange: Exchange, call: Call, relayed: StreamRelay, charged: Charge, fault: Fault | None) -> bytes:
     """Return how a settled stream ends: with what was kept back of it and `[DONE]`, or with what went wrong."""
     if fault is None:
@@ -325,7 +339,7 @@ def early(target: Target, fault: Fault) -> Fault:
 
 def stream_charge(call: Call, relayed: StreamRelay, fault: Fault | None) -> Charge:
     """Return what a stream costs: the upstream's own count, else what was delivered; nothing for no output."""
-    usage = openai_chat.parse_usage(relayed.usage) if relayed.usage else None
+    usage = openai_chat.parse_usage(relayed.usage, relayed.service_tier) if relayed.usage else None
     if usage is None and not relayed.produced():
         return settlement.NOTHING
     now, markup_ppm = time.time(), call.quote.markup_ppm
@@ -358,30 +372,34 @@ async def settle(runtime: Runtime, exchange: Exchange, call: Call, charged: Char
     if held is None or exchange.settled:
         return
     exchange.settled = True
+    exchange.used_tokens = settlement.tokens(charged)
     try:
-        await runtime.journal.settle(held, usage_row(exchange, call, charged, fault), settings.SETTLE_TIMEOUT_S)
+        await runtime.journal.settle(held, ended(exchange, exchange.row, charged, fault), settings.SETTLE_TIMEOUT_S)
     except NotDurable:
         if not call.request.stream:
             # Nobody gets this answer, so nobody pays for it.
+            exchange.used_tokens = None
             runtime.journal.revoke(held, status=503, error_code="storage_unavailable")
         raise Fault(
             "storage_unavailable", "The database does not answer, so the request could not be settled.", retry_after_s=1
         ) from None
 
 
-def usage_row(exchange: Exchange, call: Call, charged: Charge, fault: Fault | None) -> UsageRow:
-    """Return the usage row of a request that ends now."""
-    finished = settlement.Finished(
+def asked_for(exchange: Exchange, call: Call) -> settlement.Asked:
+    """Return what a usage row says of a request before it is called."""
+    return settlement.Asked(
         request_id=exchange.request_id,
         model=call.request.model,
         dialect=call.dialect,
         streamed=call.request.stream,
-        status=200 if fault is None else fault.status,
-        error_code="" if fault is None else fault.code,
-        first_byte_ms=exchange.first_byte_ms(),
-        duration_ms=exchange.duration_ms(),
         session_id=call.session_id,
         client=exchange.headers.get(b"user-agent", b"").decode("latin-1"),
         labels=call.request.labels,
     )
-    return settlement.row(finished, exchange.caller, call.target, charged)
+
+
+def ended(exchange: Exchange, row: UsageRow, charged: Charge, fault: Fault | None) -> UsageRow:
+    """Fill in the row of a request that ends now."""
+    status, code = (200, "") if fault is None else (fault.status, fault.code)
+    ending = settlement.Ending(status, code, exchange.first_byte_ms(), exchange.duration_ms())
+    return settlement.ended(row, charged, ending)

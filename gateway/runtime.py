@@ -18,7 +18,9 @@ from billing.leases import Leases
 from gateway import drain
 from gateway.callers import Callers
 from gateway.client_address import Network
+from gateway.failed_keys import FailedKeys
 from gateway.freshness import Freshness
+from gateway.limiter import Limiter
 from gateway.upstream import Upstream
 
 logger = logging.getLogger(__name__)
@@ -36,6 +38,8 @@ class Runtime:
         self.journal = Journal()
         self.leases = Leases(self.journal)
         self.upstream = Upstream()
+        self.limiter = Limiter(settings.REDIS_URL)
+        self.failed_keys = FailedKeys(self.limiter, settings.SECRET_KEY, settings.FAILED_KEYS_PER_MINUTE)
         self.trusted_proxies: list[Network] = settings.TRUSTED_PROXIES
         self.used_keys: set[int] = set()
         self.connection = Connection("aperture-last-used")
@@ -62,6 +66,7 @@ class Runtime:
         await self.connection.close()
         await self.reads.close()
         await self.upstream.close()
+        await self.limiter.close()
 
     async def _note_used_keys(self) -> None:
         """Note each key's last use now and then: a convenience for people, which never waits on a request."""

@@ -19,6 +19,7 @@ class Charge(msgspec.Struct, frozen=True):
     cost_nanos: int = 0
     charge_nanos: int = 0
     markup_ppm: int = 0
+    service_tier: str = ""
 
 
 def charge(target: Target, tokens: Tokens | None, estimate: Parts, now: float, markup_ppm: int) -> Charge:
@@ -28,15 +29,14 @@ def charge(target: Target, tokens: Tokens | None, estimate: Parts, now: float, m
     cost.
     """
     if tokens is None:
-        parts, source = estimate, "estimate"
-    else:
-        parts, source = _parts(tokens), "provider" if tokens.sound else "estimate"
-    return priced(target, parts, source, now, markup_ppm)
+        return priced(target, estimate, "estimate", now, markup_ppm)
+    source = "provider" if tokens.sound else "estimate"
+    return priced(target, _parts(tokens), source, now, markup_ppm, tokens.service_tier)
 
 
-def priced(target: Target, parts: Parts, source: str, now: float, markup_ppm: int) -> Charge:
-    """Return the charge for these parts at the price in force at NOW."""
-    rates = pricing.in_force(target.prices, now)
+def priced(target: Target, parts: Parts, source: str, now: float, markup_ppm: int, service_tier: str = "") -> Charge:
+    """Return the charge for these parts at the price that a request of their size has at NOW."""
+    rates = pricing.in_force(target.prices, now, context_tokens=parts.context_tokens, service_tier=service_tier)
     return Charge(
         parts=parts,
         source=source,
@@ -44,6 +44,7 @@ def priced(target: Target, parts: Parts, source: str, now: float, markup_ppm: in
         cost_nanos=pricing.cost(parts, rates),
         charge_nanos=pricing.charge(parts, rates, markup_ppm),
         markup_ppm=markup_ppm,
+        service_tier=service_tier,
     )
 
 
@@ -54,10 +55,14 @@ def _parts(tokens: Tokens) -> Parts:
     return Parts(
         input=tokens.input,
         cache_read=tokens.cache_read,
+        cache_write_5m=tokens.cache_write_5m,
+        cache_write_1h=tokens.cache_write_1h,
         audio_input=tokens.audio_input,
+        image_input=tokens.image_input,
         output=tokens.output,
         reasoning=tokens.reasoning,
         audio_output=tokens.audio_output,
+        web_searches=tokens.web_searches,
     )
 
 
@@ -66,56 +71,87 @@ def shown_nanos(charged: Charge, held: Held) -> int:
     return charged.charge_nanos if held.metered else charged.cost_nanos
 
 
-class Finished(msgspec.Struct, frozen=True):
-    """How a request ended; times in milliseconds."""
+def tokens(charged: Charge) -> int | None:
+    """Return how many tokens of any kind a request used, or None for one that failed."""
+    parts = charged.parts
+    asked = parts.input + parts.cache_read + parts.cache_write + parts.audio_input
+    return None if charged.source == "none" else asked + parts.output + parts.reasoning + parts.audio_output
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What is known of a request before it is called."""
 
     request_id: str
     model: str
     dialect: str
     streamed: bool
-    status: int
-    error_code: str
-    first_byte_ms: int | None
-    duration_ms: int
     session_id: str
     client: str
     labels: dict[str, str] | None = None
 
 
-def row(finished: Finished, caller: Caller, target: Target, charged: Charge) -> UsageRow:
-    """Return the usage row of a finished request."""
-    parts = charged.parts
+class Ending(msgspec.Struct, frozen=True):
+    """How a request ended; times in milliseconds."""
+
+    status: int
+    error_code: str
+    first_byte_ms: int | None
+    duration_ms: int
+
+
+# What the row of a request says that was lost with its process.
+LOST = Ending(500, "gateway_lost", None, 0)
+
+
+def opened(asked: Asked, caller: Caller, target: Target) -> UsageRow:
+    """Return the usage row of a request that is let through: what it leaves if it is lost."""
     return UsageRow(
-        request_id=finished.request_id,
+        request_id=asked.request_id,
         key_id=caller.key_id,
         user_id=caller.user_id,
         organization_id=caller.organization_id,
         provider_id=target.provider.id,
         target_id=target.id,
-        price_id=charged.price_id,
-        model=clean(finished.model, 256),
-        dialect=finished.dialect,
-        streamed=finished.streamed,
-        status=finished.status,
-        error_code=clean(finished.error_code, 64),
-        input_tokens=parts.input,
-        cache_read_tokens=parts.cache_read,
-        cache_write_tokens=parts.cache_write,
-        output_tokens=parts.output,
-        reasoning_tokens=parts.reasoning,
-        audio_tokens=parts.audio_input + parts.audio_output,
-        usage_source=charged.source,
-        service_tier="",
-        cost_nanos=charged.cost_nanos,
-        charge_nanos=charged.charge_nanos,
-        markup_ppm=charged.markup_ppm,
+        price_id=None,
+        cost_nanos=0,
+        charge_nanos=0,
+        markup_ppm=0,
+        first_byte_ms=None,
+        duration_ms=0,
+        input_tokens=0,
+        cache_read_tokens=0,
+        cache_write_tokens=0,
+        output_tokens=0,
+        reasoning_tokens=0,
+        audio_tokens=0,
         searches=0,
-        first_byte_ms=finished.first_byte_ms,
-        duration_ms=finished.duration_ms,
-        session_id=clean(finished.session_id, 64),
-        client=clean(finished.client, 64),
-        labels=finished.labels and {clean(name, 64): clean(text, 512) for name, text in finished.labels.items()},
+        status=LOST.status,
+        streamed=asked.streamed,
+        model=clean(asked.model, 256),
+        dialect=asked.dialect,
+        error_code=LOST.error_code,
+        usage_source="none",
+        service_tier="",
+        session_id=clean(asked.session_id, 64),
+        client=clean(asked.client, 64),
+        labels=asked.labels and {clean(name, 64): clean(text, 512) for name, text in asked.labels.items()},
     )
+
+
+def ended(row: UsageRow, charged: Charge, ending: Ending) -> UsageRow:
+    """Fill in how a request ended and what it used and cost; return its row."""
+    row.status, row.error_code = ending.status, clean(ending.error_code, 64)
+    row.first_byte_ms, row.duration_ms = ending.first_byte_ms, ending.duration_ms
+    row.usage_source = charged.source
+    row.price_id, row.service_tier = charged.price_id, charged.service_tier
+    row.cost_nanos, row.charge_nanos, row.markup_ppm = charged.cost_nanos, charged.charge_nanos, charged.markup_ppm
+    parts = charged.parts
+    row.input_tokens = parts.input + parts.image_input
+    row.cache_read_tokens, row.cache_write_tokens = parts.cache_read, parts.cache_write
+    row.output_tokens, row.reasoning_tokens = parts.output, parts.reasoning
+    row.audio_tokens = parts.audio_input + parts.audio_output
+    row.searches = parts.web_searches
+    return row
 
 
 def clean(text: str, chars_max: int) -> str:

@@ -12,6 +12,7 @@ import msgspec
 from billing.pricing import Rates
 from gateway import globs
 from gateway.client_address import Network
+from gateway.limits import NO_RULES, Limits, Rules
 
 
 class Provider(msgspec.Struct, frozen=True):
@@ -44,6 +45,14 @@ class Target(msgspec.Struct, frozen=True):
     prices: tuple[Rates, ...]
     names: tuple[str, ...]
 
+    @property
+    def free(self) -> bool:
+        """Whether it costs its callers nothing, whatever it costs the house: by the id of the model that it is of.
+
+        A bare upstream id can join the targets of several models, so the one that was asked for decides nothing.
+        """
+        return self.names[0].endswith(":free")
+
 
 class Model(msgspec.Struct, frozen=True):
     """What a name means: its targets, best first."""
@@ -59,11 +68,6 @@ class Model(msgspec.Struct, frozen=True):
     targets: tuple[Target, ...]
     # What a request that sets no limit is expected to answer.
     output_tokens_typical: int = 4096
-
-    @property
-    def free(self) -> bool:
-        """Whether it costs its callers nothing, whatever it costs the house."""
-        return self.public_id.endswith(":free")
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -119,6 +123,7 @@ class Access(msgspec.Struct, frozen=True):
     own: globs.Matcher
     headers: Mapping[str, str]
     plans: dict[str, Plan]
+    limits: Limits
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -129,6 +134,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     names: Mapping[str, Model]
     aliases: Mapping[str, str]
     grants: tuple[Grant, ...]
+    rules: Rules
     accesses: dict[Caller, Access]
 
     def access(self, caller: Caller) -> Access:
@@ -137,14 +143,14 @@ class Snapshot(msgspec.Struct, frozen=True):
         if found is None:
             if len(self.accesses) >= ACCESSES_MAX:
                 self.accesses.clear()
-            found = self.accesses[caller] = resolve(self.grants, caller, self.aliases)
+            found = self.accesses[caller] = resolve(self.grants, caller, self.aliases, self.rules)
         return found
 
 
 ACCESSES_MAX = 20_000
 
 
-def resolve(grants: Iterable[Grant], caller: Caller, aliases: Mapping[str, str]) -> Access:
+def resolve(grants: Iterable[Grant], caller: Caller, aliases: Mapping[str, str], rules: Rules = NO_RULES) -> Access:
     """Add up the grants that name this caller: the highest role, all globs, all headers.
 
     A grant that spells out an alias covers the model behind it; a pattern never meets aliases, only public ids.
@@ -161,11 +167,17 @@ def resolve(grants: Iterable[Grant], caller: Caller, aliases: Mapping[str, str])
         own=globs.compile_any(caller.model_globs or ["**"]),
         headers=headers,
         plans={},
+        limits=Limits(rules, caller),
     )
 
 
-def build(version: int, models: Iterable[tuple[Model, Iterable[str]]], grants: Iterable[Grant]) -> Snapshot:
-    """Return a snapshot of MODELS (each with its aliases) and GRANTS.
+def build(
+    version: int,
+    models: Iterable[tuple[Model, Iterable[str]]],
+    grants: Iterable[Grant],
+    rules: Rules = NO_RULES,
+) -> Snapshot:
+    """Return a snapshot of MODELS (each with its aliases), GRANTS and the RULES of limits.
 
     A name means, in this order: a public id or alias; `provider/upstream-id` or `provider/public-id`; a bare upstream
     id. Where several models answer to one of the latter, their targets are put together.
@@ -188,6 +200,7 @@ def build(version: int, models: Iterable[tuple[Model, Iterable[str]]], grants: I
         names=names,
         aliases={alias: model.public_id for alias, model in aliased.items()},
         grants=tuple(grants),
+        rules=rules,
         accesses={},
     )
 

@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0002_version_triggers'),
-        ('billing', '0003_money'),
+        ('billing', '0004_limits'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

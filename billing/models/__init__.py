@@ -3,6 +3,7 @@
 from billing.models.difference import Difference
 from billing.models.hold import Hold
 from billing.models.idempotency import IdempotencyKey
+from billing.models.limit import Limit
 from billing.models.payment import Payment, Reversal, StripeCustomer, StripeEvent, Subscription
 from billing.models.plan import Plan
 from billing.models.redeem import RedeemBatch, RedeemCode
@@ -18,6 +19,7 @@ __all__ = [
     "House",
     "IdempotencyKey",
     "Kind",
+    "Limit",
     "Payment",
     "Plan",
     "RedeemBatch",

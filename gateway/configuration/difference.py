@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from catalog import rates
+from catalog.models import Price
 from gateway.configuration import redaction
 from gateway.configuration.image import KINDS, Columns, Image, Key, blank
 
@@ -56,7 +57,19 @@ def show(kind: str, column: str, value: Any) -> str:
         return str(redaction.headers(value or {}))
     if kind == "price" and isinstance(value, int):
         return f"${rates.to_dollars(value)}"
+    if kind == "price" and column == "tiers":
+        return "; ".join(map(tier, value)) or "none"
     return "none" if value is None else repr(value) if value == "" else str(value)
+
+
+def tier(columns: Columns) -> str:
+    """Return a price's tier for people."""
+    above = columns["above_context_tokens"]
+    size = "" if above is None else f"above {above} tokens"
+    dollars = ", ".join(
+        f"{part} ${rates.to_dollars(columns[part])}" for part in Price.PARTS if columns[part] is not None
+    )
+    return f"{' '.join(filter(None, [columns['service_tier'], size]))}: {dollars}"
 
 
 def between(before: Image, after: Image) -> list[Change]:

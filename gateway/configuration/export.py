@@ -133,10 +133,21 @@ def target(image: Image, key: Key) -> dict[str, Any]:
         entry["disabled"] = True
     price = image["price"].get(key)
     if price:
-        entry["price"] = {part: rates.to_dollars(price[part]) for part in Price.PARTS if price[part] is not None}
+        entry["price"] = in_dollars(price)
+        if price["tiers"]:
+            entry["price"]["tiers"] = [
+                {name: literal(tier[name]) for name in Price.TIER_COLUMNS if tier[name] not in ("", None)}
+                | in_dollars(tier)
+                for tier in price["tiers"]
+            ]
         if price["source"] != Price.OPERATOR:
             entry["price"]["source"] = price["source"]
     return entry
+
+
+def in_dollars(price: Columns) -> dict[str, Any]:
+    """Return the rates that a price or a tier has."""
+    return {part: rates.to_dollars(price[part]) for part in Price.PARTS if price[part] is not None}
 
 
 def grant(columns: Columns) -> dict[str, Any]:

@@ -6,6 +6,7 @@ fingerprint and the host that it is bound to.
 """
 
 import copy
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from django.db.models import Model as DjangoModel
 from django.utils import timezone
 
 from accounts.models import Grant
+from catalog import tariff
 from catalog.models import Alias, Credential, Model, Price, Provider, Target
 
 Columns = dict[str, Any]
@@ -53,7 +55,8 @@ class Image:
     """Rows by kind and key, and whether an active user may use the admin.
 
     Keys: provider (slug), credential (slug, name), model (public id), alias (name), target and its current price
-    (public id, slug, upstream id), grant (its id; one that is not stored yet has a negative one).
+    (public id, slug, upstream id), grant (its id; one that is not stored yet has a negative one). A price has its
+    tiers with it (`tiers`, a list of their columns): they begin and end together.
     """
 
     rows: dict[str, Rows] = field(default_factory=lambda: {kind: {} for kind in KINDS})
@@ -70,7 +73,8 @@ class Image:
 def blank(kind: str) -> Columns:
     """Return the columns of a new row of this kind."""
     model, names = KINDS[kind]
-    return {name: model._meta.get_field(name).get_default() for name in names}  # type: ignore[union-attr]
+    columns = {name: model._meta.get_field(name).get_default() for name in names}  # type: ignore[union-attr]
+    return columns | {"tiers": []} if kind == "price" else columns
 
 
 def load() -> Image:
@@ -93,8 +97,17 @@ def load() -> Image:
     for target in targets.order_by("model__public_id", "provider__slug", "upstream_id"):
         key = by_id[target.pk] = (target.model.public_id, target.provider.slug, target.upstream_id)
         image["target"][key] = columns("target", target)
-    for price in Price.objects.filter(effective_at__lte=timezone.now()).order_by("effective_at", "id"):
-        image["price"][by_id[price.target_id]] = columns("price", price)
+    prices: dict[int, list[Price]] = defaultdict(list)
+    for price in Price.objects.all():
+        prices[price.target_id].append(price)
+    now = timezone.now()
+    for target_id, place in by_id.items():
+        current = tariff.in_force(prices[target_id], now)
+        if current:
+            tiers = [
+                {name: getattr(tier, name) for name in (*Price.TIER_COLUMNS, *Price.PARTS)} for tier in current[1:]
+            ]
+            image["price"][place] = columns("price", current[0]) | {"tiers": tiers}
     for grant in Grant.objects.order_by("id"):
         image["grant"][(grant.pk,)] = columns("grant", grant)
     return image

@@ -18,7 +18,7 @@ from catalog.models import Alias, Credential, Model, Price, Provider, Target
 from gateway.configuration import difference, document, image, outcome, statement
 from gateway.configuration.difference import Change
 from gateway.configuration.fields import Fields
-from gateway.configuration.image import Image, Key
+from gateway.configuration.image import Columns, Image, Key
 from gateway.configuration.problem import ERROR, Problem
 from gateway.configuration.statement import Statement
 
@@ -94,7 +94,7 @@ def write(change: Change, after: Image, wanted: Statement) -> None:
         case "credential":
             write_credential(change, wanted)
         case "price":
-            Price.objects.create(target=Target.objects.get(**target_lookup(change.key)), **after["price"][change.key])
+            write_price(Target.objects.get(**target_lookup(change.key)), after["price"][change.key])
         case "alias":
             write_alias(change)
         case "provider":
@@ -128,6 +128,13 @@ def save(model: Any, lookup: dict[str, Any], change: Change) -> None:
             "upstream_id": change.key[2],
         }
     model.objects.create(**lookup, **columns)
+
+
+def write_price(target: Target, columns: Columns) -> None:
+    """Begin a price with its tiers; what was before it ends."""
+    common = {"target": target, "effective_at": timezone.now(), "source": columns["source"]}
+    rates = {part: columns[part] for part in Price.PARTS}
+    Price.objects.bulk_create([Price(**common, **rates), *(Price(**common, **tier) for tier in columns["tiers"])])
 
 
 def write_alias(change: Change) -> None:

@@ -187,7 +187,7 @@ def state_target(outcome: Outcome, key: Key, stated: TargetStatement, model_pric
 def state_price(outcome: Outcome, key: Key, price: Columns) -> None:
     """Put a price in place, unless the target has these rates already."""
     old = outcome.after["price"].get(key)
-    if old is None or any(old[part] != price[part] for part in Price.PARTS):
+    if old is None or any(old[part] != price[part] for part in (*Price.PARTS, "tiers")):
         outcome.after["price"][key] = dict(price)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from catalog import addresses, flags, rates
-from catalog.models import NAME_LENGTH_MAX, SLUG, Model, Price, Provider
+from catalog.models import NAME_LENGTH_MAX, SLUG, TIER_NAME, Model, Price, Provider
 from gateway.configuration import redaction
 from gateway.configuration.document import Document
 from gateway.configuration.fields import INTEGER_MAX, Fields
@@ -276,16 +276,42 @@ def read_price(read: Fields, data: dict[str, Any], path: Path) -> dict[str, Any]
     if "price" not in data:
         return None
     entry, here = read.mapping(data, path, "price"), (*path, "price")
-    read.unknown_keys(entry, here, (*Price.PARTS, "source"))
-    price: dict[str, Any] = dict.fromkeys(Price.PARTS)
+    read.unknown_keys(entry, here, (*Price.PARTS, "source", "tiers"))
+    price = read_rates(read, entry, here)
+    price["source"] = read.choice(entry, here, "source", [Price.SEED, Price.OPERATOR], Price.OPERATOR)
+    price["tiers"] = read_tiers(read, entry, here)
+    return price
+
+
+def read_rates(read: Fields, entry: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return the rate of each part in nano-dollars, None for those that the document leaves out."""
+    found: dict[str, Any] = dict.fromkeys(Price.PARTS)
     for part in Price.PARTS:
         if entry.get(part) is not None:
-            price[part] = read_nanos(read, entry[part], (*here, part))
+            found[part] = read_nanos(read, entry[part], (*path, part))
     for part in ("input", "output"):
         if entry.get(part) is None:
-            read.note(here, f"lacks {part}: dollars per million tokens")
-    price["source"] = read.choice(entry, here, "source", [Price.SEED, Price.OPERATOR], Price.OPERATOR)
-    return price
+            read.note(path, f"lacks {part}: dollars per million tokens")
+    return found
+
+
+def read_tiers(read: Fields, entry: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+    """Return a price's tiers, each with all its rates, in the order in which they are kept."""
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    here = (*path, "tiers")
+    for place, tier in read.objects(read.items(entry, path, "tiers"), here):
+        read.unknown_keys(tier, place, (*Price.PARTS, *Price.TIER_COLUMNS))
+        service = read.text(tier, place, "service_tier", longest=16)
+        above = read.integer(tier, place, "above_context_tokens")
+        if service and TIER_NAME.regex.search(service) is None:  # type: ignore[union-attr]
+            read.note((*place, "service_tier"), "has small letters, digits, dots, dashes and underscores", service)
+        if not service and above is None:
+            read.note(place, "needs above_context_tokens, service_tier, or both: it would be the price itself")
+        key = service, -1 if above is None else above
+        if key in found:
+            read.note(place, "is a tier that stands here already")
+        found[key] = {"service_tier": service, "above_context_tokens": above, **read_rates(read, tier, place)}
+    return [found[key] for key in sorted(found)]
 
 
 def read_nanos(read: Fields, value: Any, path: Path) -> int:

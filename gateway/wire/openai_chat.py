@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.wire import sse, top_level
+from gateway.wire import openai_usage, sse, top_level
 
 Fields = dict[str, msgspec.Raw]
 
@@ -18,7 +18,6 @@ decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 encode = msgspec.json.encode
 
 DONE = b"data: [DONE]\n\n"
-TOKENS_MAX = 10**9
 # The one bound of a model name; the catalog, which is below the gateway, keeps ids of the same length.
 MODEL_CHARS_MAX = 256
 # Of a request's JSON. Tools' schemas nest tens deep; Python's guard up to 3.13 is some 900.
@@ -26,6 +25,9 @@ DEPTH_MAX = 500
 TOO_DEEP = f"The body's JSON is nested too deeply: more than {DEPTH_MAX} levels."
 CHOICES_MAX = 128
 LABELS_MAX, LABEL_NAME_CHARS, LABEL_CHARS = 16, 64, 512
+
+Tokens = openai_usage.Tokens
+parse_usage = openai_usage.parse
 
 
 class InvalidRequest(ValueError):
@@ -54,18 +56,6 @@ class Request(msgspec.Struct):
     choices: int = 1
     wants_cost: bool = False
     labels: dict[str, str] | None = None
-
-
-class Tokens(msgspec.Struct, frozen=True):
-    """Usage as disjoint parts; `sound` is False where the upstream's numbers contradict each other."""
-
-    input: int = 0
-    cache_read: int = 0
-    audio_input: int = 0
-    output: int = 0
-    reasoning: int = 0
-    audio_output: int = 0
-    sound: bool = True
 
 
 def parse_request(body: bytes) -> Request:
@@ -126,7 +116,7 @@ def _wants_usage(fields: Fields) -> bool:
 
 def _max_tokens(fields: Fields) -> int | None:
     """Return the larger of the two names' limits: what an upstream may go by."""
-    found = [_whole(fields, name, TOKENS_MAX) for name in ("max_completion_tokens", "max_tokens")]
+    found = [_whole(fields, name, openai_usage.TOKENS_MAX) for name in ("max_completion_tokens", "max_tokens")]
     return max((each for each in found if each is not None), default=None)
 
 
@@ -186,6 +176,7 @@ class Answer(msgspec.Struct):
     """The parts of a JSON answer that the gateway reads."""
 
     usage: msgspec.Raw = msgspec.Raw(b"")
+    service_tier: msgspec.Raw = msgspec.Raw(b"")
     error: msgspec.Raw = msgspec.Raw(b"")
 
 
@@ -224,50 +215,11 @@ def rename(data: bytes, model: bytes) -> bytes:
     return top_level.replace_string(data, b'"model"', model)
 
 
-def parse_usage(raw: bytes) -> Tokens | None:
-    """Return the tokens of a usage object, or None where it holds none that could be true."""
-    try:
-        usage = msgspec.json.decode(raw)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(usage, dict):
-        return None
-    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-    if prompt is None:
-        return None
-    # Embeddings have no completion; a chat that reports none has not been counted.
-    completion = 0 if completion is None and "completion_tokens" not in usage else completion
-    if completion is None:
-        return None
-    inside = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-    cached, audio_in = (_count(inside[0], name) or 0 for name in ("cached_tokens", "audio_tokens"))
-    reasoning, audio_out = (_count(inside[1], name) or 0 for name in ("reasoning_tokens", "audio_tokens"))
-    sound = cached + audio_in <= prompt and reasoning + audio_out <= completion
-    # Parts that contradict their whole are cut to it: nobody pays for more tokens than were reported.
-    cached, reasoning = min(cached, prompt), min(reasoning, completion)
-    audio_in, audio_out = min(audio_in, prompt - cached), min(audio_out, completion - reasoning)
-    return Tokens(
-        input=prompt - cached - audio_in,
-        cache_read=cached,
-        audio_input=audio_in,
-        output=completion - reasoning - audio_out,
-        reasoning=reasoning,
-        audio_output=audio_out,
-        sound=sound,
-    )
-
-
-def _count(holder: Any, name: str) -> int | None:
-    value = holder.get(name) if isinstance(holder, dict) else None
-    if type(value) is float and value.is_integer():
-        value = int(value)
-    return value if type(value) is int and 0 <= value <= TOKENS_MAX else None
-
-
 class Chunk(msgspec.Struct):
     """The parts of a stream's chunk that the gateway reads."""
 
     usage: msgspec.Raw = msgspec.Raw(b"")
+    service_tier: msgspec.Raw = msgspec.Raw(b"")
     error: msgspec.Raw = msgspec.Raw(b"")
     choices: list[msgspec.Raw] | None = None
 
@@ -312,6 +264,8 @@ class StreamRelay:
         self.early: list[bytes] = []
         self.beginning = self.renamed_beginning = b""
         self.usage: bytes | None = None
+        # As JSON, of the event that carried the usage; for `parse_usage`.
+        self.service_tier = b""
         self.failure: bytes | None = None
         self.done = False
         self.ended = False
@@ -402,6 +356,7 @@ class StreamRelay:
                 return b""
             if present(chunk.usage):
                 self.usage = bytes(chunk.usage)
+                self.service_tier = bytes(chunk.service_tier) or self.service_tier
                 if not chunk.choices and not self.wants_usage:
                     return b""
                 if self.wants_cost:

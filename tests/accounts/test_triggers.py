@@ -53,7 +53,7 @@ CHANGES = [
     ("UPDATE accounts_group SET name = name || 'x'", 0, 1),
     ("DELETE FROM accounts_group_members", 0, 1),
     ("UPDATE accounts_membership SET role = 'member'", 0, 1),
-    ("TRUNCATE accounts_apikey", 1, 1),
+    ("TRUNCATE accounts_apikey, billing_limit", 2, 2),
     ("TRUNCATE accounts_grant", 1, 1),
     ("UPDATE accounts_grant SET role = 'admin'", 1, 0),
     ("DELETE FROM accounts_grant", 1, 0),
@@ -63,8 +63,13 @@ CHANGES = [
     ("UPDATE catalog_model SET listed = false", 1, 0),
     ("DELETE FROM catalog_alias", 1, 0),
     ("UPDATE catalog_target SET weight = 3", 1, 0),
-    ("UPDATE catalog_price SET input = 3", 1, 0),
-    ("DELETE FROM catalog_price", 1, 0),
+    (
+        "INSERT INTO catalog_price (target_id, effective_at, service_tier, input, output, source, created_at)"
+        " SELECT id, now(), '', 5, 5, 'operator', now() FROM catalog_target",
+        1,
+        0,
+    ),
+    ("DELETE FROM catalog_price; DELETE FROM catalog_target", 1, 0),
     ("UPDATE accounts_grant SET role = 'admin'; UPDATE accounts_user SET is_active = false", 1, 1),
     # What decides nothing.
     ("UPDATE accounts_apikey SET last_used_at = now(), name = 'x'", 0, 0),

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from billing import connection as billing_connection
 from billing import journal as journal_module
+from billing import reconcile
 from billing.holds import InsufficientCredits, Repeated
 from billing.journal import Journal, NotDurable
 from billing.usage import UsageRow
@@ -24,7 +26,7 @@ from tests.billing.scenery import (
     until_written,
     usage_count,
 )
-from tests.wire import STRAIGHT, eventually, sql, wired
+from tests.wire import STRAIGHT, eventually, orm, sql, wired
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -360,6 +362,7 @@ async def test_an_answer_that_nobody_got_is_not_charged_though_its_commit_was_lo
     assert await balance(alice) == (1000, 0)
     assert await sql("SELECT status, charge_nanos, cost_nanos FROM billing_usage") == [(503, 0, 30)]
     assert await sql("SELECT charge_nanos, failed_count, requests_count FROM billing_usageday") == [(0, 1, 1)]
+    assert await orm(lambda: reconcile.run(timezone.now())) == []
 
 
 async def test_an_answer_that_nobody_got_is_not_charged(quick: None) -> None:

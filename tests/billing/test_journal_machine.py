@@ -64,8 +64,8 @@ class Play:
                 await owner.extend(held, amount, 5)
         elif name in ("settle", "void", "expire") and self.open:
             owner, held = self.open.pop(amount % len(self.open))
-            self.closed.append((owner, held))
             await getattr(self, name)(owner, held, amount)
+            self.closed.append((owner, held))
 
     async def hold(self, node: Journal, amount: int) -> None:
         try:

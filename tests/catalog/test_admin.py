@@ -126,7 +126,7 @@ def test_a_provider_may_be_a_host_without_a_dot(client: Client) -> None:
 
 
 def price_form(**rates: str) -> dict[str, Any]:
-    parts = {f"prices-0-{part}": rates.get(part, "") for part in Price.PARTS}
+    parts = {f"prices-0-{part}": rates.get(part, "") for part in (*Price.PARTS, *Price.TIER_COLUMNS)}
     return {"prices-0-effective_at_0": "2026-01-01", "prices-0-effective_at_1": "00:00:00", **parts}
 
 
@@ -156,6 +156,23 @@ def test_a_price_is_entered_in_dollars_and_kept_in_nanos(client: Client, install
     text = client.get(page).content.decode()
     assert "$0.075" in text
     assert "web search $10.00" in text
+
+
+def test_a_tier_is_entered_beside_the_price_that_it_is_a_tier_of(client: Client, installation: Installation) -> None:
+    target = Target.objects.create(model=installation.model, provider=installation.provider, upstream_id="new")
+    page = reverse("admin:catalog_target_change", args=[target.pk])
+
+    def enter(**rates: str) -> str:
+        form = target_form(installation, price_form(**rates)) | {"upstream_id": "new", "prices-2-INITIAL_FORMS": 0}
+        client.post(page, form | {"prices-2-TOTAL_FORMS": 0})
+        return client.get(reverse("admin:catalog_target_changelist")).content.decode()
+
+    assert "above 200,000 tokens" not in enter(input="2", output="10")
+    enter(input="4", output="12", above_context_tokens="200000")
+    text = enter(input="1", output="2", service_tier=" Flex ")
+    assert "$4.00 in, $12.00 out above 200,000 tokens" in text
+    assert "$1.00 in, $2.00 out flex" in text
+    assert "above 200,000 tokens" in client.get(page).content.decode()
 
 
 @pytest.mark.parametrize("amount", ["0.0000000001", "cheap", "-1"])

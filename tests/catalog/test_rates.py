@@ -15,7 +15,7 @@ from catalog import rates
         ("1e-3", 1_000_000, "0.001"),
         ("12.50", 12_500_000_000, "12.50"),
         ("3.0000000000000", 3_000_000_000, "3.00"),
-        ("9223372036", 9_223_372_036_000_000_000, "9223372036.00"),
+        ("100000", 100_000_000_000_000, "100000.00"),
     ],
 )
 def test_dollars_are_kept_exactly_and_shown_shortly(text: str, nanos: int, shown: str) -> None:
@@ -26,7 +26,7 @@ def test_dollars_are_kept_exactly_and_shown_shortly(text: str, nanos: int, shown
 
 @pytest.mark.parametrize(
     "text",
-    ["", "three", "-1", "NaN", "Infinity", "0.0000000001", "0.1234567891", "9223372037", "1e30", "1e-999999", "1,5",
+    ["", "three", "-1", "NaN", "Infinity", "0.0000000001", "0.1234567891", "100001", "1e30", "1e-999999", "1,5",
      "1" * 41, "0." + "1" * 38],
 )  # fmt: skip
 def test_what_would_be_lost_or_is_no_amount_is_refused(text: str) -> None:

@@ -9,9 +9,9 @@ from django.core.management import CommandError, call_command
 from django.db import transaction
 
 from accounts.models import Version
-from catalog import price_list, seeding
+from catalog import price_list, seeding, tariff
 from catalog.models import Alias, Model, Price, Provider, Target
-from catalog.price_list import Entry, PriceList
+from catalog.price_list import Entry, PriceList, Tariff
 from catalog.seeding import Seeded
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -31,7 +31,7 @@ def newest(target: Target) -> Price:
 def cheaper(monkeypatch: pytest.MonkeyPatch, upstream_id: str) -> None:
     """Let the data say that this one model costs one dollar."""
     rates = {"input": 1_000_000_000, "output": 1_000_000_000}
-    listing = PriceList(entries={upstream_id: Entry(id=upstream_id, rates=rates)})
+    listing = PriceList(entries={upstream_id: Entry(id=upstream_id, tariff=Tariff(rates))})
     monkeypatch.setattr(price_list, "load", lambda *_: listing)
 
 
@@ -82,6 +82,23 @@ def test_changed_data_begins_a_new_price_and_keeps_the_old_one(monkeypatch: pyte
     assert newest(target).input == 1_000_000_000
     assert newest(target).cache_read is None
     assert list(target.prices.order_by("pk").values_list("effective_at", flat=True)) == [NOW, LATER]
+
+
+@pytest.mark.django_db
+def test_tiers_by_context_size_are_seeded_once_and_go_when_the_data_drops_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    vendor = provider("google", base_url="https://generativelanguage.googleapis.com/v1beta/openai")
+    model = Model.objects.create(public_id="pro")
+    target = Target.objects.create(model=model, provider=vendor, upstream_id="gemini-2.5-pro")
+    seeding.price_targets(vendor, now=NOW)
+    base, long = tariff.in_force(target.prices.all(), NOW)
+    assert (base.input, base.output) == (1_250_000_000, 10_000_000_000)
+    assert (long.above_context_tokens, long.input, long.output) == (200_000, 2_500_000_000, 15_000_000_000)
+    assert seeding.price_targets(vendor, now=LATER) == 0
+    rates = {part: rate for part in Price.PARTS if (rate := getattr(base, part)) is not None}
+    flat = PriceList(entries={"gemini-2.5-pro": Entry(id="gemini-2.5-pro", tariff=Tariff(rates))})
+    monkeypatch.setattr(price_list, "load", lambda *_: flat)
+    assert seeding.price_targets(vendor, now=LATER) == 1
+    assert [price.tier for price in tariff.in_force(target.prices.all(), LATER)] == [""]
 
 
 @pytest.mark.django_db

@@ -38,7 +38,9 @@ def test_every_vendor_offers_priced_models_once_each_and_not_too_many(vendor: Ve
     assert 5 <= len(offers) <= MODELS_MAX.get(vendor.slug, 40)
     assert max(Counter(offer.upstream_id for offer in offers).values()) == 1
     assert max(Counter(offer.public_id for offer in offers).values()) == 1
-    unpriced = [offer.upstream_id for offer in offers if not (listing.rates(vendor.price_prefix + offer.upstream_id))]
+    unpriced = [
+        offer.upstream_id for offer in offers if not listing.tariff(vendor.price_prefix + offer.upstream_id).rates
+    ]
     assert not unpriced
 
 

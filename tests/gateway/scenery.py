@@ -6,9 +6,23 @@ import msgspec
 
 from billing.pricing import Rates
 from gateway import snapshot
-from gateway.snapshot import Access, Caller, Grant, Model, Provider, Snapshot, Target
+from gateway.snapshot import Access, Caller, Grant, Model, Provider, Snapshot, Target, Terms
 
-RATES = Rates(1, 0.0, 2_000_000, 1_000_000, 2_000_000, 3_000_000, 4_000_000, 5_000_000, 6_000_000)
+RATES = Rates(
+    price_id=1,
+    effective_at=0.0,
+    input=2_000_000,
+    output=4_000_000,
+    cache_read=1_000_000,
+    cache_write_5m=2_000_000,
+    cache_write_1h=2_000_000,
+    audio_input=3_000_000,
+    image_input=2_000_000,
+    reasoning=5_000_000,
+    audio_output=6_000_000,
+)
+
+UNMETERED = Terms(plan="free", plan_id=1, prepaid=False, funded=False)
 
 
 def a_provider(slug: str = "openai", **fields: Any) -> Provider:
@@ -41,7 +55,20 @@ def a_grant(*globs: str, subjects: tuple[str, ...] = ("everyone",), role: str = 
 
 def a_caller(*globs: str, **fields: Any) -> Caller:
     plain = Caller(
-        1, "sg-ab…wxyz", "laptop", 2, "bob@example.com", 3, "Bob", frozenset({"everyone"}), {}, globs, (), None, False
+        1,
+        "sg-ab…wxyz",
+        "laptop",
+        2,
+        "bob@example.com",
+        3,
+        "Bob",
+        frozenset({"everyone"}),
+        {},
+        globs,
+        (),
+        None,
+        False,
+        UNMETERED,
     )
     return msgspec.structs.replace(plain, **fields)
 

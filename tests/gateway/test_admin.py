@@ -15,7 +15,7 @@ from django.utils import timezone
 from accounts import keys
 from accounts.models import APIKey, Organization, User
 from billing import ledger, money, redeem
-from billing.models import Difference, House, Kind, Plan, RedeemBatch, Transfer, Wallet
+from billing.models import Difference, House, Kind, Limit, Plan, RedeemBatch, Transfer, Wallet
 from catalog.models import Model, Provider, Target
 from tests.installation import SECRET, Installation, populate, signed_in
 from tests.local_server import Asked, Reply, serving
@@ -46,7 +46,7 @@ def pages(it: Installation) -> Iterator[str]:
     rows = (it.bob, it.key.organization, it.group, it.key, it.grant, it.provider, it.model, it.target, it.usage)
     read_only = (it.usage, Transfer.objects.get(), Difference.objects.get())
     money_rows = (Wallet.objects.get(), Plan.objects.get(slug="pro"), RedeemBatch.objects.get(), *read_only[1:])
-    for row in (*rows, it.model.aliases.get(), *money_rows):
+    for row in (*rows, it.model.aliases.get(), Limit.objects.all()[0], *money_rows):
         name = f"admin:{row._meta.app_label}_{row._meta.model_name}"
         yield reverse(f"{name}_changelist")
         yield reverse(f"{name}_changelist") + "?q=o"

@@ -11,6 +11,8 @@ import pytest
 
 from gateway.authentication import authenticate, key_of
 from gateway.errors import Fault
+from gateway.failed_keys import FailedKeys
+from gateway.limiter import Limiter
 from gateway.runtime import Runtime
 from gateway.snapshot import Caller
 from tests.gateway.scenery import a_caller
@@ -50,14 +52,15 @@ def a_runtime(found: Caller | Exception | None, *, stale: bool = False, returns:
         return returns
 
     freshness = SimpleNamespace(stale=lambda: stale, wait=wait)
-    callers = SimpleNamespace(find=find)
+    callers = SimpleNamespace(find=find, remembered=lambda _key: None, was_good=lambda _key: False)
     made = SimpleNamespace(freshness=freshness, callers=callers, trusted_proxies=[ip_network("10.0.0.0/8")])
     made.used_keys = set()
+    made.failed_keys = FailedKeys(Limiter("redis://127.0.0.1:1/0"), "secret", 0)
     return cast(Runtime, made)
 
 
 def asked(runtime: Runtime, peer: Any = ("203.0.113.9", 1), forwarded_for: bytes = b"") -> Awaitable[Caller]:
-    headers = [(b"x-forwarded-for", forwarded_for)]
+    headers = [(b"authorization", b"Bearer k"), (b"x-forwarded-for", forwarded_for)]
     return authenticate(runtime, {"query_string": b"", "client": peer, "headers": headers}, dict(headers))
 
 

@@ -8,6 +8,7 @@ from pytest_django import Settings
 
 from accounts import cipher
 from catalog import credentials
+from catalog.models import Price
 from gateway import catalog_rows
 from gateway.catalog_rows import Rows
 from gateway.snapshot import Snapshot
@@ -59,8 +60,9 @@ def target(row_id: int, model_id: int, provider_id: int, upstream_id: str = "up"
 
 
 def price(row_id: int, target_id: int, **fields: Any) -> dict[str, Any]:
-    parts = dict.fromkeys(("cache_read", "cache_write_5m", "audio_input", "reasoning", "audio_output"))
-    return {"id": row_id, "target_id": target_id, "effective": 0.0, "input": 3, "output": 5} | parts | fields
+    parts = dict.fromkeys(Price.PARTS, None) | {"input": 3, "output": 5}
+    tier = {"above_context_tokens": None, "service_tier": ""}
+    return {"id": row_id, "target_id": target_id, "effective": 0.0} | parts | tier | fields
 
 
 def assembled(**changed: list[dict[str, Any]]) -> Snapshot:
@@ -72,6 +74,7 @@ def assembled(**changed: list[dict[str, Any]]) -> Snapshot:
         "targets": [target(1, 1, 1)],
         "prices": [price(1, 1)],
         "grants": [],
+        "limits": [],
     }
     return catalog_rows.assemble(7, rows | changed, now=1.0)
 
@@ -171,9 +174,25 @@ def test_in_resale_only_what_has_a_price_can_be_called(settings: Settings) -> No
 
 def test_a_part_without_a_rate_costs_what_its_parent_does() -> None:
     (bare,) = assembled().models[0].targets[0].prices
-    assert (bare.cache_read, bare.cache_write, bare.audio_input, bare.reasoning, bare.audio_output) == (3, 3, 3, 5, 5)
+    assert {bare.cache_read, bare.cache_write_5m, bare.cache_write_1h, bare.audio_input, bare.image_input} == {3}
+    assert (bare.reasoning, bare.audio_output, bare.web_search) == (5, 5, 0)
+    (written,) = assembled(prices=[price(1, 1, cache_write_5m=4)]).models[0].targets[0].prices
+    assert (written.cache_write_5m, written.cache_write_1h) == (4, 4)
     (free,) = assembled(prices=[price(1, 1, cache_read=0, reasoning=0)]).models[0].targets[0].prices
     assert (free.cache_read, free.reasoning) == (0, 0)
+
+
+def test_a_tier_goes_along_and_cannot_be_sold_alone(settings: Any) -> None:
+    settings.MODE = "resale"
+    long = price(2, 1, above_context_tokens=200_000, input=6)
+    flex = price(3, 1, service_tier="flex", input=1)
+    assert assembled(prices=[long, flex]).models == ()
+    prices = assembled(prices=[long, flex, price(1, 1)]).models[0].targets[0].prices
+    assert [(each.above_context_tokens, each.service_tier) for each in prices] == [
+        (200_000, ""),
+        (None, "flex"),
+        (None, ""),
+    ]
 
 
 def test_grants_are_taken_as_they_are_and_unreadable_ones_left_out(caplog: pytest.LogCaptureFixture) -> None:

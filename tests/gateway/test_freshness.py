@@ -56,7 +56,7 @@ async def serving() -> AsyncIterator[Runtime]:
 
 
 async def call(runtime: Runtime, key: str) -> Caller:
-    scope = {"query_string": b"", "client": ("127.0.0.1", 1)}
+    scope = {"query_string": b"", "client": ("127.0.0.1", 1), "headers": []}
     return await authenticate(runtime, scope, {b"authorization": b"Bearer " + key.encode()})
 
 
@@ -85,7 +85,7 @@ KILLING_STATEMENTS = {
     "user deactivated by SQL": "UPDATE accounts_user SET is_active = false",
     "organization deactivated by SQL": "UPDATE accounts_organization SET is_active = false",
     "deleted by SQL": "DELETE FROM accounts_apikey",
-    "truncated": "TRUNCATE accounts_apikey",
+    "truncated": "TRUNCATE accounts_apikey, billing_limit",
 }
 
 
@@ -171,7 +171,8 @@ async def test_each_change_of_the_catalog_reaches_the_snapshot_within_a_second(i
             lambda kept: "nick" in kept.snapshot.names,
         ),
         (
-            "UPDATE catalog_price SET input = 5",
+            "INSERT INTO catalog_price (target_id, effective_at, service_tier, input, output, source, created_at) "
+            "SELECT id, now(), '', 5, 5, 'operator', now() FROM catalog_target",
             lambda kept: kept.snapshot.models[0].targets[0].prices[0].input == 5,
         ),
         ("DELETE FROM catalog_credential", lambda kept: not kept.snapshot.models[0].targets[0].provider.secrets),
@@ -331,7 +332,7 @@ async def test_the_rows_of_a_snapshot_are_of_one_moment(installation: Installati
     (model,) = built.models
     (target,) = model.targets
     assert target.provider.headers["Authorization"] == "Bearer up-canary-91c2b7aa"
-    assert (target.prices[0].input, target.prices[0].cache_write) == (2_500_000_000, 2_500_000_000)
+    assert (target.prices[0].input, target.prices[0].cache_write_1h) == (2_500_000_000, 2_500_000_000)
     assert await orm(Model.objects.count) == await orm(Price.objects.count) == 1
 
 
@@ -354,6 +355,15 @@ async def test_a_grant_s_e_mail_is_the_same_in_every_case(installation: Installa
         assert [grant.subjects for grant in memory.snapshot.grants] == [{"user:bob@example.com"}]
 
 
+def reprice(**price: Any) -> None:
+    """Make the one target anew, for its price stays as long as it does; without a price if none is given."""
+    old = Target.objects.get()
+    old.delete()
+    target = Target.objects.create(model=old.model, provider=old.provider, upstream_id=old.upstream_id)
+    if price:
+        Price.objects.create(target=target, input=1, output=1, **price)
+
+
 # --- What may be sold -----------------------------------------------------------------------------------------------
 
 
@@ -362,7 +372,7 @@ async def test_in_resale_mode_a_model_is_there_once_its_first_price_begins(
 ) -> None:
     settings.MODE = "resale"
     begins_at = timezone.now() + timedelta(seconds=1)
-    await orm(lambda: Price.objects.update(effective_at=begins_at))
+    await orm(lambda: reprice(effective_at=begins_at))
     async with kept() as memory:
         assert memory.snapshot.models == ()
 
@@ -374,7 +384,7 @@ async def test_in_resale_mode_a_model_is_there_once_its_first_price_begins(
 
 
 async def test_in_resale_mode_what_has_no_price_is_not_sold(installation: Installation, settings: Any) -> None:
-    await orm(lambda: Price.objects.all().delete())
+    await orm(reprice)
     async with kept() as memory:
         assert len(memory.snapshot.models) == 1
     settings.MODE = "resale"

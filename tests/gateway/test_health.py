@@ -15,12 +15,16 @@ from tests.gateway.scenery import a_caller, a_grant, a_model, a_snapshot
 
 def a_runtime(*, stale: bool = False) -> Runtime:
     freshness = SimpleNamespace(stale=lambda: stale, snapshot=a_snapshot(a_model("m")))
-    return cast(Runtime, SimpleNamespace(freshness=freshness, journal=SimpleNamespace(queue=[1, 2])))
+    journal, limiter = SimpleNamespace(queue=[1, 2]), SimpleNamespace(state="shared")
+    return cast(Runtime, SimpleNamespace(freshness=freshness, journal=journal, limiter=limiter))
 
 
 async def test_alive_is_a_short_answer_that_asks_no_engine(settings: Settings) -> None:
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
-    assert await health.report(a_runtime(stale=True), verbose=False) == (200, {"status": "ok", "region": "local"})
+    assert await health.report(a_runtime(stale=True), verbose=False) == (
+        200,
+        {"status": "ok", "region": "local", "limits": "shared"},
+    )
 
 
 async def test_verbose_names_each_engine(engines: Path, settings: Settings) -> None:

@@ -35,7 +35,7 @@ def storm(gateway: Gateway) -> list[int]:
 
     def ask(job: tuple[str, bool]) -> int:
         scenario, stream = job
-        return gateway.chat(scenario, stream=stream, text=CANARY, user=CANARY, metadata={"note": CANARY}).status
+        return gateway.chat(scenario, stream=stream, text=CANARY, user=CANARY).status
 
     with ThreadPoolExecutor(8) as pool:
         return list(pool.map(ask, [(scenario, stream) for scenario in STORM for stream in (False, True)]))

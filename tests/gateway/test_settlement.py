@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.pricing import Parts
+from billing.usage import UsageRow
 from gateway import settlement
-from gateway.settlement import Finished
+from gateway.settlement import Asked, Charge, Ending
 from gateway.wire.openai_chat import Tokens
 from tests.gateway.scenery import RATES, a_caller, a_target
 
@@ -15,9 +16,16 @@ ESTIMATE = Parts(input=5, output=6)
 MARKUP = 1_200_000
 
 
-def finished(**texts: str) -> Finished:
-    plain = Finished("r", "m", "openai_chat", True, 200, "", 3, 9, "s", "curl/8")
-    return msgspec.structs.replace(plain, **texts)
+def a_row(charged: Charge, *, error_code: str = "", **texts: str) -> UsageRow:
+    """The row of a request that ended with this charge."""
+    plain = Asked("r", "m", "openai_chat", True, "s", "curl/8")
+    opened = settlement.opened(msgspec.structs.replace(plain, **texts), a_caller(), TARGET)
+    return settlement.ended(opened, charged, Ending(200, error_code, 3, 9))
+
+
+def test_a_request_that_is_lost_leaves_a_row_that_says_so_and_costs_nothing() -> None:
+    row = settlement.opened(Asked("r", "m", "openai_chat", True, "s", "curl/8"), a_caller(), TARGET)
+    assert (row.status, row.error_code, row.usage_source, row.charge_nanos) == (500, "gateway_lost", "none", 0)
 
 
 def test_the_upstream_s_own_numbers_are_charged_at_the_rates_in_force() -> None:
@@ -40,6 +48,17 @@ def test_the_price_is_the_one_that_has_begun() -> None:
     assert [(each.price_id, each.cost_nanos) for each in charged] == [(1, 2), (2, 7)]
 
 
+def test_the_size_of_the_request_and_the_answer_s_service_tier_decide_the_price() -> None:
+    long = msgspec.structs.replace(RATES, price_id=2, above_context_tokens=10, input=7_000_000)
+    flex = msgspec.structs.replace(RATES, price_id=3, service_tier="flex", input=1_000_000)
+    target = msgspec.structs.replace(TARGET, prices=(long, flex, RATES))
+    usages = (Tokens(input=4, cache_read=6), Tokens(input=5, cache_read=6), Tokens(input=4, service_tier="flex"))
+    charged = [settlement.charge(target, tokens, ESTIMATE, 1.0, MARKUP) for tokens in usages]
+    assert [(each.price_id, each.cost_nanos) for each in charged] == [(1, 8 + 6), (2, 35 + 6), (3, 4)]
+    row = a_row(charged[2])
+    assert (row.service_tier, row.price_id) == ("flex", 3)
+
+
 def test_a_target_without_a_price_costs_nothing() -> None:
     free = msgspec.structs.replace(TARGET, prices=())
     charged = settlement.charge(free, Tokens(input=10**9), ESTIMATE, 1.0, MARKUP)
@@ -58,19 +77,20 @@ def test_a_free_model_costs_its_caller_nothing_whatever_it_costs_the_house() -> 
 
 def test_the_row_says_who_asked_for_what_and_where_it_went() -> None:
     tokens = Tokens(input=1, cache_read=2, audio_input=3, output=4, reasoning=5, audio_output=6)
-    row = settlement.row(finished(), a_caller(), TARGET, settlement.charge(TARGET, tokens, ESTIMATE, 1.0, MARKUP))
+    row = a_row(settlement.charge(TARGET, tokens, ESTIMATE, 1.0, MARKUP))
     assert (row.key_id, row.user_id, row.organization_id) == (1, 2, 3)
     assert (row.provider_id, row.target_id) == (TARGET.provider.id, TARGET.id)
     assert (row.input_tokens, row.cache_read_tokens, row.output_tokens, row.reasoning_tokens) == (1, 2, 4, 5)
     assert row.audio_tokens == 9
     assert (row.usage_source, row.price_id, row.first_byte_ms, row.duration_ms) == ("provider", 1, 3, 9)
+    rest = Tokens(image_input=7, cache_write_5m=8, cache_write_1h=9, web_searches=2)
+    row = a_row(settlement.charge(TARGET, rest, ESTIMATE, 1.0, MARKUP))
+    assert (row.input_tokens, row.cache_write_tokens, row.searches) == (7, 17, 2)
 
 
 @given(st.text(st.characters(), max_size=400))
 def test_no_text_breaks_a_column(text: str) -> None:
-    row = settlement.row(
-        finished(model=text, session_id=text, client=text, error_code=text), a_caller(), TARGET, settlement.NOTHING
-    )
+    row = a_row(settlement.NOTHING, model=text, session_id=text, client=text, error_code=text)
     for column, chars_max in (("model", 256), ("session_id", 64), ("client", 64), ("error_code", 64)):
         value = getattr(row, column)
         assert len(value) <= chars_max

@@ -21,7 +21,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
     ["${HOME}", "$${HOME}", "$$${A}${B}", "null", "1e3", "- x: y", "a\x85b\u2028c"]
 )
 COUNTS = st.none() | st.integers(0, 2**31 - 1)
-NANOS = st.integers(0, 10**15)
+NANOS = st.integers(0, 10**14)
 HEADERS = st.dictionaries(st.sampled_from(["X-Team", "X-Region"]), st.sampled_from(["a", "${b}", "c: d", ""]))
 
 
@@ -29,6 +29,11 @@ HEADERS = st.dictionaries(st.sampled_from(["X-Team", "X-Region"]), st.sampled_fr
 def rows(draw: st.DrawFn, /, row: str, **strategies: st.SearchStrategy[Any]) -> Columns:
     columns = blank(row) | {name: draw(strategy) for name, strategy in strategies.items()}
     return columns | {"source": "file"}
+
+
+def tier_of(tier: dict[str, Any]) -> tuple[str, int]:
+    above = tier["above_context_tokens"]
+    return tier["service_tier"], -1 if above is None else above
 
 
 PROVIDERS = rows(
@@ -44,7 +49,17 @@ MODELS = rows(
     listed=st.none() | st.booleans(), enabled=st.booleans(), timeout_s=st.none() | st.floats(0.1, 600),
 )  # fmt: skip
 TARGETS = rows("target", weight=st.integers(0, 5), preference=st.none() | st.integers(-5, 5), enabled=st.booleans())
-PRICES = rows("price", input=NANOS, output=NANOS, cache_read=st.none() | NANOS, web_search=st.none() | NANOS)
+TIERS = st.builds(
+    lambda tier, rates: dict.fromkeys(Price.PARTS) | tier | rates,
+    st.sampled_from([("", 0), ("", 200_000), ("flex", None), ("flex", 1)]).map(
+        lambda tier: dict(zip(Price.TIER_COLUMNS, tier, strict=True))
+    ),
+    st.fixed_dictionaries({"input": NANOS, "output": NANOS, "reasoning": st.none() | NANOS}),
+)
+PRICES = rows(
+    "price", input=NANOS, output=NANOS, cache_read=st.none() | NANOS, web_search=st.none() | NANOS,
+    tiers=st.lists(TIERS, max_size=3, unique_by=tier_of).map(lambda tiers: sorted(tiers, key=tier_of)),
+)  # fmt: skip
 GRANTS = rows(
     "grant", name=st.sampled_from(["", "one"]), enabled=st.booleans(), role=st.sampled_from(["", "user", "admin"]),
     subjects=st.lists(st.sampled_from(["everyone", "group:a", "key:1", "tag:t=x", "user:a@b.c", "user:x"]), unique=True)

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from accounts import keys
 from accounts.models import Grant, Group, User, Version
-from catalog import credentials
+from catalog import credentials, tariff
 from catalog.models import Alias, Credential, Model, Price, Provider, Target
 from gateway import catalog_rows, snapshot
 from gateway.configuration import importing
@@ -230,6 +231,28 @@ def test_a_changed_price_begins_anew_and_the_old_one_stays() -> None:
     imported(house(models={"gpt-5": {"price": {"input": 2, "output": 10}}}))
     target = Target.objects.get(model__public_id="gpt-5", provider__slug="azure")
     assert [price.input for price in target.prices.order_by("effective_at")] == [1_250_000_000, 2_000_000_000]
+
+
+def test_a_price_and_its_tiers_begin_and_end_together() -> None:
+    tier = {"above_context_tokens": 200_000, "input": 4, "output": 12}
+    price = {"input": 2, "output": 10, "tiers": [tier]}
+    imported(house(models={"gpt-5": {"price": price}}))
+    report = imported(house(models={"gpt-5": {"price": price}}))
+    assert report.changes == []
+    target = Target.objects.get(model__public_id="gpt-5", provider__slug="azure")
+    base, long = tariff.in_force(target.prices.all(), timezone.now())
+    assert (base.input, long.above_context_tokens, long.input) == (2_000_000_000, 200_000, 4_000_000_000)
+    assert base.effective_at == long.effective_at
+    dearer = imported(house(models={"gpt-5": {"price": price | {"tiers": [tier | {"input": 5}]}}}))
+    assert [list(change.lines()) for change in dearer.changes if change.name.endswith("azure/gpt-5")] == [
+        [
+            "changed price gpt-5 → azure/gpt-5",
+            "    tiers: above 200000 tokens: input $4.00, output $12.00"
+            " → above 200000 tokens: input $5.00, output $12.00",
+        ]
+    ]
+    imported(house(models={"gpt-5": {"price": {"input": 2, "output": 10}}}))
+    assert [price.tier for price in tariff.in_force(target.prices.all(), timezone.now())] == [""]
 
 
 def test_an_alias_moves_to_the_model_that_names_it() -> None:

@@ -285,6 +285,40 @@ def test_what_is_no_price_is_an_error(dollars: Any) -> None:
     assert ("error", "models.m.price.input") in [problem[:2] for problem in found]
 
 
+def test_a_price_s_tiers_are_read_in_one_order() -> None:
+    tiers = [
+        {"service_tier": "flex", "input": 1, "output": 2},
+        {"above_context_tokens": 200_000, "input": "2.5", "output": 15, "cache_read": "0.25"},
+    ]
+    wanted = stated({"models": {"m": {"price": {"input": "1.25", "output": 10, "tiers": tiers}}}})
+    assert wanted.models is not None
+    price = wanted.models["m"].price
+    assert price is not None
+    long, flex = price["tiers"]
+    assert (long["service_tier"], long["above_context_tokens"], long["input"]) == ("", 200_000, 2_500_000_000)
+    assert (flex["service_tier"], flex["above_context_tokens"], flex["output"]) == ("flex", None, 2_000_000_000)
+
+
+@pytest.mark.parametrize(
+    ("tier", "place", "message"),
+    [
+        ({"input": 1, "output": 1}, "", "needs above_context_tokens, service_tier, or both: it would be the price"),
+        ({"service_tier": "Flex!", "input": 1, "output": 1}, ".service_tier", "has small letters, digits"),
+        ({"above_context_tokens": -1, "input": 1, "output": 1}, ".above_context_tokens", "must be from 0"),
+        ({"above_context_tokens": 5, "input": 1}, "", "lacks output"),
+    ],
+)
+def test_what_is_no_tier_is_an_error(tier: dict[str, Any], place: str, message: str) -> None:
+    found = problems({"models": {"m": {"price": {"input": 1, "output": 1, "tiers": [tier]}}}})
+    assert [each for each in found if each[1] == f"models.m.price.tiers[0]{place}" and message in each[2]]
+
+
+def test_a_tier_stands_in_a_price_once() -> None:
+    tier = {"above_context_tokens": 5, "input": 1, "output": 1}
+    found = problems({"models": {"m": {"price": {"input": 1, "output": 1, "tiers": [tier, tier]}}}})
+    assert ("error", "models.m.price.tiers[1]", "is a tier that stands here already") in found
+
+
 def test_a_location_reads_like_the_document() -> None:
     assert location(("models", "openai/gpt-5", "targets", 2, "id")) == 'models["openai/gpt-5"].targets[2].id'
     assert str(Problem("a.b", "is wrong", "x", line=3, column=4)) == "error: a.b, line 3, column 4: is wrong (found x)"

@@ -124,7 +124,7 @@ def test_an_answer_that_is_not_streamed_keeps_its_options() -> None:
         ({"prompt_tokens": 9.0, "completion_tokens": 3.0}, Tokens(input=9, output=3)),
         (USAGE | {"prompt_tokens_details": {"cached_tokens": 4}}, Tokens(input=5, cache_read=4, output=3)),
         (USAGE | {"prompt_tokens_details": None, "completion_tokens_details": []}, Tokens(input=9, output=3)),
-        (USAGE | {"prompt_tokens_details": {"cached_tokens": -4}}, Tokens(input=9, output=3)),
+        (USAGE | {"prompt_tokens_details": {"cached_tokens": -4}}, Tokens(input=9, output=3, sound=False)),
         (USAGE | {"completion_tokens_details": {"reasoning_tokens": 3}}, Tokens(input=9, reasoning=3)),
         (
             USAGE | {"prompt_tokens_details": {"cached_tokens": 8, "audio_tokens": 9}},

@@ -1,0 +1,48 @@
+"""A request is held for at the price of its size, its service tier and what it asks for."""
+
+import json
+from typing import Any
+
+import msgspec
+
+from gateway import admission, estimate
+from gateway.admission import Quote
+from gateway.wire import openai_chat
+from tests.gateway.scenery import RATES, a_caller, a_model, a_target
+
+WRITES = msgspec.structs.replace(RATES, cache_write_1h=9_000_000)
+LONG = msgspec.structs.replace(WRITES, price_id=2, above_context_tokens=1_000, input=7_000_000)
+PRIORITY = msgspec.structs.replace(WRITES, price_id=3, service_tier="priority", input=8_000_000)
+TARGET = a_target("m", prices=(LONG, PRIORITY, WRITES))
+
+
+def quoted(**fields: Any) -> Quote:
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "Hi"}]} | fields).encode()
+    found = admission.quote(openai_chat.parse_request(body), a_model("m", TARGET), (TARGET,), a_caller(), body)
+    assert found.rates is not None
+    assert found.input_tokens == estimate.input_tokens(body)
+    return found
+
+
+def test_a_plain_request_is_held_for_at_the_plain_price() -> None:
+    plain = quoted().rates
+    assert plain is not None
+    # Reasoning is dearer than the rest of an answer, and nobody knows how much of it there will be.
+    assert (plain.price_id, plain.input, plain.output) == (1, 2_000_000, 5_000_000)
+
+
+def test_a_long_request_is_held_for_at_its_tier() -> None:
+    long = quoted(messages=[{"role": "user", "content": "word " * 1_000}]).rates
+    assert long is not None and (long.price_id, long.input) == (2, 7_000_000)
+
+
+def test_a_service_tier_that_is_asked_for_is_held_for() -> None:
+    asked = [quoted(service_tier=tier).rates for tier in ("priority", "flex", "auto", None)]
+    assert [rates and rates.price_id for rates in asked] == [3, 1, 1, 1]
+
+
+def test_cache_writes_and_sound_are_held_for_where_they_are_asked_for() -> None:
+    cached = quoted(messages=[{"role": "user", "content": "Hi", "cache_control": {"type": "ephemeral"}}]).rates
+    assert cached is not None and cached.input == 9_000_000
+    spoken = quoted(modalities=["text", "audio"], audio={"voice": "ash"}).rates
+    assert spoken is not None and (spoken.input, spoken.output) == (3_000_000, 6_000_000)
