@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from billing.payments.views import ROUTES as PAYMENTS
 from gateway import quotas
 
 urlpatterns = [
@@ -13,4 +14,5 @@ urlpatterns = [
     path("api/quotas", quotas.Quotas.as_view()),
     path("api/quotas/refill", quotas.Refill.as_view()),
     path("api/quotas/<path:name>", quotas.Quota.as_view()),
+    *(path(route, view) for route, view in PAYMENTS),
 ]
