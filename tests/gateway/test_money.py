@@ -196,6 +196,37 @@ def test_auth_me_tells_plan_and_balance(gateway: Gateway, someone: Any) -> None:
     assert told["balance"] == {"mode": "prepaid", "posted": "1.50", "held": "0.00", "available": "1.50"}
 
 
+def test_parallel_streams_are_all_charged(gateway: Gateway, someone: Any) -> None:
+    """LiteLLM 34875: four of five streams were recorded at $0, for two handlers raced on one dictionary."""
+    key, organization_id = someone(100 * DOLLAR)
+    body = a_body(stream=True, told={"pieces": 5, "pause": 0.01})
+    with ThreadPoolExecutor(25) as pool:
+        answers = list(pool.map(lambda _: ask(gateway.port, key, body), range(50)))
+    charges = [gateway.installed.usage(answer.request_id)[0]["charge_nanos"] for answer in answers]
+    assert charges == [price(body, 10)] * 50
+    assert gateway.installed.balance(organization_id) == (100 * DOLLAR - sum(charges), 0)
+
+
+@pytest.mark.parametrize("options", [None, {"include_usage": False}, {}])
+def test_a_caller_that_asks_for_no_usage_pays_all_the_same(gateway: Gateway, someone: Any, options: Any) -> None:
+    """LiteLLM 22280: whoever left `stream_options.include_usage` out was not charged."""
+    key, organization_id = someone(DOLLAR)
+    body = a_body(stream=True, stream_options=options)
+    answer = ask(gateway.port, key, body)
+    assert b'"usage"' not in answer.body
+    assert gateway.installed.balance(organization_id) == (DOLLAR - price(body, 10), 0)
+
+
+def test_an_explicit_zero_stays_zero(gateway: Gateway, someone: Any) -> None:
+    """LiteLLM 37992: a usage of zero was replaced by an estimate, and charged."""
+    key, organization_id = someone(DOLLAR)
+    body = a_body().replace(json.loads(a_body())["metadata"]["prompt"].encode(), b"000000").replace(b"0010", b"0000")
+    answer = ask(gateway.port, key, body)
+    [row] = gateway.installed.usage(answer.request_id)
+    assert (row["usage_source"], row["charge_nanos"]) == ("provider", 0)
+    assert gateway.installed.balance(organization_id) == (DOLLAR, 0)
+
+
 # --- What is admitted -------------------------------------------------------------------------------------------------
 def test_an_empty_wallet_is_told_where_to_top_up(gateway: Gateway, someone: Any) -> None:
     key, _ = someone(0)
@@ -246,6 +277,29 @@ def test_several_answers_are_held_for(gateway: Gateway, someone: Any) -> None:
     body = a_body(n=3, max_tokens=100)
     key, _ = someone(price(body, 300) - 1)
     assert ask(gateway.port, key, body).status == 402
+
+
+def test_a_rich_wallet_is_held_like_any_other_and_errors_give_it_back(gateway: Gateway, someone: Any) -> None:
+    """one-api and new-api trusted balances above 100 estimates, and leaked holds on errors (new-api 4429)."""
+    key, organization_id = someone(10**6 * DOLLAR)
+    body = a_body(max_tokens=100, told={"gate": "rich"})
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(ask, gateway.port, key, body)
+        gateway.upstream.wait(lambda: b'"rich"' in gateway.upstream.exchanges[-1].body)
+        assert gateway.installed.balance(organization_id)[1] == price(body, 100)
+        open_gates.add("rich")
+        running.result()
+    for scenario in ("status-500-json", "reset-after-head", "truncated-json"):
+        ask(gateway.port, key, a_body(f"chaos/{scenario}"))
+    assert gateway.installed.balance(organization_id)[1] == 0
+
+
+def test_a_model_whose_cost_nobody_knows_is_not_sold(gateway: Gateway, someone: Any) -> None:
+    """LiteLLM 35524: without an estimate there was no hold, and everything passed."""
+    key, _ = someone(DOLLAR)
+    answer = ask(gateway.port, key, a_body("refused/ok"))
+    assert (answer.status, answer.error["code"]) == (404, "model_not_found")
+    assert "no price" in answer.error["message"]
 
 
 def together(jobs: list[tuple[int, str, bytes]], decided: int, gate: str) -> list[http.Answer]:
@@ -384,3 +438,18 @@ def test_what_a_killed_process_left_is_settled_from_its_last_mark(
     assert (row["status"], row["error_code"], row["usage_source"]) == (500, "gateway_lost", "partial")
     assert row["output_tokens"] > 10
     assert gateway.installed.balance(organization_id) == (DOLLAR - row["charge_nanos"], 0)
+
+
+def test_a_server_that_is_told_to_stop_settles_what_runs(gateway: Gateway, engines: Path, someone: Any) -> None:
+    """LiteLLM 34805: what was still in a buffer at SIGTERM was never charged."""
+    key, organization_id = someone(DOLLAR)
+    body = a_body(stream=True, told={"pieces": 30, "pause": 0.03})
+    with start_web("uvicorn", APPLICATION, engines, DATABASE_URL=gateway.installed.database_url) as web:
+        headers = {"Content-Type": "application/json"}
+        with http.opened(web.port, "POST", CHAT, key=key, body=body, headers=headers) as response:
+            response.read1(64)
+            web.signal()
+            received = response.read()
+        assert web.wait(15) == 0
+    assert received.endswith(b"data: [DONE]\n\n")
+    assert gateway.installed.balance(organization_id) == (DOLLAR - price(body, 10), 0)
