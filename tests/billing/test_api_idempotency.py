@@ -37,7 +37,7 @@ def key(acme: Acme) -> str:
 
 
 def write(key: str, method: str, address: str, body: Any, once: str | None) -> Any:
-    headers = {"HTTP_IDEMPOTENCY_KEY": once} if once is not None else {}
+    headers: dict[str, Any] = {"HTTP_IDEMPOTENCY_KEY": once} if once is not None else {}
     text = body if isinstance(body, str) else json.dumps(body)
     return Client().generic(method, f"{API}/{address}", text, "application/json", **bearer(key), **headers)
 
@@ -234,7 +234,7 @@ def test_of_many_at_once_one_is_done(acme: Acme, key: str) -> None:
 
 def test_different_keys_do_not_wait_for_one_another(acme: Acme, key: str) -> None:
     codes = [a_code(1) for _ in range(4)]
-    answers = at_once(*[lambda code=code: use_code(key, code, code) for code in codes])  # type: ignore[misc]
+    answers = at_once(*[lambda code=code: use_code(key, code, code) for code in codes])
     assert [answer.status_code for answer in answers] == [200] * 4
     assert wallet(acme).posted_nanos == 4_000_000_000
 
