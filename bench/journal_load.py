@@ -16,18 +16,22 @@ CREDIT_NANOS = 10**15
 
 
 def prepare(wallets: int) -> list[int]:
-    """Return the ids of so many organizations with credit, made where they are missing."""
+    """Return the ids of so many organizations with credit, made where they are missing; one process at a time."""
+    from django.db import connection, transaction
+
     from accounts.models import Organization
     from billing import ledger
     from billing.models import House, Kind
     from billing.money import Money
 
     ids = []
-    for number in range(wallets):
-        organization, made = Organization.objects.get_or_create(name=f"bench wallet {number}")
-        if made:
-            ledger.credit(organization.pk, Money(CREDIT_NANOS), Kind.CREDIT, House.PROMOTIONS)
-        ids.append(organization.pk)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(1)")
+        for number in range(wallets):
+            organization, made = Organization.objects.get_or_create(name=f"bench wallet {number}")
+            if made:
+                ledger.credit(organization.pk, Money(CREDIT_NANOS), Kind.CREDIT, House.PROMOTIONS)
+            ids.append(organization.pk)
     return ids
 
 
