@@ -183,6 +183,17 @@ async def test_a_failed_request_and_one_that_nobody_waited_for_are_given_back() 
     assert await bucket(limit) == (0, 0)
 
 
+async def test_a_request_whose_hold_was_lost_is_counted_when_it_ends() -> None:
+    alice, limit = await an_organization(1000), await a_limit(1000)
+    async with running() as journal:
+        held = await journal.hold(an_ask(alice, 200, buckets=keys(limit)), 5)
+        await sql("DELETE FROM billing_hold")
+        await sql("UPDATE billing_bucket SET held_nanos = 0")
+        await journal.settle(held, a_settlement(held, 120), 5)
+    assert await bucket(limit) == (120, 0)
+    assert await balance(alice) == (880, 0)
+
+
 async def test_a_stream_that_outgrows_its_hold_takes_more_until_there_is_no_more() -> None:
     alice, limit = await an_organization(), await a_limit(500)
     async with running() as journal:
