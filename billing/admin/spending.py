@@ -41,6 +41,8 @@ class LimitForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = SpendingLimit
         fields = ("name", "kind", "capacity_nanos", "rate_nanos", "period", "hard", "subject", "enabled")
+        # Help is HTML.
+        help_texts = {"name": "As grants name it; with &lt;user&gt; in it, each user has a bucket of its own."}
 
     def clean_rate_nanos(self) -> int:
         """An empty rate is none."""
@@ -221,6 +223,12 @@ class BucketAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Bucket | None = None) -> bool:
         return False
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        nothing_to_save = {"show_save": False, "show_save_and_continue": False}
+        return super().change_view(request, object_id, form_url, nothing_to_save | (extra_context or {}))
 
     def _now(self, row: Bucket) -> Standing:
         found: Standing | None = getattr(row, "standing", None)
