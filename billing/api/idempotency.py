@@ -67,12 +67,9 @@ def _done(view: OrganizationView, write: Write, one_transaction: bool) -> Respon
         with _effects(one_transaction):
             return write()
     except Exception as error:
-        fault = errors.fault_of(error)
-        if fault.status in UNDECIDED:
+        if errors.fault_of(error).status in UNDECIDED:
             raise
-        if fault.status >= 500:
-            errors.logger.error("request %s failed", view.request_id, exc_info=error)
-        return errors.envelope(fault, view.request_id)
+        return errors.envelope(errors.logged(error, view.request_id), view.request_id)
 
 
 def _effects(one_transaction: bool) -> AbstractContextManager[None]:
