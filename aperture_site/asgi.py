@@ -16,6 +16,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aperture_site.settings")
 
 django_application: Any = get_asgi_application()
 
+from aperture_site import small_bodies  # noqa: E402
+from billing.payments.views import WEBHOOK_BYTES_MAX, WEBHOOK_PATH  # noqa: E402
 from gateway import asgi as gateway  # noqa: E402
 from gateway.draining import draining  # noqa: E402
 
@@ -34,8 +36,20 @@ async def http(scope: Scope, receive: Receive, send: Send) -> None:
         await gateway.application(scope, receive, send)
     elif draining.active:
         await gateway.refuse_page(scope, gateway.named(send))
+    elif path == WEBHOOK_PATH:
+        await webhook(scope, receive, gateway.named(send))
     else:
         await django_application(scope, receive, gateway.named(send))
+
+
+async def webhook(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer Stripe: anybody can call this address, so its body is bounded before any of it is kept."""
+    try:
+        message = await small_bodies.read(scope, receive, WEBHOOK_BYTES_MAX)
+    except small_bodies.TooLarge:
+        await small_bodies.refuse(send, WEBHOOK_BYTES_MAX)
+    else:
+        await django_application(scope, small_bodies.replay(message, receive), send)
 
 
 application = ProtocolTypeRouter({"http": http, "websocket": gateway.refuse_socket})

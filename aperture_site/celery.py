@@ -2,9 +2,11 @@
 
 import os
 import warnings
+from typing import Any
 
 from celery import Celery
 from celery.schedules import crontab
+from django.conf import settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aperture_site.settings")
 
@@ -14,6 +16,7 @@ warnings.filterwarnings("ignore", "You're running the worker with superuser priv
 app = Celery("aperture")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+app.autodiscover_tasks(["billing.payments"])
 
 # When each task runs (UTC). Every node's beat sends them: the tasks bear running twice.
 app.conf.beat_schedule = {
@@ -23,3 +26,11 @@ app.conf.beat_schedule = {
     "reconcile": {"task": "billing.tasks.reconcile", "schedule": crontab(hour="2", minute="30")},
     "monthly credit": {"task": "billing.tasks.post_monthly_credit", "schedule": crontab(hour="0", minute="20")},
 }
+
+# Only with Stripe's keys.
+PAYMENTS: dict[str, Any] = {
+    "payments sweep": {"task": "billing.payments.sweep", "schedule": 2.0, "options": {"expires": 10.0}},
+    "payments reconcile": {"task": "billing.payments.reconcile", "schedule": crontab(hour="3", minute="17")},
+}
+if settings.STRIPE_SECRET_KEY:
+    app.conf.beat_schedule |= PAYMENTS

@@ -6,8 +6,9 @@ compares that list with docs/configuration.md.
 
 import os
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
+from urllib.parse import urlsplit
 
 READ: set[str] = set()
 
@@ -101,6 +102,20 @@ def networks(name: str) -> list[IPv4Network | IPv6Network]:
         except ValueError:
             raise SettingError(name, word, "write networks such as 10.0.0.0/8, separated by commas") from None
     return found
+
+
+def secure_url(name: str, default: str) -> str:
+    """Return an address to which secrets may be sent: https, or http on this machine's own loopback."""
+    value = text(name, default)
+    try:
+        parts = urlsplit(value)
+        host = parts.hostname or ""
+        loopback = parts.scheme == "http" and (host == "localhost" or ip_address(host).is_loopback)
+    except ValueError:
+        host, loopback = "", False
+    if not host or not (parts.scheme == "https" or loopback):
+        raise SettingError(name, value, "write an https:// address, or an http:// one of 127.0.0.1 or localhost")
+    return value.rstrip("/")
 
 
 def header(name: str, default: str) -> str:

@@ -4,6 +4,7 @@ Given no DATABASE_URL and REDIS_URL, the addresses are those of the engines that
 APERTURE_DATA_DIR. Secrets come from the environment or are made once in that folder.
 """
 
+import logging
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -44,6 +45,17 @@ PRIVATE_UPSTREAMS = env.upstream_networks("APERTURE_PRIVATE_UPSTREAMS")
 ADJUSTMENT_MAX_DOLLARS = env.integer("APERTURE_ADJUSTMENT_MAX_DOLLARS", 1000, at_most=1_000_000_000)
 # How many full months of usage rows are kept; 0 is all of them.
 USAGE_MONTHS = env.integer("APERTURE_USAGE_MONTHS", 0, at_most=1200)
+
+# --- Card payment: off without both secrets ---------------------------------------------------------------------------
+STRIPE_SECRET_KEY = env.text("APERTURE_STRIPE_SECRET_KEY")
+# Several while one is replaced by another. An empty one is never among them: anybody could sign with it.
+STRIPE_WEBHOOK_SECRETS = env.words("APERTURE_STRIPE_WEBHOOK_SECRET")
+STRIPE_API_BASE = env.secure_url("APERTURE_STRIPE_API_BASE", "https://api.stripe.com")
+STRIPE_TAX = env.flag("APERTURE_STRIPE_TAX")
+TOP_UP_MIN_DOLLARS = env.integer("APERTURE_TOP_UP_MIN", 5, at_least=1, at_most=999_999)
+TOP_UP_MAX_DOLLARS = env.integer(
+    "APERTURE_TOP_UP_MAX", max(1000, TOP_UP_MIN_DOLLARS), at_least=TOP_UP_MIN_DOLLARS, at_most=999_999
+)
 
 # --- Bounds of a request ----------------------------------------------------------------------------------------------
 MAX_BODY_BYTES = env.integer("APERTURE_MAX_BODY", 32 * 1024 * 1024, at_least=1024)
@@ -185,13 +197,22 @@ EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'console'
 
 # --- Logging ----------------------------------------------------------------------------------------------------------
 LOG_LEVEL = env.choice("APERTURE_LOG_LEVEL", "INFO", ["DEBUG", "INFO", "WARNING", "ERROR"])
+
+
+def is_no_sweep(record: logging.LogRecord) -> bool:
+    """Say whether a line is worth its place: all are, but Celery's about a sweep that went well."""
+    return record.levelno > logging.INFO or "billing.payments.sweep" not in record.getMessage()
+
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    # The sweep of payments comes every two seconds; what it does is told by the events' own lines.
+    "filters": {"no_sweeps": {"()": "django.utils.log.CallbackFilter", "callback": is_no_sweep}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["no_sweeps"]}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
-    "loggers": {"httpx": {"level": "WARNING"}, "asyncio": {"level": "WARNING"}},
+    "loggers": {name: {"level": "WARNING"} for name in ("httpx", "asyncio", "stripe")},
 }
 
 UNFOLD = {

@@ -13,7 +13,7 @@ from bench.entrant import mock
 from bench.measurement import FULL, QUICK, SERVERS, Bench, Plan
 from bench.process import ROOT, BenchError
 
-PARTS = ("json", "stream", "latency", "memory")
+PARTS = ("json", "stream", "latency", "memory", "ledger")
 DOCUMENT = ROOT / "docs" / "performance.md"
 
 
@@ -57,7 +57,10 @@ def run(parts: list[str], plan: Plan) -> str:
             results.latency = [bench.latency(server) for server in SERVERS]
         if "memory" in parts:
             results.memory = [bench.memory(server) for server in SERVERS]
-        results.usage_rows, results.answered = bench.usage_rows(), bench.answered
+        results.answered = bench.answered
+        results.usage_rows = bench.usage_rows() if bench.answered else 0
+        if "ledger" in parts:
+            results.ledger = bench.ledger()
         results.left_out = bench.left_out
     return report.document(results)
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from bench import load
+from bench import ledger, load
 from bench.entrant import PEERS, Entrant, bare
 from bench.installation import Installation
+from bench.ledger import Ledger
 from bench.process import BenchError, cpu_s, rss_mb
 
 SERVERS = ("uvicorn", "daphne")
@@ -29,10 +30,11 @@ class Plan:
     rounds: int
     seconds: int
     memory_requests: int
+    usage_rows: int
 
 
-FULL = Plan(rounds=4, seconds=5, memory_requests=50_000)
-QUICK = Plan(rounds=2, seconds=2, memory_requests=5_000)
+FULL = Plan(rounds=4, seconds=5, memory_requests=50_000, usage_rows=10_000_000)
+QUICK = Plan(rounds=2, seconds=2, memory_requests=5_000, usage_rows=200_000)
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,11 @@ class Bench:
             p99_ratio=median(ours.p99_ms / theirs.p99_ms for theirs, ours in pairs),
             errors=sum(theirs.errors + ours.errors for theirs, ours in pairs),
         )
+
+    def ledger(self) -> Ledger:
+        """Load the journal alone, on one wallet and many, on an empty table and a full one."""
+        with self.installation.serving("uvicorn"):
+            return ledger.measure(self.installation, self.plan.seconds, self.plan.rounds, self.plan.usage_rows)
 
     def memory(self, server: str) -> Memory:
         """Send so many requests, every tenth of them a stream, to a web process that has just started."""

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench.entrant import litellm_path, nginx_path, portkey_path
+from bench.ledger import MANY_WALLETS, Ledger
 from bench.load import CONNECTIONS
 from bench.measurement import RATE, WARM_UP_S, Latency, Memory, Plan, Row
 
@@ -38,6 +39,7 @@ class Results:
     stream: list[Row] = field(default_factory=list)
     latency: list[Latency] = field(default_factory=list)
     memory: list[Memory] = field(default_factory=list)
+    ledger: Ledger | None = None
     left_out: list[str] = field(default_factory=list)
     usage_rows: int = 0
     answered: int = 0
@@ -69,7 +71,7 @@ def targets(results: Results) -> list[Target]:
     """Return everything that is to be reached in the parts that ran."""
     found: list[Target] = []
     for one, many, rows, cpu, uvicorn, daphne in (
-        ("JSON request", "JSON requests", results.json, 2.2, 25, 12),
+        ("JSON request", "JSON requests", results.json, 2.8, 20, 12),
         ("stream of 103 events", "Streams", results.stream, 1.4, 50, 40),
     ):
         if rows:
@@ -86,6 +88,21 @@ def targets(results: Results) -> list[Target]:
         of = f"At {RATE} requests/s, {latency.server}"
         found.append(Target(f"{of}: added p50", 2, latency.added_p50_ms, " ms"))
         found.append(Target(f"{of}: p99, gateway ÷ bare pass-through", 3, latency.p99_ratio, " x"))
+    if results.ledger:
+        found += [
+            Target(
+                "One wallet for everybody ÷ many wallets, requests a second",
+                0.8,
+                results.ledger.hot_ratio,
+                " x",
+                at_least=True,
+            ),
+            Target("Bytes of a usage row with its indexes", 450, results.ledger.usage_bytes),
+            Target(
+                "Bytes of usage and ledger of a request", 900, results.ledger.usage_bytes + results.ledger.ledger_bytes
+            ),
+            Target(f"A usage page, {results.ledger.rows:,} rows", 200, results.ledger.page_ms, " ms"),
+        ]
     return [*found, Target("Errors of the gateway, everywhere", 0, gateway_errors(results))]
 
 
@@ -147,11 +164,29 @@ def document(results: Results) -> str:
         ]
     if results.memory:
         parts += ["## Memory of a web process", MEMORY, table(MEMORY_COLUMNS, map(memory_cells, results.memory))]
+    if results.ledger:
+        parts += ["## The ledger alone", LEDGER, table(LEDGER_COLUMNS, ledger_rows(results.ledger))]
     return "\n\n".join([*parts, how(results)]) + "\n"
 
 
 LATENCY_COLUMNS = ("Server", "bare p50 ms", "p50 ms", "added p50 ms", "bare p99 ms", "p99 ms", "p99 ÷ bare", "errors")
 MEMORY_COLUMNS = ("Server", "requests", "at first MB", "after a fifth MB", "at the end MB", "growth MB", "errors")
+
+
+LEDGER_COLUMNS = ("Two processes", "requests/s", "CPU µs/request", "p50 ms", "p99 ms")
+
+
+def ledger_rows(ledger: Ledger) -> list[list[str]]:
+    """Return the ledger's figures."""
+    loads = [
+        (f"{MANY_WALLETS} wallets", ledger.many),
+        ("one wallet", ledger.one),
+        (f"{MANY_WALLETS} wallets, {ledger.rows:,} usage rows", ledger.full),
+    ]
+    return [
+        [name, f"{load.per_second:,.0f}", f"{load.cpu_us:.0f}", f"{load.p50_ms:.1f}", f"{load.p99_ms:.1f}"]
+        for name, load in loads
+    ]
 
 
 def latency_cells(latency: Latency) -> list[str]:
@@ -190,7 +225,8 @@ INTRODUCTION = """# Performance
 One run of `scripts/bench`: everything on one machine over loopback, in front of one mock upstream, one process for each
 entrant, one entrant under load at a time. The gateway is what `manage.py serve` starts on a fresh data folder, with
 one web process and nothing left out: the key is checked, grants and routes are resolved, the model's name is rewritten
-in request and answer, the usage is priced, and its row is committed to PostgreSQL before the last byte of the answer.
+in request and answer, the request is counted in two limits, its price is held in a prepaid wallet before the upstream
+is called, and charge, ledger and usage row are committed to PostgreSQL before the last byte of the answer.
 
 Read the ratios, not the absolute figures: each is the median over rounds in which the bare pass-through, an ASGI
 application that only forwards, was measured right before the gateway, and LiteLLM right after. CPU is that of the web
@@ -207,11 +243,13 @@ latency counts from that moment, so that a stall cannot hide the requests that w
 
 MEMORY = """Resident memory of a fresh web process; every tenth request is a stream."""
 
+LEDGER = """Hold and settle and nothing else, 64 at a time in each of two processes on one database."""
+
 AGAIN = """## Again
 
 ```
 scripts/bench                    # everything, about a quarter of an hour; writes this file
-scripts/bench json --quick       # one part (json, stream, latency, memory), short rounds; only prints
+scripts/bench json --quick       # one part (json, stream, latency, memory, ledger), short rounds; only prints
 scripts/bench memory --requests 500000
 ```
 

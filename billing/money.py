@@ -4,7 +4,7 @@ One rounding rule, used once for each amount: what is charged or held is rounded
 nothing is ever sold below its cost. Everything else is exact or raises. Columns and wire formats hold the integer.
 """
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, DecimalException
 
 import msgspec
 
@@ -71,7 +71,7 @@ def of_dollars(text: str | int | Decimal) -> Money:
         raise LossyAmount(f"Write dollars as a text such as 5.00, not as {text!r}.")
     try:
         nanos = Decimal(text) * NANOS_PER_DOLLAR
-    except InvalidOperation:
+    except DecimalException:
         raise LossyAmount(f"{text!r} is no amount of dollars; write one such as 5.00.") from None
     if not nanos.is_finite() or nanos != nanos.to_integral_value():
         raise LossyAmount(f"${text} is not a whole number of nano-dollars.")

@@ -180,6 +180,35 @@ SELECT 'bucket ' || coalesce(bucket.id, sums.bucket_id),
  WHERE coalesce(bucket.held_nanos, 0) <> coalesce(sums.amount, 0)
 """
 
+PAYMENT = """
+SELECT 'payment ' || payment.id,
+       'the payment gave ' || payment.credit_nanos || ' nano-dollars of credit, its transfer to organization '
+       || payment.organization_id || ' ' || coalesce(transfer.amount_nanos, 0)
+  FROM billing_payment AS payment
+  LEFT JOIN billing_transfer AS transfer
+    ON transfer.credit_id = payment.organization_id
+   AND transfer.reference = CASE payment.kind WHEN 'top_up' THEN 'stripe:checkout:' || payment.stripe_session_id
+                                              ELSE 'stripe:invoice:' || payment.stripe_invoice_id END
+ WHERE payment.credit_nanos <> coalesce(transfer.amount_nanos, 0)
+   AND (%(since)s::timestamptz IS NULL OR payment.paid_at >= %(since)s)
+"""
+
+# A transfer that took the credit may be corrected by an operator too: that returned it as well.
+REVERSAL = """
+SELECT 'reversal ' || reversal.id,
+       'the ' || reversal.kind || ' (' || reversal.status || ') took ' || reversal.credit_nanos
+       || ' nano-dollars, its transfer ' || coalesce(taken.amount_nanos, 0) || ', of which '
+       || coalesce(returned.amount_nanos, 0) || ' were returned'
+  FROM billing_reversal AS reversal
+  JOIN billing_payment AS payment ON payment.id = reversal.payment_id
+  LEFT JOIN billing_transfer AS taken
+    ON taken.reference = reversal.reference AND taken.debit_id = payment.organization_id
+  LEFT JOIN billing_transfer AS returned ON returned.corrects_id = taken.id
+ WHERE (reversal.credit_nanos <> coalesce(taken.amount_nanos, 0)
+        OR reversal.status = 'returned' AND coalesce(returned.amount_nanos, 0) <> reversal.credit_nanos)
+   AND (%(since)s::timestamptz IS NULL OR reversal.created_at >= %(since)s)
+"""
+
 BOOKS = """
 SELECT 'all accounts', 'their balances add up to ' || total || ' nano-dollars instead of 0'
   FROM (SELECT (SELECT coalesce(sum(posted_nanos), 0) FROM billing_wallet)
@@ -221,6 +250,8 @@ CHECKS = (
     Check("account missing", ACCOUNT_MISSING),
     Check("correction", CORRECTION),
     Check("bucket held", BUCKET_HELD),
+    Check("payment", PAYMENT),
+    Check("reversal", REVERSAL),
     Check("books", BOOKS, whole=True),
     Check("wallet below zero", BELOW_ZERO, information=True),
 )

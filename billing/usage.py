@@ -44,8 +44,8 @@ class UsageRow(msgspec.Struct):
 
 # What stands in for a column that the writer of an open hold, an older version, did not know.
 UNKNOWN: dict[str, Any] = {
-    name: 0 if name.endswith(("_nanos", "_ms", "_tokens", "_id")) else "" for name in UsageRow.__struct_fields__
-} | {"markup_ppm": 1_000_000, "searches": 0, "status": 500, "streamed": False, "labels": None}
+    field.name: {str: "", int: 0, bool: False}.get(field.type) for field in msgspec.structs.fields(UsageRow)
+} | {"status": 500, "markup_ppm": 1_000_000}
 
 
 def restored(stored: Mapping[str, Any]) -> UsageRow:

@@ -168,7 +168,7 @@ DEEDS = {
     "refund": Deed(
         "Refund",
         "Takes unused credit from the balance because the money was given back outside of Aperture, by bank transfer "
-        "for example. It moves no money by itself; card payments are refunded at the payment provider.",
+        "for example. It moves no money by itself; payments by card are refunded on the page Payments.",
         AmountForm,
         preview_taking,
         taking(Kind.REFUND, House.REFUNDS, "Refunded"),

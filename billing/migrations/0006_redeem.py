@@ -32,7 +32,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0002_version_triggers'),
-        ('billing', '0004_limits'),
+        ('billing', '0005_payments'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -5,6 +5,7 @@ from billing.models.difference import Difference
 from billing.models.hold import Hold
 from billing.models.idempotency import IdempotencyKey
 from billing.models.limit import Limit
+from billing.models.payment import Payment, Reversal, StripeCustomer, StripeEvent, Subscription
 from billing.models.plan import Plan
 from billing.models.redeem import RedeemBatch, RedeemCode
 from billing.models.spending import Bucket, SpendingLimit
@@ -21,10 +22,15 @@ __all__ = [
     "IdempotencyKey",
     "Kind",
     "Limit",
+    "Payment",
     "Plan",
     "RedeemBatch",
     "RedeemCode",
+    "Reversal",
     "SpendingLimit",
+    "StripeCustomer",
+    "StripeEvent",
+    "Subscription",
     "Transfer",
     "Usage",
     "UsageDay",

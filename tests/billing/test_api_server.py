@@ -52,9 +52,6 @@ async def ask(
         "query_string": b"",
         "root_path": "",
         "headers": [(b"host", b"localhost"), *sent_headers],
-            (b"host", b"localhost"),
-            *((name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()),
-        ],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 8000),
     }
