@@ -39,6 +39,8 @@ TABLE: dict[str, tuple[int, str]] = {
     "invalid_parameter": (400, INVALID),
     "idempotency_conflict": (409, INVALID),
     "idempotency_mismatch": (422, INVALID),
+    "card_payments_off": (503, "service_unavailable"),
+    "stripe_failed": (502, "upstream_error"),
     "storage_unavailable": (503, "service_unavailable"),
     "internal_error": (500, "server_error"),
 }

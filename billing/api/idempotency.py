@@ -4,7 +4,7 @@
   key with the same body gets them again. With another body it is refused (422).
 * While it runs, its duplicates are refused (409): a lock of PostgreSQL's that a session holds and that a crash frees.
 * Nothing is kept of what was refused before it began (who asks, what the body says), nor where nothing was decided:
-  too many tries, or a database that did not answer.
+  too many tries, or a database or another service that did not answer.
 
 What a write changes and its kept answer are one transaction, so neither is there without the other. A write that asks
 another service in between cannot be: it commits in steps, and its own business keys keep it from being done twice.
@@ -30,7 +30,7 @@ LIFETIME = timedelta(days=1)
 KEY_MAX = 255
 REPLAYED_HEADER = "Idempotent-Replayed"
 # Statuses by which nothing was decided.
-UNDECIDED = {429, 503}
+UNDECIDED = {429, 502, 503}
 Write = Callable[[], Response]
 
 
