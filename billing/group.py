@@ -154,15 +154,17 @@ class Group:
         self.extends: list[Extend] = []
         self.withdrawals: list[Withdraw] = []
         self.expires: list[Expire] = []
-        self.renewals: list[Renew] = []
+        self.renewals: dict[str, Renew] = {}
         places: dict[type[Entry], list[Any]] = {
-            Ask: self.asks, Extend: self.extends, Withdraw: self.withdrawals, Expire: self.expires,
-            Renew: self.renewals,
+            Ask: self.asks, Extend: self.extends, Withdraw: self.withdrawals, Expire: self.expires
         }  # fmt: skip
         for entry in entries:
             if isinstance(entry, Settle):
                 # The same request twice is settled once.
                 self.settles.setdefault(entry.row.request_id, entry)
+            elif isinstance(entry, Renew):
+                # After an outage there are several of one request; the newest says most.
+                self.renewals[entry.held.request_id] = entry
             else:
                 places[type(entry)].append(entry)
             self.outcomes[entry] = None
@@ -286,18 +288,18 @@ class Group:
             if found is None:
                 self.missing.append(entry)
             else:
-                self._settle(entry.row, found, state)
+                self._settle(entry.row, found, state, keyed=entry.held.keyed)
         for withdrawal in self.withdrawals:
             found = by_request.get(withdrawal.ask.row.request_id)
             if found is not None:
                 holds.release(found, state, self.writes)
                 self.given_back.append((found.organization_id, found.request_id))
         for found in expired:
-            self._settle(usage.restored(found.unfinished or {}), found, state)
+            self._settle(usage.restored(found.unfinished or {}), found, state, keyed=True)
 
-    def _settle(self, row: UsageRow, closed: Closed, state: State) -> None:
+    def _settle(self, row: UsageRow, closed: Closed, state: State, *, keyed: bool) -> None:
         holds.settle(row, closed, state, self.writes)
-        if row.status >= 400 and not row.charge_nanos:
+        if keyed and row.status >= 400 and not row.charge_nanos:
             self.given_back.append((row.organization_id, row.request_id))
 
     async def _resolve_missing(self, raw: psycopg.AsyncConnection, state: State) -> None:
@@ -308,7 +310,7 @@ class Group:
             held = entry.held
             if entry.row.request_id not in settled:
                 nothing = Closed(held.request_id, held.organization_id, 0, held.metered, [])
-                self._settle(entry.row, nothing, state)
+                self._settle(entry.row, nothing, state, keyed=held.keyed)
             elif entry.revoked:
                 about = {
                     "request": held.request_id,
@@ -336,7 +338,8 @@ class Group:
         for ask in self.asks:
             found = self.found.get(ask.row.request_id)
             if found is not None:
-                capped = found.amount_nanos < ask.wanted_nanos
+                # What the wallet had is forgotten, so a request that could be capped is.
+                capped = ask.full_nanos > found.amount_nanos
                 self.outcomes[ask] = Held(
                     ask, found.amount_nanos, found.bucket_ids, metered=found.metered, capped=capped
                 )
@@ -360,7 +363,9 @@ class Group:
                 amounts = {"requests": list(writes.extended), "amounts": list(writes.extended.values())}
                 await raw.execute(EXTEND_HOLDS, amounts, prepare=True)
             if self.renewals:
-                renewed = [{"request_id": each.held.request_id, "unfinished": each.row} for each in self.renewals]
+                renewed = [
+                    {"request_id": request_id, "unfinished": each.row} for request_id, each in self.renewals.items()
+                ]
                 await raw.execute(RENEW_HOLDS, (settings.HOLD_LEASE_S, text(renewed)), prepare=True)
             if writes.touched:
                 await self._update_buckets(raw, [state.buckets[each] for each in sorted(writes.touched)])

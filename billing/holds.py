@@ -80,7 +80,7 @@ class Held:
     """An admitted request's hold, kept by the request until it settles."""
 
     __slots__ = (
-        "amount_nanos", "bucket_ids", "capped", "idempotency_key", "mark", "metered", "organization_id", "renewed_at",
+        "amount_nanos", "bucket_ids", "capped", "keyed", "mark", "metered", "organization_id", "renewed_at",
         "request_id",
     )  # fmt: skip
 
@@ -91,7 +91,8 @@ class Held:
         self.bucket_ids = bucket_ids
         self.metered = metered
         self.capped = capped
-        self.idempotency_key = ask.idempotency_key
+        # Whether it has an idempotency key.
+        self.keyed = ask.idempotency_key is not None
         row = ask.row
         # Returns the row that the request would leave if it ended now. It knows the row alone, so no cycle is left.
         self.mark: Callable[[], UsageRow] = lambda: row
