@@ -107,6 +107,7 @@ def mint(
     organization: Organization | None = None,
     name: str = "default",
     model_globs: Sequence[str] = (),
+    scopes: Sequence[str] = (),
     labels: Mapping[str, str] | None = None,
     expires_at: datetime | None = None,
 ) -> tuple[APIKey, str]:
@@ -116,6 +117,7 @@ def mint(
         user=user,
         name=name,
         model_globs=list(model_globs),
+        scopes=list(scopes),
         labels=dict(labels or {}),
         expires_at=expires_at,
     )

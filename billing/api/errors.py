@@ -39,6 +39,8 @@ TABLE: dict[str, tuple[int, str]] = {
     "invalid_parameter": (400, INVALID),
     "idempotency_conflict": (409, INVALID),
     "idempotency_mismatch": (422, INVALID),
+    "card_payments_off": (503, "service_unavailable"),
+    "stripe_failed": (502, "upstream_error"),
     "storage_unavailable": (503, "service_unavailable"),
     "internal_error": (500, "server_error"),
 }
@@ -66,13 +68,18 @@ def new_request_id() -> str:
 def answer(error: Exception, context: dict[str, Any]) -> Response:
     """Return the answer to any exception of a view; what nobody expected is logged with the request's id."""
     request_id = context["view"].request_id
+    return envelope(logged(error, request_id), request_id)
+
+
+def logged(error: Exception, request_id: str) -> Fault:
+    """Return the fault that an exception means; what is no refusal of ours is logged."""
     fault = fault_of(error)
-    if fault.status >= 500:
+    if fault.status >= 500 and fault is not error:
         logger.error("request %s failed", request_id, exc_info=error)
-    return envelope(fault, request_id, getattr(error, "auth_header", None))
+    return fault
 
 
-def envelope(fault: Fault, request_id: str, challenge: str | None = None) -> Response:
+def envelope(fault: Fault, request_id: str) -> Response:
     """Return a fault as an answer."""
     body: dict[str, Any] = {"message": fault.message, "type": TABLE[fault.code][1], "code": fault.code}
     if fault.param is not None:
@@ -81,7 +88,7 @@ def envelope(fault: Fault, request_id: str, challenge: str | None = None) -> Res
     if fault.retry_after_s is not None:
         response["Retry-After"] = str(fault.retry_after_s)
     if fault.status == 401:
-        response["WWW-Authenticate"] = challenge or "Bearer"
+        response["WWW-Authenticate"] = "Bearer"
     return response
 
 

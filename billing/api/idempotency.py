@@ -4,7 +4,7 @@
   key with the same body gets them again. With another body it is refused (422).
 * While it runs, its duplicates are refused (409): a lock of PostgreSQL's that a session holds and that a crash frees.
 * Nothing is kept of what was refused before it began (who asks, what the body says), nor where nothing was decided:
-  too many tries, or a database that did not answer.
+  too many tries, or a database or another service that did not answer.
 
 What a write changes and its kept answer are one transaction, so neither is there without the other. A write that asks
 another service in between cannot be: it commits in steps, and its own business keys keep it from being done twice.
@@ -30,7 +30,7 @@ LIFETIME = timedelta(days=1)
 KEY_MAX = 255
 REPLAYED_HEADER = "Idempotent-Replayed"
 # Statuses by which nothing was decided.
-UNDECIDED = {429, 503}
+UNDECIDED = {429, 502, 503}
 Write = Callable[[], Response]
 
 
@@ -67,12 +67,9 @@ def _done(view: OrganizationView, write: Write, one_transaction: bool) -> Respon
         with _effects(one_transaction):
             return write()
     except Exception as error:
-        fault = errors.fault_of(error)
-        if fault.status in UNDECIDED:
+        if errors.fault_of(error).status in UNDECIDED:
             raise
-        if fault.status >= 500:
-            errors.logger.error("request %s failed", view.request_id, exc_info=error)
-        return errors.envelope(fault, view.request_id)
+        return errors.envelope(errors.logged(error, view.request_id), view.request_id)
 
 
 def _effects(one_transaction: bool) -> AbstractContextManager[None]:

@@ -10,12 +10,12 @@ from django.template.loader import render_to_string
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from billing.api import amounts
+from billing.api import amounts, payments
 from billing.api.errors import Fault
 from billing.api.queries import IdField, Page, Query, asked, iso
 from billing.api.transfers import corrections
 from billing.api.view import MANAGERS, OrganizationView, bounded
-from billing.models import Kind, Transfer
+from billing.models import Kind, Payment, Transfer
 
 # What each credit is called on paper. Only what was paid for is a receipt.
 RECEIPT, STATEMENT = "Receipt", "Statement of credit"
@@ -49,10 +49,10 @@ class Receipts(OrganizationView):
         with bounded():
             found = list(lines.order_by("-pk")[: wanted["limit"] + 1])
             shown = found[: wanted["limit"]]
-            corrected_by = corrections(shown)
+            corrected_by, paid = corrections(shown), payments.of(shown)
         return Response(
             {
-                "data": [shape(line, corrected_by) for line in shown],
+                "data": [shape(line, corrected_by, paid) for line in shown],
                 "next_before": shown[-1].pk if len(found) > len(shown) else None,
             }
         )
@@ -69,7 +69,7 @@ class Receipt(OrganizationView):
         line = Transfer.objects.filter(pk=receipt_id, credit_id=self.organization.pk, kind__in=PAPERS).first()
         if line is None:
             raise Fault("not_found", "There is no such receipt.")
-        receipt = shape(line, corrections([line]))
+        receipt = shape(line, corrections([line]), payments.of([line]))
         page = render_to_string(
             "billing/receipt.html",
             {"receipt": receipt, "organization": self.organization, "created_at": line.created_at},
@@ -84,13 +84,14 @@ def number(line: Transfer) -> str:
     return f"AP-{line.created_at.year}-{line.pk:08d}"
 
 
-def shape(line: Transfer, corrected_by: dict[int, int]) -> dict[str, Any]:
+def shape(line: Transfer, corrected_by: dict[int, int], paid: dict[str, Payment]) -> dict[str, Any]:
     """Return a receipt of a credit."""
     title, item = PAPERS[line.kind]
+    payment = paid.get(line.reference or "")
     return {
         "id": line.pk,
         "number": number(line),
-        "title": title,
+        "title": RECEIPT if payment else title,
         "item": item,
         "created_at": iso(line.created_at),
         "kind": Kind(line.kind).name.lower(),
@@ -99,4 +100,5 @@ def shape(line: Transfer, corrected_by: dict[int, int]) -> dict[str, Any]:
         "tokens": amounts.tokens(line.amount_nanos),
         "reference": line.reference,
         "corrected_by": corrected_by.get(line.pk),
+        "payment": payments.shape(payment) if payment else None,
     }

@@ -3,6 +3,7 @@
 from django.urls import path, re_path
 
 from billing.api.balance import Balance, Plans, Settings
+from billing.api.card import Portal, Subscribe, TopUp
 from billing.api.receipts import Receipt, Receipts
 from billing.api.redemption import Redemption
 from billing.api.transfers import Ledger, LedgerExport
@@ -22,6 +23,9 @@ urlpatterns = [
     path("redeem", Redemption.as_view()),
     path("receipts", Receipts.as_view()),
     path("receipts/<int:receipt_id>", Receipt.as_view()),
+    path("top-up", TopUp.as_view()),
+    path("subscribe", Subscribe.as_view()),
+    path("portal", Portal.as_view()),
     path("plans", Plans.as_view()),
     re_path("", Nothing.as_view()),
 ]

@@ -16,6 +16,7 @@ from rest_framework.views import APIView
 from accounts.acceptance import INVALID_KEY, Accepted
 from accounts.models import Membership, Organization, User
 from billing.api.authentication import KeyAuthentication, SessionAuthentication
+from billing.api.bodies import BODY_BYTES_MAX
 from billing.api.errors import REQUEST_ID_HEADER, Fault, new_request_id
 
 READ, WRITE = "billing:read", "billing:write"
@@ -37,6 +38,9 @@ class View(APIView):
     def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Request:
         """Name the request before anything can fail."""
         self.request_id = new_request_id()
+        if "HTTP_TRANSFER_ENCODING" in request.META:
+            # REST framework takes a body without a length for none; the parser has its own bound.
+            request.META["CONTENT_LENGTH"] = str(BODY_BYTES_MAX)
         return super().initialize_request(request, *args, **kwargs)
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:

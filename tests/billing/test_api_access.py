@@ -24,8 +24,14 @@ pytestmark = pytest.mark.django_db
 
 PUBLIC = {"plans"}
 MANAGERS_ONLY = {"ledger", "ledger.csv", "receipts", "receipts/<int:receipt_id>"}
-WRITES = {"settings": "PATCH", "redeem": "POST"}
-BODIES: dict[str, dict[str, Any]] = {"settings": {"low_balance_nanos": 5}, "redeem": {"code": "AP-0000"}}
+WRITES = {"settings": "PATCH", "redeem": "POST", "top-up": "POST", "subscribe": "POST", "portal": "POST"}
+BODIES: dict[str, dict[str, Any]] = {
+    "settings": {"low_balance_nanos": 5},
+    "redeem": {"code": "AP-0000"},
+    "top-up": {"amount": "25.00"},
+    "subscribe": {"plan": "pro"},
+    "portal": {},
+}
 
 
 def addresses() -> list[str]:
@@ -124,6 +130,8 @@ def test_the_owner_may(acme: Acme, address: str) -> None:
     answer = ask(Client(), acme, address, **bearer(acme.key(acme.alice, READ, WRITE)))
     if address == "redeem":
         assert "no such code" in json.loads(answer.content)["error"]["message"]
+    elif address in ("top-up", "subscribe", "portal"):
+        assert (answer.status_code, code(answer)) == (503, "card_payments_off")
     else:
         assert answer.status_code == 200
 

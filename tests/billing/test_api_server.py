@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -22,31 +23,35 @@ def test_a_web_process_loads_nothing_of_it_at_its_start() -> None:
     assert set(json.loads(done.stdout.replace("'", '"'))) <= {"rest_framework.apps"}
 
 
-async def ask(path: str, **headers: str) -> tuple[dict[str, list[str]], bytes]:
+async def ask(
+    path: str, method: str = "GET", pieces: Sequence[bytes] = (b"",), **headers: str
+) -> tuple[dict[str, list[str]], bytes]:
     """Return headers and body of an answer of the application that the servers serve."""
     sent: list[dict[str, Any]] = []
-    waiting = [{"type": "http.request", "body": b"", "more_body": False}]
+    waiting = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
+    waiting[-1]["more_body"] = False
 
     async def receive() -> dict[str, Any]:
         if waiting:
-            return waiting.pop()
+            return waiting.pop(0)
         await asyncio.Event().wait()
         raise AssertionError
 
     async def send(message: Any) -> None:
         sent.append(message)
 
+    sent_headers = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     scope: Any = {
         "type": "http",
         "asgi": {"version": "3.0"},
         "http_version": "1.1",
-        "method": "GET",
+        "method": method,
         "scheme": "http",
         "path": path,
         "raw_path": path.encode(),
         "query_string": b"",
         "root_path": "",
-        "headers": [(b"host", b"localhost"), *((name.encode(), value.encode()) for name, value in headers.items())],
+        "headers": [(b"host", b"localhost"), *sent_headers],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 8000),
     }
@@ -79,3 +84,17 @@ async def test_a_table_is_sent_as_it_is_read(recwarn: pytest.WarningsRecorder) -
     assert headers["content-type"] == ["text/csv; charset=utf-8"]
     assert body.count(b"\r\n") == 2
     assert not recwarn.list
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_body_in_pieces_without_a_length_is_read_and_bounded() -> None:
+    def make() -> tuple[Acme, str]:
+        acme = found_acme()
+        return acme, acme.key(acme.alice, "billing:write")
+
+    _, key = await orm(make)
+    about = {"authorization": f"Bearer {key}", "content_type": "application/json", "transfer_encoding": "chunked"}
+    _, body = await ask(f"{API}/settings", "PATCH", [b'{"low_balance', b'_nanos": 5}'], **about)
+    assert json.loads(body)["low_balance_nanos"] == 5
+    _, body = await ask(f"{API}/settings", "PATCH", [b" " * 40_000] * 2, **about)
+    assert json.loads(body)["error"]["code"] == "request_too_large"

@@ -42,6 +42,13 @@ def test_it_makes_the_user_its_organization_and_a_key_that_works() -> None:
 
 
 @pytest.mark.django_db
+def test_scopes_are_those_that_were_named() -> None:
+    create("--email", "ada@example.com", "--scope", "billing:read", "--scope", "billing:write")
+    create("--email", "ada@example.com")
+    assert [row.scopes for row in APIKey.objects.order_by("pk")] == [["billing:read", "billing:write"], []]
+
+
+@pytest.mark.django_db
 def test_an_existing_user_is_found_whatever_the_case_of_the_e_mail() -> None:
     user = User.objects.create_user("ada@example.com")
     create("--email", "ADA@example.com")
@@ -64,6 +71,8 @@ def test_an_existing_user_is_found_whatever_the_case_of_the_e_mail() -> None:
         (["--email", "ada@example.com", "--models", ""], "--models is empty"),
         (["--email", "ada@example.com", "--models", " , "], "--models is empty"),
         (["--email", "ada@example.com", "--expires", ""], "is not a date"),
+        (["--email", "ada@example.com", "--scope", ""], "--scope is empty"),
+        (["--email", "ada@example.com", "--scope", "s" * 65], "--scope: "),
     ],
 )
 def test_a_mistake_is_named_and_changes_nothing(words: list[str], message: str) -> None:

@@ -28,6 +28,9 @@ class Command(BaseCommand):
         parser.add_argument("--email", required=True, help="whose key it is; the user is made when needed")
         parser.add_argument("--name", default="default", help="how people tell this key from others")
         parser.add_argument("--models", action="append", default=[], metavar="GLOB", help="models it may call; repeats")
+        parser.add_argument(
+            "--scope", action="append", default=[], help="such as billing:write (docs/billing-api.md); repeats"
+        )
         parser.add_argument("--expires", metavar="DATE", help="last day (2027-01-31, UTC), or an ISO time")
         parser.add_argument("--label", action="append", default=[], metavar="k=v", help="for cost; repeats")
         parser.add_argument("--credit", metavar="DOLLARS", help="give the user's organization credit, such as 5.00")
@@ -102,16 +105,20 @@ def _fields(email: str, options: dict[str, Any]) -> dict[str, Any]:
     if options["models"] and not model_globs:
         # A variable of a script that was not set must not make a key without bounds.
         raise CommandError("--models is empty: name a model or a glob, or leave the option out to allow all.")
+    scopes = lines.parse_list("\n".join(options["scope"]))
+    if options["scope"] and not scopes:
+        raise CommandError("--scope is empty: name a scope, or leave the option out.")
     fields = {
         "name": options["name"].strip(),
         "model_globs": model_globs,
+        "scopes": scopes,
         "labels": labels,
         "expires_at": expires_at,
     }
     try:
         APIKey(**fields).clean_fields(exclude=["organization", "user", "display", "digest", "pepper_version"])
     except ValidationError as error:
-        option = {"name": "--name", "model_globs": "--models"}
+        option = {"name": "--name", "model_globs": "--models", "scopes": "--scope"}
         field, messages = next(iter(error.message_dict.items()))
         raise CommandError(f"{option.get(field, field)}: {messages[0]}") from None
     return fields
