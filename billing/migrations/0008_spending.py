@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0008_api_idempotency'),
+        ('billing', '0007_api_idempotency'),
     ]
 
     operations = [
