@@ -21,7 +21,7 @@ from billing.api.errors import Fault
 from billing.models import ApiIdempotency, Transfer
 from tests.billing.api_scenery import API, WRITE, Acme, bearer, found_acme, wallet
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.server]
 
 
 @pytest.fixture

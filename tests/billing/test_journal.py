@@ -28,7 +28,7 @@ from tests.billing.scenery import (
 )
 from tests.wire import STRAIGHT, eventually, orm, sql, wired
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.server]
 
 
 @pytest.fixture

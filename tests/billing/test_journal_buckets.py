@@ -26,7 +26,7 @@ from tests.billing.scenery import (
 )
 from tests.wire import orm, sql
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.server]
 
 SHARED = ""
 NUMBERS = itertools.count()

@@ -17,7 +17,7 @@ from billing.money import Money
 from tests.billing.scenery import a_settlement, an_ask, an_organization, running, until_written
 from tests.wire import orm, sql
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.server]
 
 AMOUNTS = st.integers(1, 400)
 STEP = st.one_of(

@@ -25,7 +25,7 @@ from tests.billing.scenery import (
 )
 from tests.wire import eventually, sql
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.server]
 
 
 @pytest.fixture

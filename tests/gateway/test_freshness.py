@@ -23,7 +23,7 @@ from gateway.snapshot import Caller
 from tests.installation import Installation, populate
 from tests.wire import eventually, orm, own_connection, sql, wired
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.server]
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ from gateway.limiter_script import SCRIPT
 from gateway.limits import LEASE_MS, MINUTE_MS, STEPS, Bound, Window
 from tests.gateway.own_valkey import OwnValkey, own_valkey
 
+pytestmark = pytest.mark.server
+
 STEP_MS = MINUTE_MS // STEPS
 
 

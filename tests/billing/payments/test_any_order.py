@@ -11,6 +11,8 @@ from billing.models import House, Payment, Reversal, Transfer
 from billing.payments import reconciliation, refunds
 from tests.billing.payments.shop import Shop
 
+pytestmark = pytest.mark.server
+
 CENT = 10_000_000
 
 

@@ -11,7 +11,7 @@ from billing.models import ApiIdempotency, Payment, StripeCustomer
 from tests.billing.api_scenery import API, WRITE, bearer
 from tests.billing.payments.shop import Shop
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.server]
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ import stripe
 
 from billing.payments import events
 
+pytestmark = pytest.mark.server
+
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "payments.md").read_text(encoding="utf-8")
 BLOCK = re.search(r"```\n(.*?)```", DOCUMENT, re.DOTALL)
 DOCUMENTED = BLOCK[1].split() if BLOCK else []

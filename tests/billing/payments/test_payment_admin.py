@@ -14,6 +14,8 @@ from billing.models import Payment, Reversal, StripeEvent
 from tests.billing.payments.shop import Shop
 from tests.installation import signed_in
 
+pytestmark = pytest.mark.server
+
 
 @pytest.fixture
 def operator(shop: Shop) -> Client:

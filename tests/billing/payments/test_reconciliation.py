@@ -8,6 +8,8 @@ from billing.models import Payment, StripeEvent, Subscription, Transfer
 from billing.payments import reconciliation, tasks
 from tests.billing.payments.shop import Shop
 
+pytestmark = pytest.mark.server
+
 
 def test_everything_that_webhooks_missed_is_posted(shop: Shop) -> None:
     payment = shop.top_up("25.00")

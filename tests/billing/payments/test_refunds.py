@@ -15,6 +15,8 @@ from billing.money import of_dollars
 from billing.payments import refunds
 from tests.billing.payments.shop import Shop
 
+pytestmark = pytest.mark.server
+
 
 def refund(shop: Shop, cents: int | None = None, payment: Payment | None = None) -> list[Reversal]:
     return refunds.refund_unused(

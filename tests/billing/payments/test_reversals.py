@@ -13,6 +13,8 @@ from billing.money import of_cents, of_dollars
 from tests.billing.payments.shop import Shop
 from tests.installation import signed_in
 
+pytestmark = pytest.mark.server
+
 
 def intent_of(payment: Payment) -> str:
     payment.refresh_from_db()

@@ -11,6 +11,8 @@ from billing.money import of_dollars
 from billing.payments import events, plan_invoices
 from tests.billing.payments.shop import Shop
 
+pytestmark = pytest.mark.server
+
 
 def plan_of(shop: Shop) -> str:
     return shop.wallet.plan.slug

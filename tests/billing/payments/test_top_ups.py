@@ -9,6 +9,8 @@ from billing.payments import inbox
 from tests.billing.payments.shop import Shop
 from tests.installation import signed_in
 
+pytestmark = pytest.mark.server
+
 
 def test_a_paid_session_credits_what_was_asked_for(shop: Shop) -> None:
     payment = shop.begin("25.00")

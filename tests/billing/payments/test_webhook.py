@@ -21,6 +21,8 @@ from tests.billing.payments.shop import Shop
 from tests.installation import signed_in
 from tests.stripe.server import SECRET, FakeStripe
 
+pytestmark = pytest.mark.server
+
 
 def paid_event(shop: Shop) -> dict[str, Any]:
     """Return the event of a session that was paid."""
