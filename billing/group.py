@@ -54,8 +54,9 @@ class Group:
                 places[type(entry)].append(entry)
             self.outcomes[entry] = None
         self.writes = Writes()
-        self.retried = [ask.row.request_id for ask in self.asks if ask.attempted]
-        self.retried += [each.held.request_id for each in self.extends if each.attempted]
+        # The holds to be looked at: what an earlier try may have left, and what grows, for it may be gone by now.
+        self.sought = [ask.row.request_id for ask in self.asks if ask.attempted]
+        self.sought += [each.held.request_id for each in self.extends]
         self.found: dict[str, Closed] = {}
         self.missing: list[Settle] = []
         self.given_back: list[tuple[int, str]] = []
@@ -93,8 +94,8 @@ class Group:
             sent.add("now", "SELECT now()")
         if expiring:
             sent.add("expired", sql.CLOSE_EXPIRED, array(expiring))
-        if self.retried:
-            sent.add("found", sql.FIND_HOLDS, array(self.retried))
+        if self.sought:
+            sent.add("found", sql.FIND_HOLDS, array(self.sought))
         if keyed:
             wanted = [{"organization_id": ask.row.organization_id, "key": ask.idempotency_key} for ask in keyed]
             sent.add("keys", sql.FIND_KEYS, text(wanted))
@@ -200,13 +201,8 @@ class Group:
 
     def _grow(self, state: State) -> None:
         for entry in self.extends:
-            target = entry.held.amount_nanos + entry.more_nanos
             found = self.found.get(entry.held.request_id)
-            if found is not None and found.amount_nanos >= target:
-                self.outcomes[entry] = target
-                continue
-            refusal = holds.extend(entry, state, self.writes)
-            self.outcomes[entry] = refusal or self.writes.extended[entry.held.request_id]
+            self.outcomes[entry] = holds.extend(entry, found, state, self.writes)
 
     def _begin(self, state: State, keys: Mapping[tuple[int, str], tuple[Any, ...]]) -> None:
         taken = dict(keys)

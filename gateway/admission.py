@@ -13,7 +13,17 @@ import msgspec
 from django.conf import settings
 
 from billing import money, pricing
-from billing.holds import Ask, BucketKey, Held, InsufficientCredits, NotDurable, OverLimit, Refusal, Repeated
+from billing.holds import (
+    Ask,
+    BucketKey,
+    Held,
+    HoldClosed,
+    InsufficientCredits,
+    NotDurable,
+    OverLimit,
+    Refusal,
+    Repeated,
+)
 from billing.journal import Journal
 from billing.pricing import Parts, Rates
 from billing.spending import CALENDAR, Shortage
@@ -146,6 +156,10 @@ def refused(refusal: Refusal, quoted: Quote) -> Fault:
         return Fault("insufficient_credits", f"{_poverty(refusal, quoted)} Top up at {settings.PUBLIC_URL}/account")
     if isinstance(refusal, OverLimit):
         return _over_limit(refusal.shortage)
+    if isinstance(refusal, HoldClosed):
+        return Fault(
+            "storage_unavailable", "The database was away for so long that the request was settled as it was then."
+        )
     if isinstance(refusal, Repeated):
         return _repeated(refusal)
     raise refusal

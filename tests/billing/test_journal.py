@@ -144,6 +144,18 @@ async def test_a_stream_that_grows_holds_more_while_there_is_more() -> None:
     assert await balance(alice) == (40, 0)
 
 
+async def test_a_wallet_that_was_frozen_meanwhile_lets_no_stream_grow() -> None:
+    alice = await an_organization(500)
+    async with running() as journal:
+        held = await journal.hold(an_ask(alice, 100), 5)
+        await sql("UPDATE billing_wallet SET frozen_at = now()")
+        with pytest.raises(InsufficientCredits) as refusal:
+            await journal.extend(held, 50, 5)
+        assert refusal.value.frozen
+        await journal.settle(held, a_settlement(held, 100), 5)
+    assert await balance(alice) == (400, 0)
+
+
 async def test_what_is_released_pays_for_what_is_admitted_in_the_same_group() -> None:
     alice = await an_organization(100)
     async with running() as journal:
