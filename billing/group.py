@@ -45,8 +45,9 @@ class Group:
         }  # fmt: skip
         for entry in entries:
             if isinstance(entry, Settle):
-                # The same request twice is settled once.
-                self.settles.setdefault(entry.row.request_id, entry)
+                # The same request twice is settled once, and not charged if that was taken back meanwhile.
+                if entry.revoked or entry.row.request_id not in self.settles:
+                    self.settles[entry.row.request_id] = entry
             elif isinstance(entry, Renew):
                 # After an outage there are several of one request; the newest says most.
                 self.renewals[entry.held.request_id] = entry

@@ -85,8 +85,8 @@ class Held:
     """An admitted request's hold, kept by the request until it settles."""
 
     __slots__ = (
-        "amount_nanos", "bucket_ids", "capped", "keyed", "mark", "metered", "organization_id", "renewed_at",
-        "request_id",
+        "amount_nanos", "bucket_ids", "capped", "keyed", "mark", "metered", "organization_id", "renewal",
+        "renewed_at", "request_id",
     )  # fmt: skip
 
     def __init__(self, ask: "Ask", amount_nanos: int, bucket_ids: list[int], *, metered: bool, capped: bool) -> None:
@@ -102,6 +102,8 @@ class Held:
         # Returns the row that the request would leave if it ended now. It knows the row alone, so no cycle is left.
         self.mark: Callable[[], UsageRow] = lambda: row
         self.renewed_at = 0.0
+        # The last renewal that was queued.
+        self.renewal: Renew | None = None
 
 
 class Entry:
@@ -305,7 +307,8 @@ def transfers(row: UsageRow) -> list[TransferRow]:
 def extend(entry: Extend, found: Closed | None, state: State, writes: Writes) -> int | Refusal:
     """Hold more for a running request; return what is held then, or why not.
 
-    FOUND is its hold as it is in the database. That may be more than the request knows of: an extension was committed, and its answer was lost.
+    FOUND is its hold as it is in the database. That may be more than the request knows of: an extension was committed,
+    and its answer was lost.
     """
     held = entry.held
     if found is None:

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+import msgspec
 import psycopg
 
 from billing.connection import Connection
@@ -105,13 +106,14 @@ class Journal:
         """Take a settlement back that was not durable in time, and whose answer nobody gets: it charges nothing."""
         for entry in (*self.writing, *self.queue):
             if isinstance(entry, Settle) and entry.held is held:
-                entry.revoked = True
-                entry.row.status, entry.row.error_code, entry.row.charge_nanos = status, error_code, 0
+                row = msgspec.structs.replace(entry.row, status=status, error_code=error_code, charge_nanos=0)
                 if entry in self.writing:
-                    # It may be committed as it was.
-                    again = Settle(held, entry.row)
+                    # It may be committed as it was, so its row stays as it was decided.
+                    again = Settle(held, row)
                     again.revoked = True
                     self.submit(again)
+                else:
+                    entry.row, entry.revoked = row, True
 
     def submit(self, entry: Entry) -> None:
         """Queue an entry that nobody waits for."""

@@ -11,6 +11,7 @@ from django.utils import timezone
 from billing import connection as billing_connection
 from billing import journal as journal_module
 from billing import reconcile
+from billing.group import Group
 from billing.holds import InsufficientCredits, Repeated
 from billing.journal import Journal, NotDurable
 from billing.usage import UsageRow
@@ -389,6 +390,27 @@ async def test_an_answer_that_nobody_got_is_not_charged(quick: None) -> None:
         await until_written(journal)
     assert await balance(alice) == (1000, 0)
     assert await sql("SELECT status, charge_nanos FROM billing_usage") == [(503, 0)]
+
+
+async def test_taking_back_what_is_being_written_leaves_its_row_as_it_was_decided() -> None:
+    alice = await an_organization(1000)
+    async with running() as journal:
+        held = await journal.hold(an_ask(alice, 100), 5)
+        row = a_settlement(held, 30)
+        async with locked("billing_usage"):
+            settling = asyncio.create_task(journal.settle(held, row, 5))
+            await asyncio.sleep(0.1)
+            journal.revoke(held, status=503, error_code="storage_unavailable")
+            assert (row.status, row.charge_nanos) == (200, 30)
+            # Had it to be written again, both would be in one group.
+            [again] = journal.queue
+            group = Group([*journal.writing, again], journal.known)
+            assert list(group.settles.values()) == [again]
+        await settling
+        await until_written(journal)
+    assert await balance(alice) == (1000, 0)
+    assert await sql("SELECT status, charge_nanos FROM billing_usage") == [(503, 0)]
+    assert await orm(lambda: reconcile.run(timezone.now())) == []
 
 
 async def test_a_silent_database_is_told_of_in_time_and_the_settlement_is_written_later(quick: None) -> None:
