@@ -99,8 +99,15 @@ class Journal:
         The settlement stays queued then, and is written when the database returns.
         """
         self.running.pop(held.request_id, None)
-        held.mark = lambda: row
+        held.mark, held.renewal = (lambda: row), None
         await self._queued(Settle(held, row), timeout_s)
+
+    def leave(self, held: Held) -> None:
+        """Settle a request that was broken off, as its mark says; nobody waits for it."""
+        row = held.mark()
+        self.running.pop(held.request_id, None)
+        held.mark, held.renewal = (lambda: row), None
+        self.submit(Settle(held, row))
 
     def revoke(self, held: Held, *, status: int, error_code: str) -> None:
         """Take a settlement back that was not durable in time, and whose answer nobody gets: it charges nothing."""

@@ -145,6 +145,8 @@ async def answer(runtime: Runtime, exchange: Exchange, call: Call) -> None:
         if response is not None:
             response.close()
         if not exchange.left_by(error):
+            # The server stops, and there may be no time to wait for anything.
+            abandon(runtime, exchange)
             raise
         exchange.settling()
         await settle(runtime, exchange, call, settlement.NOTHING, CLIENT_GONE)
@@ -388,6 +390,13 @@ async def settle(runtime: Runtime, exchange: Exchange, call: Call, charged: Char
         raise Fault(
             "storage_unavailable", "The database does not answer, so the request could not be settled.", retry_after_s=1
         ) from None
+
+
+def abandon(runtime: Runtime, exchange: Exchange) -> None:
+    """Settle a request that is broken off: what was delivered is charged, and nothing if nothing was."""
+    if exchange.held is not None and not exchange.settled:
+        exchange.settled = True
+        runtime.journal.leave(exchange.held)
 
 
 def asked_for(exchange: Exchange, call: Call) -> settlement.Asked:
