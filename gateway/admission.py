@@ -120,12 +120,19 @@ def markup_ppm(target: Target, caller: Caller) -> int:
 def ask(
     quoted: Quote, row: UsageRow, idempotency_key: str | None, body: bytes, *, buckets: tuple[BucketKey, ...] = ()
 ) -> Ask:
-    """Return what is asked of the journal; raise Fault 400 for an idempotency key that is none."""
+    """Return what is asked of the journal; raise Fault 400 for an idempotency key that is none, or beyond any price."""
     if idempotency_key is not None and not (
         0 < len(idempotency_key) <= IDEMPOTENCY_KEY_CHARS and idempotency_key.isprintable()
     ):
         raise Fault("invalid_parameter", f"Idempotency-Key is not 1 to {IDEMPOTENCY_KEY_CHARS} printable characters.")
     wanted = quoted.nanos(quoted.expected_tokens)
+    if wanted > money.REQUEST_NANOS_MAX:
+        raise Fault(
+            "invalid_parameter",
+            f"This request may cost ${money.shown(wanted)}, and no request may cost more than "
+            f"${money.shown(money.REQUEST_NANOS_MAX)}; ask for fewer output tokens, or ask the operator for the price.",
+            param="max_tokens",
+        )
     open_ended = quoted.asked_tokens is None
     return Ask(
         row,

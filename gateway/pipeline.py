@@ -216,7 +216,9 @@ async def whole(runtime: Runtime, exchange: Exchange, call: Call, response: Answ
     usage = None
     if openai_chat.present(parsed.usage):
         usage = openai_chat.parse_usage(parsed.usage, parsed.service_tier)
-    estimated = Parts(input=call.quote.input_tokens, output=len(data) // openai_chat.BYTES_PER_TOKEN)
+    # What is asked for no tokens, as embeddings are, makes none.
+    made = 0 if call.quote.asked_tokens == 0 else len(data) // openai_chat.BYTES_PER_TOKEN
+    estimated = Parts(input=call.quote.input_tokens, output=made)
     charged = settlement.charge(call.target, usage, estimated, time.time(), call.quote.markup_ppm)
     exchange.settling()
     await settle(runtime, exchange, call, charged, None)
@@ -332,8 +334,8 @@ def last_events(exchange: Exchange, call: Call, relayed: StreamRelay, charged: C
         return relayed.closing(cost_of(exchange, charged)) + openai_chat.DONE
     event = b"data: " + render(fault, OPENAI, exchange.request_id) + b"\n\n"
     if fault.code in admission.CUTS:
-        return openai_chat.cut_short(exchange.request_id, call.request.model, int(time.time())) + event
-    return event
+        event = openai_chat.cut_short(exchange.request_id, call.request.model, int(time.time())) + event
+    return relayed.pending + event
 
 
 def early(target: Target, fault: Fault) -> Fault:
@@ -346,8 +348,9 @@ def early(target: Target, fault: Fault) -> Fault:
 
 def stream_charge(call: Call, relayed: StreamRelay, fault: Fault | None) -> Charge:
     """Return what a stream costs: the upstream's own count, else what was delivered; nothing for no output."""
-    usage = openai_chat.parse_usage(relayed.usage, relayed.service_tier) if relayed.usage else None
-    if usage is None and not relayed.produced():
+    final = relayed.final_usage()
+    usage = openai_chat.parse_usage(final, relayed.service_tier) if final else None
+    if (usage is None or fault is not None) and not relayed.produced():
         return settlement.NOTHING
     now, markup_ppm = time.time(), call.quote.markup_ppm
     delivered = Parts(input=call.quote.input_tokens, output=relayed.delivered_tokens())

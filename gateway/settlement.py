@@ -2,7 +2,7 @@
 
 import msgspec
 
-from billing import pricing
+from billing import money, pricing
 from billing.holds import Held
 from billing.pricing import Parts
 from billing.usage import UsageRow
@@ -37,12 +37,17 @@ def charge(target: Target, tokens: Tokens | None, estimate: Parts, now: float, m
 def priced(target: Target, parts: Parts, source: str, now: float, markup_ppm: int, service_tier: str = "") -> Charge:
     """Return the charge for these parts at the price that a request of their size has at NOW."""
     rates = pricing.in_force(target.prices, now, context_tokens=parts.context_tokens, service_tier=service_tier)
+    cost, charged = pricing.cost(parts, rates), pricing.charge(parts, rates, markup_ppm)
+    if max(cost, charged) > money.REQUEST_NANOS_MAX:
+        # Nothing costs as much, and no column would take it.
+        cost, charged = min(cost, money.REQUEST_NANOS_MAX), min(charged, money.REQUEST_NANOS_MAX)
+        source = "estimate"
     return Charge(
         parts=parts,
         source=source,
         price_id=rates.price_id if rates else None,
-        cost_nanos=pricing.cost(parts, rates),
-        charge_nanos=pricing.charge(parts, rates, markup_ppm),
+        cost_nanos=cost,
+        charge_nanos=charged,
         markup_ppm=markup_ppm,
         service_tier=service_tier,
     )

@@ -389,6 +389,38 @@ def test_a_stream_that_produced_nothing_and_failed_is_not_charged(gateway: Gatew
     assert gateway.installed.balance(organization_id) == (DOLLAR, 0)
 
 
+@pytest.mark.parametrize("counts", ["first", "all"])
+def test_a_stream_that_counts_its_prompt_and_fails_without_output_is_not_charged(
+    gateway: Gateway, someone: Any, counts: str
+) -> None:
+    key, organization_id = someone(DOLLAR)
+    told = {"counts": counts, "pieces": 0, "fails": 1, "completion": "0"}
+    ask(gateway.port, key, a_body(stream=True, told=told))
+    assert gateway.installed.balance(organization_id) == (DOLLAR, 0)
+
+
+def test_a_stream_that_counted_only_its_first_chunk_and_fails_is_charged_what_was_delivered(
+    gateway: Gateway, someone: Any
+) -> None:
+    """LiteLLM 39893: a first event's `output_tokens: 1` was priced as the answer."""
+    key, organization_id = someone(DOLLAR)
+    told = {"counts": "first", "pieces": 60, "fails": 1, "completion": "1"}
+    answer = ask(gateway.port, key, a_body(stream=True, told=told))
+    [row] = gateway.installed.usage(answer.request_id)
+    assert row["usage_source"] == "partial"
+    assert row["output_tokens"] >= 60
+    assert gateway.installed.balance(organization_id) == (DOLLAR - row["charge_nanos"], 0)
+
+
+def test_a_stream_that_shows_costs_and_fails_is_delivered_up_to_its_error(gateway: Gateway, someone: Any) -> None:
+    key, _ = someone(DOLLAR)
+    told = {"counts": "all", "pieces": 5, "fails": 1}
+    answer = ask(gateway.port, key, a_body(stream=True, told=told, usage={"include": True}))
+    *_, last, failure = http.events(answer.body)
+    assert json.loads(last)["choices"][0]["delta"]["content"] == "piece 4 "
+    assert "error" in json.loads(failure)
+
+
 # --- Repeated requests ------------------------------------------------------------------------------------------------
 def test_an_idempotency_key_answers_and_charges_once(gateway: Gateway, someone: Any) -> None:
     key, organization_id = someone(DOLLAR)
