@@ -99,6 +99,7 @@ class Group:
             sent.add("found", sql.FIND_HOLDS, array(self.sought))
         if keyed:
             wanted = [{"organization_id": ask.row.organization_id, "key": ask.idempotency_key} for ask in keyed]
+            sent.add("locked keys", sql.LOCK_KEYS, text(wanted))
             sent.add("keys", sql.FIND_KEYS, text(wanted))
         rows = await sent.rows(raw)
         self.known.wallets |= organizations

@@ -190,6 +190,9 @@ class Journal:
         except ROWS_FAULT as error:
             if len(entries) == 1:
                 logger.exception("the database refuses an entry of the journal: %s", type(entries[0]).__name__)
+                if isinstance(entries[0], Ask):
+                    # It may be refused for what an earlier try of its own has left.
+                    self.submit(Withdraw(entries[0]))
                 return {entries[0]: NotDurable(f"The database refuses the entry: {type(error).__name__}.")}
             middle = len(entries) // 2
             return await self._write(entries[:middle]) | await self._write(entries[middle:])

@@ -27,7 +27,7 @@ from tests.billing.scenery import (
     until_written,
     usage_count,
 )
-from tests.wire import STRAIGHT, eventually, orm, sql, wired
+from tests.wire import STRAIGHT, eventually, orm, own_connection, sql, wired
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -233,6 +233,41 @@ async def test_an_idempotency_key_admits_one_request_while_it_runs_and_after_it_
         with pytest.raises(Repeated) as repeated:
             await journal.hold(an_ask(alice, 10, idempotency_key="k", body_digest=b"other"), 5)
         assert (repeated.value.same, repeated.value.running) == (False, False)
+
+
+async def test_an_idempotency_key_admits_one_request_of_a_wallet_that_only_records() -> None:
+    """No wallet is locked for it, so two nodes decide side by side."""
+    alice = await an_organization()
+    async with running() as journal, running() as other:
+        for node in (journal, other):
+            await node.hold(an_ask(alice, 10), 5)
+        async with locked("billing_idempotencykey"):
+            asks = [
+                asyncio.create_task(each.hold(an_ask(alice, 10, idempotency_key="k", body_digest=b"d"), 5))
+                for each in (journal, other)
+            ]
+            await asyncio.sleep(0.2)
+        outcomes = await asyncio.gather(*asks, return_exceptions=True)
+    assert sum(isinstance(outcome, Repeated) for outcome in outcomes) == 1, outcomes
+
+
+async def test_an_ask_that_finds_its_own_late_hold_leaves_none() -> None:
+    """The first try's commit was still under way when the second came."""
+    alice = await an_organization()
+    ask = an_ask(alice, 10)
+    ask.attempted = True
+    async with running() as journal, own_connection() as other:
+        async with other.transaction():
+            await other.execute(
+                "INSERT INTO billing_hold (request_id, organization_id, amount_nanos, metered, bucket_ids, unfinished,"
+                " lease_until) VALUES (%s, %s, 10, false, '{}', '{}', now() + interval '1 minute')",
+                (ask.row.request_id, alice),
+            )
+            asking = asyncio.create_task(journal.hold(ask, 5))
+            await asyncio.sleep(0.2)
+        outcome = (await asyncio.gather(asking, return_exceptions=True))[0]
+        await until_written(journal)
+        assert await holds_count() == (0 if isinstance(outcome, NotDurable) else 1)
 
 
 async def test_a_request_that_failed_gives_its_idempotency_key_back() -> None:
