@@ -105,7 +105,8 @@ def quote(request: Request, model: Model, targets: tuple[Target, ...], caller: C
         input_tokens=tokens,
         choices=request.choices,
         asked_tokens=asked if answers else 0,
-        typical_tokens=min(model.output_tokens_typical, longest),
+        # With nothing held there is nothing to extend by, and a stream of any length would pass.
+        typical_tokens=min(max(model.output_tokens_typical, LEAST_OUTPUT_TOKENS), longest),
         longest_tokens=longest,
     )
 

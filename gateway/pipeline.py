@@ -35,6 +35,8 @@ from gateway.wire import openai_chat
 from gateway.wire.openai_chat import Request, StreamRelay
 from gateway.wire.sse import Framer
 
+# The dialect whose answers are no tokens.
+EMBEDDINGS = "openai_embeddings"
 EVENT_BYTES_MAX = 8 * 1024 * 1024
 JSON_TYPES = (b"application/json", b"")
 NO_CACHE = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"), (b"x-cache", b"MISS")]
@@ -216,8 +218,7 @@ async def whole(runtime: Runtime, exchange: Exchange, call: Call, response: Answ
     usage = None
     if openai_chat.present(parsed.usage):
         usage = openai_chat.parse_usage(parsed.usage, parsed.service_tier)
-    # What is asked for no tokens, as embeddings are, makes none.
-    made = 0 if call.quote.asked_tokens == 0 else len(data) // openai_chat.BYTES_PER_TOKEN
+    made = 0 if call.dialect == EMBEDDINGS else len(data) // openai_chat.BYTES_PER_TOKEN
     estimated = Parts(input=call.quote.input_tokens, output=made)
     charged = settlement.charge(call.target, usage, estimated, time.time(), call.quote.markup_ppm)
     exchange.settling()
@@ -362,7 +363,7 @@ def stream_charge(call: Call, relayed: StreamRelay, fault: Fault | None) -> Char
 def cost_of(exchange: Exchange, charged: Charge) -> bytes:
     """Return what the request costs its caller, in dollars."""
     held = exchange.held
-    return money.dollars(0 if held is None else settlement.shown_nanos(charged, held)).encode()
+    return money.dollars(0 if held is None else settlement.shown_nanos(charged, metered=held.metered)).encode()
 
 
 def answer_headers(exchange: Exchange, call: Call, response: Answer) -> list[tuple[bytes, bytes]]:

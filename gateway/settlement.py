@@ -3,7 +3,6 @@
 import msgspec
 
 from billing import money, pricing
-from billing.holds import Held
 from billing.pricing import Parts
 from billing.usage import UsageRow
 from gateway.snapshot import Caller, Target
@@ -71,9 +70,12 @@ def _parts(tokens: Tokens) -> Parts:
     )
 
 
-def shown_nanos(charged: Charge, held: Held) -> int:
-    """Return what a request costs as its caller sees it: what the wallet pays or, where it only records, the cost."""
-    return charged.charge_nanos if held.metered else charged.cost_nanos
+def shown_nanos(charged: Charge, *, metered: bool) -> int:
+    """Return what a request costs as its caller sees it: what the wallet pays or, where it only records, the cost.
+
+    A free model is free for both.
+    """
+    return charged.charge_nanos if metered or not charged.markup_ppm else charged.cost_nanos
 
 
 def tokens(charged: Charge) -> int | None:

@@ -60,3 +60,11 @@ def test_a_price_that_no_column_holds_is_refused_before_anything_is_called() -> 
         admission.ask(found, a_row(), None, body)
     assert (refused.value.code, refused.value.status) == ("invalid_parameter", 400)
     assert "operator" in refused.value.message
+
+
+def test_a_typical_answer_of_nothing_is_held_for_all_the_same() -> None:
+    """With nothing held, nothing to extend by, a stream of any length would pass."""
+    model = a_model("m", TARGET, output_tokens_typical=0)
+    body = b'{"model":"m"}'
+    found = admission.quote(openai_chat.parse_request(body), model, (TARGET,), a_caller(), body)
+    assert found.expected_tokens == admission.LEAST_OUTPUT_TOKENS

@@ -109,3 +109,11 @@ def test_no_request_costs_more_than_a_column_holds() -> None:
     found = settlement.charge(absurd, Tokens(input=1, output=10**9), Parts(), 1.0, 1_200_000)
     assert (found.cost_nanos, found.charge_nanos) == (money.REQUEST_NANOS_MAX, money.REQUEST_NANOS_MAX)
     assert found.source == "estimate"
+
+
+def test_what_a_caller_is_shown_of_a_free_model_is_nothing_though_its_wallet_only_records() -> None:
+    tokens = Tokens(input=10, output=10)
+    free = settlement.charge(TARGET, tokens, ESTIMATE, 1.0, 0)
+    paid = settlement.charge(TARGET, tokens, ESTIMATE, 1.0, 1_000_000)
+    assert [settlement.shown_nanos(each, metered=False) for each in (free, paid)] == [0, paid.cost_nanos]
+    assert settlement.shown_nanos(paid, metered=True) == paid.charge_nanos
