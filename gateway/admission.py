@@ -70,13 +70,15 @@ class Quote(msgspec.Struct, frozen=True):
         return self.typical_tokens if self.asked_tokens is None else self.asked_tokens
 
 
-def quote(request: Request, model: Model, targets: tuple[Target, ...], caller: Caller, body: bytes) -> Quote:
+def quote(
+    request: Request, model: Model, targets: tuple[Target, ...], caller: Caller, body: bytes, *, answers: bool = True
+) -> Quote:
     """Return what a request may cost at the dearest of the targets that it may go to.
 
+    ANSWERS: its answer is made of tokens. Where it is sent tells that, and not what the model is said to be.
     Raise Fault 404 for a model without a price that somebody would have to pay for.
     """
     now = time.time()
-    answers = model.kind == "chat"
     tokens = estimate.input_tokens(body)
     service_tier = tier_of(None, request.fields.get("service_tier", b""))
     found = [

@@ -120,7 +120,7 @@ def prepare(exchange: Exchange, body: bytes, path: str, dialect: str) -> Call:
         dialect=dialect,
         body=body,
         session_id=find_session(exchange.headers, request.fields, exchange.caller.key_id),
-        quote=admission.quote(request, planned.model, attempts, exchange.caller, body),
+        quote=admission.quote(request, planned.model, attempts, exchange.caller, body, answers=dialect != EMBEDDINGS),
     )
 
 

@@ -68,3 +68,11 @@ def test_a_typical_answer_of_nothing_is_held_for_all_the_same() -> None:
     body = b'{"model":"m"}'
     found = admission.quote(openai_chat.parse_request(body), model, (TARGET,), a_caller(), body)
     assert found.expected_tokens == admission.LEAST_OUTPUT_TOKENS
+
+
+def test_what_answers_in_tokens_is_held_for_them_whatever_kind_its_model_is_said_to_be() -> None:
+    image = a_model("m", TARGET, kind="image")
+    body = b'{"model":"m","max_tokens":50}'
+    asked = (openai_chat.parse_request(body), image, (TARGET,), a_caller(), body)
+    assert admission.quote(*asked).expected_tokens == 50
+    assert admission.quote(*asked, answers=False).expected_tokens == 0
