@@ -107,19 +107,29 @@ class Held:
 
 
 class Entry:
-    """Something queued, and who waits for it until `give_up_at` (the event loop's clock)."""
+    """Something queued, and who waits for it until `give_up_at` (`time.monotonic`)."""
 
     __slots__ = ("attempted", "future", "give_up_at")
 
     def __init__(self) -> None:
-        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        # Made by the journal, where somebody waits.
+        self.future: asyncio.Future[Any] | None = None
         self.give_up_at = float("inf")
         # Whether its group may have been committed without our knowing.
         self.attempted = False
 
+    def granted(self) -> bool:
+        """Tell whether it was answered, and not with an error."""
+        future = self.future
+        return future is not None and future.done() and not future.cancelled() and future.exception() is None
+
+    def abandoned(self) -> bool:
+        """Tell whether nobody waits any more."""
+        return self.future is not None and self.future.done()
+
     def finish(self, outcome: Any = None) -> None:
         """Wake who waits, if anybody still does; an exception is raised there."""
-        if self.future.done():
+        if self.future is None or self.future.done():
             return
         if isinstance(outcome, Exception):
             self.future.set_exception(outcome)

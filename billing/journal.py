@@ -10,6 +10,7 @@ that cannot is withdrawn, and what it may have left behind is deleted.
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -48,10 +49,13 @@ class Journal:
         self.wake = asyncio.Event()
         self.stopping = False
         self.task: asyncio.Task[None] | None = None
+        # Known once it has started: asking for the running one is a system call, and every request would.
+        self.loop: asyncio.AbstractEventLoop
 
     def start(self) -> None:
         """Start the writer in the running event loop."""
-        self.task = asyncio.get_running_loop().create_task(self._run(), name="journal")
+        self.loop = asyncio.get_running_loop()
+        self.task = self.loop.create_task(self._run(), name="journal")
 
     async def stop(self, timeout_s: float) -> None:
         """Write what is queued, at most this long, and stop; who still waits gets NotDurable."""
@@ -81,11 +85,11 @@ class Journal:
         except asyncio.CancelledError:
             if ask in self.queue:
                 self._withdraw(ask)
-            elif ask.future.done() and not ask.future.cancelled() and ask.future.exception() is None:
+            elif ask.granted():
                 # Granted in the very moment that the client left.
                 self.submit(Withdraw(ask))
             raise
-        held.renewed_at = asyncio.get_running_loop().time()
+        held.renewed_at = time.monotonic()
         self.running[held.request_id] = held
         return held
 
@@ -130,9 +134,10 @@ class Journal:
     async def _queued(self, entry: Entry, timeout_s: float) -> Any:
         if self.task is not None and self.task.done():
             raise NotDurable("The server has stopped.")
-        entry.give_up_at = asyncio.get_running_loop().time() + timeout_s
+        entry.give_up_at = time.monotonic() + timeout_s
+        future = entry.future = self.loop.create_future()
         self.submit(entry)
-        return await entry.future
+        return await future
 
     async def _run(self) -> None:
         while not self.stopping:
@@ -161,13 +166,13 @@ class Journal:
         written, self.writing = self.writing, []
         for entry in written:
             outcome = outcomes.get(entry)
-            if isinstance(entry, Ask) and isinstance(outcome, Held) and entry.future.done():
+            if isinstance(entry, Ask) and isinstance(outcome, Held) and entry.abandoned():
                 self.submit(Withdraw(entry))
             entry.finish(outcome)
 
     def _give_up_waiting(self) -> None:
         """Tell those whose time is over. Settlements stay queued; what only had to be now is dropped."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         for entry in [entry for entry in self.queue if entry.give_up_at <= now]:
             entry.finish(NotDurable("The database does not answer."))
             if isinstance(entry, Ask):

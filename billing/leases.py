@@ -7,6 +7,7 @@ more than a minute.
 
 import asyncio
 import logging
+import time
 
 import psycopg
 from django.conf import settings
@@ -59,7 +60,7 @@ class Leases:
 
     def renew(self) -> None:
         """Queue the renewal of every hold of this process that is due, with its mark."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         for held in list(self.journal.running.values()):
             if now - held.renewed_at >= settings.HOLD_LEASE_S / 3:
                 held.renewed_at = now
@@ -76,7 +77,7 @@ class Leases:
         After the database was away, those who serve get time to renew before anybody sweeps.
         """
         async with self.connection.using(QUERY_TIMEOUT_S) as raw:
-            now = asyncio.get_running_loop().time()
+            now = time.monotonic()
             if self.connected_at is None:
                 self.connected_at = now
             cursor = await raw.execute(FIND_EXPIRED, (list(self.journal.running), SWEEP_MAX), prepare=True)

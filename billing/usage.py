@@ -1,11 +1,16 @@
 """The rows of usage as the journal writes them: one for each finished request, and their sums by day."""
 
+import uuid
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 MILLIS_PER_DAY = 86_400_000
+EPOCH, MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
+# What follows the time in a UUID version 7.
+RANDOM_BITS = 80
 
 
 class UsageRow(msgspec.Struct):
@@ -97,6 +102,16 @@ ON CONFLICT (organization_id, day, key_id, user_id, model) DO UPDATE
 def day_of(request_id: str) -> int:
     """Return the day on which a request began, counted from 1970 (UTC): a UUID version 7 begins with its time."""
     return int(request_id[:8] + request_id[9:13], 16) // MILLIS_PER_DAY
+
+
+def first_id(moment: datetime) -> uuid.UUID:
+    """Return the smallest request id of a moment's millisecond."""
+    return uuid.UUID(int=max(0, (moment - EPOCH) // MILLISECOND) << RANDOM_BITS)
+
+
+def began_at(request_id: uuid.UUID) -> datetime:
+    """Return when a request began, to the millisecond."""
+    return EPOCH + (request_id.int >> RANDOM_BITS) * MILLISECOND
 
 
 def by_day(rows: Iterable[UsageRow]) -> list[DaySum]:

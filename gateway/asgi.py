@@ -132,7 +132,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await demo.app(scope, receive, named(send))
         return
     runtime = lifecycle.current()
-    exchange = Exchange(scope, receive, send, dict(scope["headers"]))
+    exchange = Exchange(scope, receive, send, dict(scope["headers"]), runtime.journal.loop)
     exchange.send = dressed(send, exchange.request_id, head=scope["method"] == "HEAD")
     try:
         await dispatch(runtime, exchange, path, scope["method"])

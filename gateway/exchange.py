@@ -28,7 +28,15 @@ class Exchange:
         "scope", "send", "settled", "snapshot", "started_at", "task", "used_tokens", "write",
     )  # fmt: skip
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, headers: Mapping[bytes, bytes]) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        headers: Mapping[bytes, bytes],
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        # To be told the running loop is cheaper than to ask for it.
         self.scope = scope
         self.receive = receive
         # `send` is dressed by the application with what every answer carries; `write` is for what follows a head.
@@ -47,7 +55,7 @@ class Exchange:
         self.interruptible = False
         self.cancelled = False
         self.disconnect: asyncio.Future[Message] | None = None
-        self.task = running_task()
+        self.task = running_task(loop)
         self.deadline = Deadline(self.task)
         self.caller: Caller
         self.access: Access
@@ -115,9 +123,9 @@ class Exchange:
         return round((time.monotonic() - self.started_at) * 1000)
 
 
-def running_task() -> "asyncio.Task[object]":
-    """Return the task that runs now."""
-    task = asyncio.current_task()
+def running_task(loop: asyncio.AbstractEventLoop | None = None) -> "asyncio.Task[object]":
+    """Return the task that runs now, in the loop that runs."""
+    task = asyncio.current_task(loop)
     if task is None:
         raise RuntimeError("The gateway's application runs outside a task.")
     return task

@@ -75,6 +75,8 @@ class Limiter:
         self.local = LocalCounters()
         self.away = False
         self.connection: RedisConnection | None = None
+        # Asked for once: that is a system call.
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.queue: list[Operation] = []
         self.idle = asyncio.Event()
         self.idle.set()
@@ -104,7 +106,8 @@ class Limiter:
     async def _ask(self, bounds: tuple[Bound, ...], needs: Sequence[tuple[int, int]]) -> Ticket:
         member = f"{PROCESS}.{next(MEMBERS)}"
         if not self.away:
-            future: asyncio.Future[Ticket | None] = asyncio.get_running_loop().create_future()
+            self.loop = loop = self.loop or asyncio.get_running_loop()
+            future: asyncio.Future[Ticket | None] = loop.create_future()
 
             def answered(answer: tuple[int, list[int]] | None) -> None:
                 ticket = None if answer is None else _ticket(bounds, member, answer)

@@ -19,7 +19,7 @@ from unfold.paginator import InfinitePaginator
 from unfold.utils import parse_datetime_str
 
 from accounts.models import APIKey, Organization, User
-from billing import money
+from billing import money, usage
 from billing.models import Usage
 from catalog.models import Provider
 
@@ -45,9 +45,13 @@ class KeyFilter(TextFilter):
         if not text:
             return queryset
         if text.isdecimal() and len(text) < 19:
-            return queryset.filter(key_id=int(text))
-        keys = APIKey.objects.filter(Q(name=text) | Q(display=text) | Q(user__email__iexact=text))
-        return queryset.filter(key_id__in=keys.values("pk"))
+            known = APIKey.objects.filter(pk=int(text))
+            if not known.exists():
+                return queryset.filter(key_id=int(text))
+        else:
+            known = APIKey.objects.filter(Q(name=text) | Q(display=text) | Q(user__email__iexact=text))
+        # The index leads by the organization.
+        return queryset.filter(key_id__in=known.values("pk"), organization_id__in=known.values("organization_id"))
 
 
 class StatusFilter(admin.SimpleListFilter):
@@ -68,29 +72,57 @@ class StatusFilter(admin.SimpleListFilter):
         return queryset
 
 
-class TimeFilter(RangeDateTimeFilter):
-    """A range of moments; the page's times are in the installation's time zone, the database's know theirs."""
+class SourceFilter(admin.SimpleListFilter):
+    """Where a row's tokens come from; estimates are what an operator looks at."""
+
+    title = "tokens from"
+    parameter_name = "source"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [
+            ("estimate", "An estimate: the upstream's numbers were missing or wrong"),
+            ("partial", "What was delivered of a stream cut short"),
+            ("provider", "The upstream"),
+            ("none", "Nothing was used"),
+        ]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        for bound, lookup in (("from", "gte"), ("to", "lte")):
+        return queryset.filter(usage_source=self.value()) if self.value() else queryset
+
+
+class TimeFilter(RangeDateTimeFilter):
+    """A range of moments, in the installation's time zone; a moment is a place in the order of request ids."""
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        for bound, lookup in (("from", "gte"), ("to", "lt")):
             day, time = (self.used_parameters.get(f"{self.parameter_name}_{bound}_{part}") or "" for part in (0, 1))
             moment = parse_datetime_str(f"{day} {time or '00:00:00'}") if day else None
             if moment:
-                queryset = queryset.filter(**{f"{self.parameter_name}__{lookup}": timezone.make_aware(moment)})
+                first = usage.first_id(timezone.make_aware(moment))
+                queryset = queryset.filter(**{f"request_id__{lookup}": first})
         return queryset
 
 
 @admin.register(Usage)
 class UsageAdmin(ModelAdmin):
     list_display = ("created_at", "model", "outcome", "who", "provider", "tokens", "cost", "charge", "duration")
-    list_filter = (ModelFilter, KeyFilter, StatusFilter, "streamed", "dialect", ("created_at", TimeFilter))
+    list_filter = (
+        ModelFilter,
+        KeyFilter,
+        StatusFilter,
+        SourceFilter,
+        "streamed",
+        "dialect",
+        ("created_at", TimeFilter),
+    )
     list_filter_submit = True
     list_per_page = 50
     list_fullwidth = True
     search_fields = ("=request_id", "=session_id", "model__istartswith")
     search_help_text = "A request id, a session id or the beginning of a model's name"
-    ordering = ("-created_at",)
-    sortable_by = ("created_at",)
+    # The order of ids is that of time, and has an index.
+    ordering = ("-request_id",)
+    sortable_by = ()
     paginator = InfinitePaginator
     show_full_result_count = False
     readonly_fields = ("user", "key", "organization", "provider", "cost", "charge", "markup")

@@ -5,7 +5,6 @@ place in it, and months that were not asked for are not read.
 """
 
 import uuid
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db.models import QuerySet
@@ -14,7 +13,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from billing import money
+from billing import money, usage
 from billing.api import amounts, csv
 from billing.api.queries import IdField, MomentRange, Page, asked, iso
 from billing.api.usage_days import tells_cost
@@ -27,8 +26,6 @@ PLAIN = (
     "service_tier", "first_byte_ms", "duration_ms", "session_id", "client", "labels",
 )  # fmt: skip
 OUTCOMES = {"succeeded": (0, 400), "refused": (400, 500), "failed": (500, 1000)}
-EPOCH, MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
-RANDOM_BITS = 80
 
 
 class RequestsQuery(MomentRange):
@@ -92,9 +89,9 @@ def filtered(organization_id: int, wanted: dict[str, Any]) -> QuerySet[Usage]:
     if "before" in wanted:
         rows = rows.filter(request_id__lt=wanted["before"])
     if "from" in wanted:
-        rows = rows.filter(request_id__gte=first_id(wanted["from"]))
+        rows = rows.filter(request_id__gte=usage.first_id(wanted["from"]))
     if "to" in wanted:
-        rows = rows.filter(request_id__lt=first_id(wanted["to"]))
+        rows = rows.filter(request_id__lt=usage.first_id(wanted["to"]))
     for name, column in (("key", "key_id"), ("user", "user_id"), ("model", "model"), ("session", "session_id")):
         if name in wanted:
             rows = rows.filter(**{column: wanted[name]})
@@ -104,22 +101,12 @@ def filtered(organization_id: int, wanted: dict[str, Any]) -> QuerySet[Usage]:
     return rows
 
 
-def first_id(moment: datetime) -> uuid.UUID:
-    """Return the smallest request id of this moment's millisecond."""
-    return uuid.UUID(int=max(0, (moment - EPOCH) // MILLISECOND) << RANDOM_BITS)
-
-
-def began_at(request_id: uuid.UUID) -> datetime:
-    """Return when a request began, to the millisecond."""
-    return EPOCH + (request_id.int >> RANDOM_BITS) * MILLISECOND
-
-
 def shape(row: Usage) -> dict[str, Any]:
     """Return a request as its organization sees it; `total_cost` is what `GET /v1/generation` tells."""
     paid = row.charge_nanos or (row.cost_nanos if row.markup_ppm == money.PARTS_PER_MILLION else 0)
     found = {
         "request_id": str(row.request_id),
-        "began_at": iso(began_at(row.request_id)),
+        "began_at": iso(usage.began_at(row.request_id)),
         "ended_at": iso(row.created_at),
         **{name: getattr(row, name) for name in PLAIN},
         **amounts.both("total_cost", paid),

@@ -15,7 +15,21 @@ from django.utils import timezone
 from accounts import keys
 from accounts.models import APIKey, Organization, User
 from billing import ledger, money, redeem
-from billing.models import Bucket, Difference, House, Kind, Limit, Plan, RedeemBatch, SpendingLimit, Transfer, Wallet
+from billing.models import (
+    Bucket,
+    Difference,
+    House,
+    Kind,
+    Limit,
+    Payment,
+    Plan,
+    RedeemBatch,
+    SpendingLimit,
+    StripeEvent,
+    Subscription,
+    Transfer,
+    Wallet,
+)
 from catalog.models import Model, Provider, Target
 from tests.installation import SECRET, Installation, populate, signed_in
 from tests.local_server import Asked, Reply, serving
@@ -27,6 +41,7 @@ pytestmark = pytest.mark.django_db
 def installation() -> Installation:
     it = populate()
     add_money(it.key.organization)
+    add_payments(it.key.organization)
     return it
 
 
@@ -42,12 +57,23 @@ def add_money(organization: Organization) -> None:
     )
 
 
+def add_payments(organization: Organization) -> None:
+    """One of everything that came from Stripe."""
+    now = timezone.now()
+    Payment.objects.create(organization=organization, kind=Payment.TOP_UP, currency="usd", amount_cents=500)
+    Subscription.objects.create(
+        organization=organization, plan=Plan.objects.get(slug="pro"), stripe_id="sub_1", price_cents=2000
+    )
+    StripeEvent.objects.create(id="evt_1", type="invoice.paid", created=now, payload={}, due_at=now)
+
+
 def pages(it: Installation) -> Iterator[str]:
     yield reverse("admin:index")
     yield reverse("admin:password_change")
     rows = (it.bob, it.key.organization, it.group, it.key, it.grant, it.provider, it.model, it.target, it.usage)
     bucket = Bucket.objects.get()
-    read_only = (it.usage, Transfer.objects.get(), Difference.objects.get(), bucket)
+    stripe = (Payment.objects.get(), Subscription.objects.get(), StripeEvent.objects.get())
+    read_only = (it.usage, Transfer.objects.get(), Difference.objects.get(), bucket, *stripe)
     money_rows = (Wallet.objects.get(), Plan.objects.get(slug="pro"), RedeemBatch.objects.get(), *read_only[1:])
     for row in (bucket.limit, *rows, it.model.aliases.get(), Limit.objects.all()[0], *money_rows):
         name = f"admin:{row._meta.app_label}_{row._meta.model_name}"

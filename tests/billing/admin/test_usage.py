@@ -13,13 +13,15 @@ from tests.installation import Installation, populate, signed_in
 
 pytestmark = pytest.mark.django_db
 PAGE = "admin:billing_usage_changelist"
+# A request of 2026-11-20.
+LATE = uuid.UUID("01a1f9de-a2e0-7a34-bc6a-d128165c3538")
 
 
 @pytest.fixture
 def installation() -> Installation:
     it = populate()
     Usage.objects.create(
-        request_id=uuid.UUID(int=8),
+        request_id=LATE,
         key_id=999,
         user_id=999,
         organization_id=999,
@@ -58,9 +60,10 @@ BOTH = {"openai/gpt-4o", "deepseek/chat"}
         ({"outcome": "4"}, {"deepseek/chat"}),
         ({"outcome": "429"}, {"deepseek/chat"}),
         ({"outcome": "5"}, set()),
-        ({"created_at_from_0": "2020-01-01", "created_at_from_1": "00:00:00"}, BOTH),
+        ({"created_at_from_0": "2026-11-20", "created_at_from_1": "00:00:00"}, {"deepseek/chat"}),
         ({"created_at_from_0": "2099-01-01", "created_at_from_1": "00:00:00"}, set()),
-        ({"q": "00000000-0000-0000-0000-000000000008"}, {"deepseek/chat"}),
+        ({"source": "none"}, {"deepseek/chat"}),
+        ({"q": str(LATE)}, {"deepseek/chat"}),
         ({"q": "openai"}, {"openai/gpt-4o"}),
     ],
 )
