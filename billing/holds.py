@@ -102,7 +102,7 @@ class Held:
         # Returns the row that the request would leave if it ended now. It knows the row alone, so no cycle is left.
         self.mark: Callable[[], UsageRow] = lambda: row
         self.renewed_at = 0.0
-        # The last renewal that was queued.
+        # The renewal that is queued.
         self.renewal: Renew | None = None
 
 
@@ -223,6 +223,11 @@ class Renew(Entry):
         super().__init__()
         self.held = held
         self.row = row
+
+    def finish(self, outcome: Any = None) -> None:
+        """The next one is queued anew."""
+        self.held.renewal = None
+        super().finish(outcome)
 
 
 class Closed(msgspec.Struct):

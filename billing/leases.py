@@ -64,7 +64,7 @@ class Leases:
         for held in list(self.journal.running.values()):
             if now - held.renewed_at >= settings.HOLD_LEASE_S / 3:
                 held.renewed_at = now
-                if held.renewal is not None and not held.renewal.future.done():
+                if held.renewal is not None:
                     # While the database is away one is enough, with the newest mark.
                     held.renewal.row = held.mark()
                 else:
