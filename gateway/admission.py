@@ -31,6 +31,7 @@ from billing.usage import UsageRow
 from gateway import estimate
 from gateway.errors import Fault
 from gateway.snapshot import Caller, Model, Target
+from gateway.wire import openai_chat
 from gateway.wire.openai_chat import Request
 from gateway.wire.openai_usage import tier_of
 
@@ -79,7 +80,7 @@ def quote(
     Raise Fault 404 for a model without a price that somebody would have to pay for.
     """
     now = time.time()
-    tokens = estimate.input_tokens(body)
+    tokens = estimate.input_tokens(body, openai_chat.texts(request.fields))
     service_tier = tier_of(None, request.fields.get("service_tier", b""))
     found = [
         pricing.dearest(

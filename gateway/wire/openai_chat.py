@@ -6,6 +6,7 @@ bytes that the caller sent. Usage is latest-wins: the last chunk that carries it
 
 import re
 from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -156,6 +157,11 @@ def _value(fields: Fields, name: str) -> Any:
         return msgspec.json.decode(raw)
     except (ValueError, RecursionError):
         raise InvalidRequest("invalid_json", f"{name} is not valid JSON.", name) from None
+
+
+def texts(fields: Fields) -> Iterator[bytes]:
+    """Yield what goes to the model as it stands, and holds no attachments: everything but the messages and inputs."""
+    return (bytes(raw) for name, raw in fields.items() if name not in ("messages", "input"))
 
 
 def render_request(request: Request, upstream_id: str, cap: tuple[str, int] | None = None) -> bytes:

@@ -1,4 +1,4 @@
-"""A storm: requests come, grow, end and are given up at any await, while the way to the database breaks and falls silent."""
+"""A storm: requests come, grow, end and are given up at any await, while the way to the database breaks and thaws."""
 
 import asyncio
 import contextlib
