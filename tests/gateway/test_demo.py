@@ -1,5 +1,6 @@
 """The demo upstream answers OpenAI's own client over a real socket, and nobody without its credential."""
 
+import asyncio
 import base64
 import json
 import math
@@ -8,6 +9,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -262,7 +264,8 @@ def test_nobody_else_gets_in(address: str, headers: dict[str, str]) -> None:
 
 async def test_without_the_demo_nothing_is_there(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.DEMO = False
-    monkeypatch.setattr(asgi.lifecycle, "current", lambda: None)
+    journal = SimpleNamespace(loop=asyncio.get_running_loop())
+    monkeypatch.setattr(asgi.lifecycle, "current", lambda: SimpleNamespace(journal=journal))
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
