@@ -81,8 +81,8 @@ def shown_nanos(charged: Charge, *, metered: bool) -> int:
 def tokens(charged: Charge) -> int | None:
     """Return how many tokens of any kind a request used, or None for one that failed."""
     parts = charged.parts
-    asked = parts.input + parts.cache_read + parts.cache_write + parts.audio_input
-    return None if charged.source == "none" else asked + parts.output + parts.reasoning + parts.audio_output
+    made = parts.output + parts.reasoning + parts.audio_output
+    return None if charged.source == "none" else parts.context_tokens + made
 
 
 class Asked(msgspec.Struct, frozen=True):

@@ -117,3 +117,8 @@ def test_what_a_caller_is_shown_of_a_free_model_is_nothing_though_its_wallet_onl
     paid = settlement.charge(TARGET, tokens, ESTIMATE, 1.0, 1_000_000)
     assert [settlement.shown_nanos(each, metered=False) for each in (free, paid)] == [0, paid.cost_nanos]
     assert settlement.shown_nanos(paid, metered=True) == paid.charge_nanos
+
+
+def test_tokens_of_every_kind_count_in_limits() -> None:
+    parts = Parts(1, 10, 100, 1_000, 10_000, 100_000, 10**6, 10**7, 10**8, web_searches=5)
+    assert settlement.tokens(settlement.priced(TARGET, parts, "provider", 1.0, MARKUP)) == 111_111_111
