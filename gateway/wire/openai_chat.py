@@ -197,8 +197,8 @@ def present(raw: msgspec.Raw) -> bool:
 
 def with_cost(data: bytes, cost: bytes) -> bytes:
     """Return a JSON answer or chunk with COST, a JSON number of dollars, in its usage."""
-    fields = decode_fields(data)
     try:
+        fields = decode_fields(data)
         # One level deep: a number that Python cannot hold is no reason to fail what has been charged.
         usage = decode_fields(fields.get("usage", b""))
     except ValueError:

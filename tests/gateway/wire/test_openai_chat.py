@@ -372,3 +372,10 @@ def test_a_usage_that_came_long_before_the_end_is_not_the_whole_stream_s() -> No
     assert relay_all([first + event(chunk()) * 3])[1].final_usage() is not None
     assert relay_all([first + event(chunk()) * 100])[1].final_usage() is None
     assert relay_all([first + event(chunk()) * 100 + event(chunk(usage=USAGE)) + DONE])[1].final_usage() is not None
+
+
+def test_a_last_chunk_that_cannot_be_read_whole_is_sent_as_it_is() -> None:
+    last = b'data: {"model":"up","\xff":1,"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'
+    relay = StreamRelay("m", wants_usage=True, wants_cost=True)
+    out = relay.feed(last + DONE) + relay.closing(b"0.1")
+    assert b'"prompt_tokens":1' in out
