@@ -15,6 +15,9 @@ import psycopg
 from django.conf import settings
 
 CONNECT_TIMEOUT_S = 5
+# A transaction is two round trips. One that stands still belongs to a process that was paused or cut off in between,
+# and its locks would stop every other node until the network gives the connection up, which may take hours.
+IDLE_TRANSACTION_S = 10.0
 
 
 def parameters() -> dict[str, Any]:
@@ -38,6 +41,8 @@ class Connection:
     def __init__(self, application_name: str) -> None:
         self.application_name = application_name
         self.raw: psycopg.AsyncConnection | None = None
+        # Whether it was opened and is still to be set up.
+        self.fresh = False
         self.lock = asyncio.Lock()
 
     def using(self, timeout_s: float) -> "Use":
@@ -53,6 +58,7 @@ class Connection:
                 connect_timeout=CONNECT_TIMEOUT_S,
                 application_name=self.application_name,
             )
+            self.fresh = True
         return self.raw
 
     async def close(self) -> None:
@@ -86,7 +92,17 @@ class Use:
                 self.connection.lock.release()
                 raise
         self.timer = loop.call_at(ends_at, _shut, raw)
+        if self.connection.fresh:
+            await self._set_up(raw)
         return raw
+
+    async def _set_up(self, raw: psycopg.AsyncConnection) -> None:
+        try:
+            await raw.execute(f"SET idle_in_transaction_session_timeout = {round(IDLE_TRANSACTION_S * 1000)}".encode())
+            self.connection.fresh = False
+        except BaseException as error:
+            await self.__aexit__(type(error), error, None)
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -45,8 +45,9 @@ class Group:
         }  # fmt: skip
         for entry in entries:
             if isinstance(entry, Settle):
-                # The same request twice is settled once.
-                self.settles.setdefault(entry.row.request_id, entry)
+                # The same request twice is settled once, and not charged if that was taken back meanwhile.
+                if entry.revoked or entry.row.request_id not in self.settles:
+                    self.settles[entry.row.request_id] = entry
             elif isinstance(entry, Renew):
                 # After an outage there are several of one request; the newest says most.
                 self.renewals[entry.held.request_id] = entry
@@ -54,8 +55,9 @@ class Group:
                 places[type(entry)].append(entry)
             self.outcomes[entry] = None
         self.writes = Writes()
-        self.retried = [ask.row.request_id for ask in self.asks if ask.attempted]
-        self.retried += [each.held.request_id for each in self.extends if each.attempted]
+        # The holds to be looked at: what an earlier try may have left, and what grows, for it may be gone by now.
+        self.sought = [ask.row.request_id for ask in self.asks if ask.attempted]
+        self.sought += [each.held.request_id for each in self.extends]
         self.found: dict[str, Closed] = {}
         self.missing: list[Settle] = []
         self.given_back: list[tuple[int, str]] = []
@@ -93,10 +95,11 @@ class Group:
             sent.add("now", "SELECT now()")
         if expiring:
             sent.add("expired", sql.CLOSE_EXPIRED, array(expiring))
-        if self.retried:
-            sent.add("found", sql.FIND_HOLDS, array(self.retried))
+        if self.sought:
+            sent.add("found", sql.FIND_HOLDS, array(self.sought))
         if keyed:
             wanted = [{"organization_id": ask.row.organization_id, "key": ask.idempotency_key} for ask in keyed]
+            sent.add("locked keys", sql.LOCK_KEYS, text(wanted))
             sent.add("keys", sql.FIND_KEYS, text(wanted))
         rows = await sent.rows(raw)
         self.known.wallets |= organizations
@@ -200,13 +203,8 @@ class Group:
 
     def _grow(self, state: State) -> None:
         for entry in self.extends:
-            target = entry.held.amount_nanos + entry.more_nanos
             found = self.found.get(entry.held.request_id)
-            if found is not None and found.amount_nanos >= target:
-                self.outcomes[entry] = target
-                continue
-            refusal = holds.extend(entry, state, self.writes)
-            self.outcomes[entry] = refusal or self.writes.extended[entry.held.request_id]
+            self.outcomes[entry] = holds.extend(entry, found, state, self.writes)
 
     def _begin(self, state: State, keys: Mapping[tuple[int, str], tuple[Any, ...]]) -> None:
         taken = dict(keys)

@@ -51,6 +51,10 @@ class OverLimit(Refusal):
         self.shortage = shortage
 
 
+class HoldClosed(Refusal):
+    """A running request's hold is gone: it was settled, or a sweeper took its process for dead."""
+
+
 class Repeated(Refusal):
     """An idempotency key that another request has; `same` tells whether it came with the same body."""
 
@@ -81,8 +85,8 @@ class Held:
     """An admitted request's hold, kept by the request until it settles."""
 
     __slots__ = (
-        "amount_nanos", "bucket_ids", "capped", "keyed", "mark", "metered", "organization_id", "renewed_at",
-        "request_id",
+        "amount_nanos", "bucket_ids", "capped", "keyed", "mark", "metered", "organization_id", "renewal",
+        "renewed_at", "request_id",
     )  # fmt: skip
 
     def __init__(self, ask: "Ask", amount_nanos: int, bucket_ids: list[int], *, metered: bool, capped: bool) -> None:
@@ -98,6 +102,8 @@ class Held:
         # Returns the row that the request would leave if it ended now. It knows the row alone, so no cycle is left.
         self.mark: Callable[[], UsageRow] = lambda: row
         self.renewed_at = 0.0
+        # The renewal that is queued.
+        self.renewal: Renew | None = None
 
 
 class Entry:
@@ -218,6 +224,11 @@ class Renew(Entry):
         self.held = held
         self.row = row
 
+    def finish(self, outcome: Any = None) -> None:
+        """The next one is queued anew."""
+        self.held.renewal = None
+        super().finish(outcome)
+
 
 class Closed(msgspec.Struct):
     """A hold that this group's transaction has deleted."""
@@ -308,21 +319,31 @@ def transfers(row: UsageRow) -> list[TransferRow]:
     return lines
 
 
-def extend(entry: Extend, state: State, writes: Writes) -> Refusal | None:
-    """Hold more for a running request, or return why not."""
-    held, more = entry.held, entry.more_nanos
+def extend(entry: Extend, found: Closed | None, state: State, writes: Writes) -> int | Refusal:
+    """Hold more for a running request; return what is held then, or why not.
+
+    FOUND is its hold as it is in the database. That may be more than the request knows of: an extension was committed,
+    and its answer was lost.
+    """
+    held = entry.held
+    if found is None:
+        return HoldClosed()
+    there = writes.extended.get(held.request_id, found.amount_nanos)
+    more = held.amount_nanos + entry.more_nanos - there
+    if more <= 0:
+        return there
     wallet = state.wallets[held.organization_id]
     buckets = [state.buckets[bucket_id] for bucket_id in held.bucket_ids if bucket_id in state.buckets]
     refusal: Refusal | None = _shortage(buckets, more, state.now)
-    if refusal is None and held.metered and wallet.available < more:
-        refusal = InsufficientCredits(max(0, wallet.available))
+    if refusal is None and held.metered and (wallet.frozen or wallet.available < more):
+        refusal = InsufficientCredits(0 if wallet.frozen else max(0, wallet.available), frozen=wallet.frozen)
     if refusal is not None:
         return refusal
     _take(buckets, more, writes)
     if held.metered:
         wallet.held += more
-    writes.extended[held.request_id] = writes.extended.get(held.request_id, held.amount_nanos) + more
-    return None
+    writes.extended[held.request_id] = there + more
+    return there + more
 
 
 def admit(ask: Ask, state: State, writes: Writes) -> Held | Refusal:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+import msgspec
 import psycopg
 
 from billing.connection import Connection
@@ -102,20 +103,28 @@ class Journal:
         The settlement stays queued then, and is written when the database returns.
         """
         self.running.pop(held.request_id, None)
-        held.mark = lambda: row
+        held.mark, held.renewal = (lambda: row), None
         await self._queued(Settle(held, row), timeout_s)
+
+    def leave(self, held: Held) -> None:
+        """Settle a request that was broken off, as its mark says; nobody waits for it."""
+        row = held.mark()
+        self.running.pop(held.request_id, None)
+        held.mark, held.renewal = (lambda: row), None
+        self.submit(Settle(held, row))
 
     def revoke(self, held: Held, *, status: int, error_code: str) -> None:
         """Take a settlement back that was not durable in time, and whose answer nobody gets: it charges nothing."""
         for entry in (*self.writing, *self.queue):
             if isinstance(entry, Settle) and entry.held is held:
-                entry.revoked = True
-                entry.row.status, entry.row.error_code, entry.row.charge_nanos = status, error_code, 0
+                row = msgspec.structs.replace(entry.row, status=status, error_code=error_code, charge_nanos=0)
                 if entry in self.writing:
-                    # It may be committed as it was.
-                    again = Settle(held, entry.row)
+                    # It may be committed as it was, so its row stays as it was decided.
+                    again = Settle(held, row)
                     again.revoked = True
                     self.submit(again)
+                else:
+                    entry.row, entry.revoked = row, True
 
     def submit(self, entry: Entry) -> None:
         """Queue an entry that nobody waits for."""
@@ -186,6 +195,9 @@ class Journal:
         except ROWS_FAULT as error:
             if len(entries) == 1:
                 logger.exception("the database refuses an entry of the journal: %s", type(entries[0]).__name__)
+                if isinstance(entries[0], Ask):
+                    # It may be refused for what an earlier try of its own has left.
+                    self.submit(Withdraw(entries[0]))
                 return {entries[0]: NotDurable(f"The database refuses the entry: {type(error).__name__}.")}
             middle = len(entries) // 2
             return await self._write(entries[:middle]) | await self._write(entries[middle:])

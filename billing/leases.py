@@ -64,7 +64,12 @@ class Leases:
         for held in list(self.journal.running.values()):
             if now - held.renewed_at >= settings.HOLD_LEASE_S / 3:
                 held.renewed_at = now
-                self.journal.submit(Renew(held, held.mark()))
+                if held.renewal is not None:
+                    # While the database is away one is enough, with the newest mark.
+                    held.renewal.row = held.mark()
+                else:
+                    held.renewal = Renew(held, held.mark())
+                    self.journal.submit(held.renewal)
 
     async def sweep(self) -> None:
         """Queue the end of every hold that outlived its lease.

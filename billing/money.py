@@ -14,6 +14,8 @@ TOKENS_PER_PRICE = 1_000_000
 PARTS_PER_MILLION = 1_000_000
 # What a bigint column holds.
 NANOS_MAX = 2**63 - 1
+# What one request may cost, $10 million: more is a mistake in a price, and hundreds at once must fit into a column.
+REQUEST_NANOS_MAX = 10**16
 
 
 class LossyAmount(ValueError):

@@ -110,9 +110,14 @@ SELECT aperture_usage_partition(month::date)
 
 
 def ensure(now: datetime) -> list[str]:
-    """Make the partitions of NOW's month and the next ones where they are missing; return their names."""
+    """Make the partitions of NOW's month and the next ones where they are missing; return their names.
+
+    Making one needs the default partition for a moment; behind a long query it gives up after two seconds, as `retire`
+    does: months are made long before they begin.
+    """
     months = [month_after(now.astimezone(UTC).date().replace(day=1), ahead) for ahead in range(AHEAD_MONTHS + 1)]
-    with connection.cursor() as cursor:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL lock_timeout = '2s'")
         names = []
         for month in months:
             cursor.execute("SELECT aperture_usage_partition(%s)", [month])

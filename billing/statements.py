@@ -54,6 +54,12 @@ SELECT request_id::text, organization_id, amount_nanos, metered, bucket_ids
   FROM billing_hold WHERE request_id = ANY(%s::uuid[])
 """
 FIND_USAGE = "SELECT request_id::text, charge_nanos FROM billing_usage WHERE request_id = ANY(%s::uuid[])"
+# In the order of their numbers, so that nobody waits crosswise. Of the asks with one key, one is decided at a time.
+LOCK_KEYS = """
+SELECT pg_advisory_xact_lock(number) FROM (
+    SELECT DISTINCT hashtextextended(key, organization_id) AS number
+      FROM json_to_recordset(%s::json) AS wanted(organization_id bigint, key text) ORDER BY 1) AS numbers
+"""
 FIND_KEYS = """
 SELECT known.organization_id, known.key, known.body_digest, known.request_id::text, hold.request_id IS NOT NULL
   FROM billing_idempotencykey AS known LEFT JOIN billing_hold AS hold USING (request_id)

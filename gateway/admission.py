@@ -13,7 +13,17 @@ import msgspec
 from django.conf import settings
 
 from billing import money, pricing
-from billing.holds import Ask, BucketKey, Held, InsufficientCredits, NotDurable, OverLimit, Refusal, Repeated
+from billing.holds import (
+    Ask,
+    BucketKey,
+    Held,
+    HoldClosed,
+    InsufficientCredits,
+    NotDurable,
+    OverLimit,
+    Refusal,
+    Repeated,
+)
 from billing.journal import Journal
 from billing.pricing import Parts, Rates
 from billing.spending import CALENDAR, Shortage
@@ -21,6 +31,7 @@ from billing.usage import UsageRow
 from gateway import estimate
 from gateway.errors import Fault
 from gateway.snapshot import Caller, Model, Target
+from gateway.wire import openai_chat
 from gateway.wire.openai_chat import Request
 from gateway.wire.openai_usage import tier_of
 
@@ -60,14 +71,16 @@ class Quote(msgspec.Struct, frozen=True):
         return self.typical_tokens if self.asked_tokens is None else self.asked_tokens
 
 
-def quote(request: Request, model: Model, targets: tuple[Target, ...], caller: Caller, body: bytes) -> Quote:
+def quote(
+    request: Request, model: Model, targets: tuple[Target, ...], caller: Caller, body: bytes, *, answers: bool = True
+) -> Quote:
     """Return what a request may cost at the dearest of the targets that it may go to.
 
+    ANSWERS: its answer is made of tokens. Where it is sent tells that, and not what the model is said to be.
     Raise Fault 404 for a model without a price that somebody would have to pay for.
     """
     now = time.time()
-    answers = model.kind == "chat"
-    tokens = estimate.input_tokens(body)
+    tokens = estimate.input_tokens(body, openai_chat.texts(request.fields))
     service_tier = tier_of(None, request.fields.get("service_tier", b""))
     found = [
         pricing.dearest(
@@ -95,7 +108,8 @@ def quote(request: Request, model: Model, targets: tuple[Target, ...], caller: C
         input_tokens=tokens,
         choices=request.choices,
         asked_tokens=asked if answers else 0,
-        typical_tokens=min(model.output_tokens_typical, longest),
+        # With nothing held there is nothing to extend by, and a stream of any length would pass.
+        typical_tokens=min(max(model.output_tokens_typical, LEAST_OUTPUT_TOKENS), longest),
         longest_tokens=longest,
     )
 
@@ -110,12 +124,19 @@ def markup_ppm(target: Target, caller: Caller) -> int:
 def ask(
     quoted: Quote, row: UsageRow, idempotency_key: str | None, body: bytes, *, buckets: tuple[BucketKey, ...] = ()
 ) -> Ask:
-    """Return what is asked of the journal; raise Fault 400 for an idempotency key that is none."""
+    """Return what is asked of the journal; raise Fault 400 for an idempotency key that is none, or beyond any price."""
     if idempotency_key is not None and not (
         0 < len(idempotency_key) <= IDEMPOTENCY_KEY_CHARS and idempotency_key.isprintable()
     ):
         raise Fault("invalid_parameter", f"Idempotency-Key is not 1 to {IDEMPOTENCY_KEY_CHARS} printable characters.")
     wanted = quoted.nanos(quoted.expected_tokens)
+    if wanted > money.REQUEST_NANOS_MAX:
+        raise Fault(
+            "invalid_parameter",
+            f"This request may cost ${money.shown(wanted)}, and no request may cost more than "
+            f"${money.shown(money.REQUEST_NANOS_MAX)}; ask for fewer output tokens, or ask the operator for the price.",
+            param="max_tokens",
+        )
     open_ended = quoted.asked_tokens is None
     return Ask(
         row,
@@ -146,6 +167,10 @@ def refused(refusal: Refusal, quoted: Quote) -> Fault:
         return Fault("insufficient_credits", f"{_poverty(refusal, quoted)} Top up at {settings.PUBLIC_URL}/account")
     if isinstance(refusal, OverLimit):
         return _over_limit(refusal.shortage)
+    if isinstance(refusal, HoldClosed):
+        return Fault(
+            "storage_unavailable", "The database was away for so long that the request was settled as it was then."
+        )
     if isinstance(refusal, Repeated):
         return _repeated(refusal)
     raise refusal

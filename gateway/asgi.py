@@ -59,7 +59,7 @@ async def chat(runtime: Runtime, exchange: Exchange, _rest: str) -> None:
 
 async def embeddings(runtime: Runtime, exchange: Exchange, _rest: str) -> None:
     """POST /embeddings."""
-    await pipeline.run(runtime, exchange, "/v1/embeddings", "openai_embeddings")
+    await pipeline.run(runtime, exchange, "/v1/embeddings", pipeline.EMBEDDINGS)
 
 
 async def models(runtime: Runtime, exchange: Exchange, name: str) -> None:

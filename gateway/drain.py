@@ -59,6 +59,9 @@ async def _drain(
                         break
     except asyncio.CancelledError:
         logger.debug("a stream is no longer drained, for the server stops")
+    except Exception:
+        # Whatever it was, what has been read is settled.
+        logger.exception("a stream could not be read to its end")
     finally:
         answer.close()
     try:

@@ -21,6 +21,7 @@ base64 through and through is an attachment, so that no message's text passes fo
 """
 
 import re
+from collections.abc import Iterable
 
 IMAGE_TOKENS = 1_600
 AUDIO_BYTES_PER_TOKEN = 320
@@ -49,11 +50,17 @@ HEAD_BYTES_MAX, KEY_BYTES_MAX, ATTACHMENTS_MAX = 160, 32, 1_000
 SAMPLE_ABOVE_BYTES, SAMPLE_EVERY = 65_536, 7
 
 
-def input_tokens(body: bytes) -> int:
-    """Return an estimate of the input tokens of a request for a chat or for embeddings; never negative."""
+def input_tokens(body: bytes, texts: Iterable[bytes] = ()) -> int:
+    """Return an estimate of the input tokens of a request for a chat or for embeddings; never negative.
+
+    TEXTS are parts of the body that go to the model as they stand: what looks like an attachment there is none.
+    """
     tokens = images = 0
+    if MARKER in body or b'"data"' in body:
+        tokens = sum(max(0, text_tokens(text) - input_tokens(text)) for text in texts)
     if MARKER in body:
-        body, tokens, images = _without_urls(body)
+        body, documents, images = _without_urls(body)
+        tokens += documents
     if b'"data"' in body:
         body, sound = _without_sound(body)
         tokens += sound

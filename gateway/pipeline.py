@@ -35,6 +35,8 @@ from gateway.wire import openai_chat
 from gateway.wire.openai_chat import Request, StreamRelay
 from gateway.wire.sse import Framer
 
+# The dialect whose answers are no tokens.
+EMBEDDINGS = "openai_embeddings"
 EVENT_BYTES_MAX = 8 * 1024 * 1024
 JSON_TYPES = (b"application/json", b"")
 NO_CACHE = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"), (b"x-cache", b"MISS")]
@@ -118,7 +120,7 @@ def prepare(exchange: Exchange, body: bytes, path: str, dialect: str) -> Call:
         dialect=dialect,
         body=body,
         session_id=find_session(exchange.headers, request.fields, exchange.caller.key_id),
-        quote=admission.quote(request, planned.model, attempts, exchange.caller, body),
+        quote=admission.quote(request, planned.model, attempts, exchange.caller, body, answers=dialect != EMBEDDINGS),
     )
 
 
@@ -145,6 +147,8 @@ async def answer(runtime: Runtime, exchange: Exchange, call: Call) -> None:
         if response is not None:
             response.close()
         if not exchange.left_by(error):
+            # The server stops, and there may be no time to wait for anything.
+            abandon(runtime, exchange)
             raise
         exchange.settling()
         await settle(runtime, exchange, call, settlement.NOTHING, CLIENT_GONE)
@@ -214,7 +218,8 @@ async def whole(runtime: Runtime, exchange: Exchange, call: Call, response: Answ
     usage = None
     if openai_chat.present(parsed.usage):
         usage = openai_chat.parse_usage(parsed.usage, parsed.service_tier)
-    estimated = Parts(input=call.quote.input_tokens, output=len(data) // openai_chat.BYTES_PER_TOKEN)
+    made = 0 if call.dialect == EMBEDDINGS else len(data) // openai_chat.BYTES_PER_TOKEN
+    estimated = Parts(input=call.quote.input_tokens, output=made)
     charged = settlement.charge(call.target, usage, estimated, time.time(), call.quote.markup_ppm)
     exchange.settling()
     await settle(runtime, exchange, call, charged, None)
@@ -330,8 +335,8 @@ def last_events(exchange: Exchange, call: Call, relayed: StreamRelay, charged: C
         return relayed.closing(cost_of(exchange, charged)) + openai_chat.DONE
     event = b"data: " + render(fault, OPENAI, exchange.request_id) + b"\n\n"
     if fault.code in admission.CUTS:
-        return openai_chat.cut_short(exchange.request_id, call.request.model, int(time.time())) + event
-    return event
+        event = openai_chat.cut_short(exchange.request_id, call.request.model, int(time.time())) + event
+    return relayed.pending + event
 
 
 def early(target: Target, fault: Fault) -> Fault:
@@ -344,8 +349,9 @@ def early(target: Target, fault: Fault) -> Fault:
 
 def stream_charge(call: Call, relayed: StreamRelay, fault: Fault | None) -> Charge:
     """Return what a stream costs: the upstream's own count, else what was delivered; nothing for no output."""
-    usage = openai_chat.parse_usage(relayed.usage, relayed.service_tier) if relayed.usage else None
-    if usage is None and not relayed.produced():
+    final = relayed.final_usage()
+    usage = openai_chat.parse_usage(final, relayed.service_tier) if final else None
+    if (usage is None or fault is not None) and not relayed.produced():
         return settlement.NOTHING
     now, markup_ppm = time.time(), call.quote.markup_ppm
     delivered = Parts(input=call.quote.input_tokens, output=relayed.delivered_tokens())
@@ -357,7 +363,7 @@ def stream_charge(call: Call, relayed: StreamRelay, fault: Fault | None) -> Char
 def cost_of(exchange: Exchange, charged: Charge) -> bytes:
     """Return what the request costs its caller, in dollars."""
     held = exchange.held
-    return money.dollars(0 if held is None else settlement.shown_nanos(charged, held)).encode()
+    return money.dollars(0 if held is None else settlement.shown_nanos(charged, metered=held.metered)).encode()
 
 
 def answer_headers(exchange: Exchange, call: Call, response: Answer) -> list[tuple[bytes, bytes]]:
@@ -388,6 +394,13 @@ async def settle(runtime: Runtime, exchange: Exchange, call: Call, charged: Char
         raise Fault(
             "storage_unavailable", "The database does not answer, so the request could not be settled.", retry_after_s=1
         ) from None
+
+
+def abandon(runtime: Runtime, exchange: Exchange) -> None:
+    """Settle a request that is broken off: what was delivered is charged, and nothing if nothing was."""
+    if exchange.held is not None and not exchange.settled:
+        exchange.settled = True
+        runtime.journal.leave(exchange.held)
 
 
 def asked_for(exchange: Exchange, call: Call) -> settlement.Asked:

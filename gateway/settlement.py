@@ -2,8 +2,7 @@
 
 import msgspec
 
-from billing import pricing
-from billing.holds import Held
+from billing import money, pricing
 from billing.pricing import Parts
 from billing.usage import UsageRow
 from gateway.snapshot import Caller, Target
@@ -37,12 +36,17 @@ def charge(target: Target, tokens: Tokens | None, estimate: Parts, now: float, m
 def priced(target: Target, parts: Parts, source: str, now: float, markup_ppm: int, service_tier: str = "") -> Charge:
     """Return the charge for these parts at the price that a request of their size has at NOW."""
     rates = pricing.in_force(target.prices, now, context_tokens=parts.context_tokens, service_tier=service_tier)
+    cost, charged = pricing.cost(parts, rates), pricing.charge(parts, rates, markup_ppm)
+    if max(cost, charged) > money.REQUEST_NANOS_MAX:
+        # Nothing costs as much, and no column would take it.
+        cost, charged = min(cost, money.REQUEST_NANOS_MAX), min(charged, money.REQUEST_NANOS_MAX)
+        source = "estimate"
     return Charge(
         parts=parts,
         source=source,
         price_id=rates.price_id if rates else None,
-        cost_nanos=pricing.cost(parts, rates),
-        charge_nanos=pricing.charge(parts, rates, markup_ppm),
+        cost_nanos=cost,
+        charge_nanos=charged,
         markup_ppm=markup_ppm,
         service_tier=service_tier,
     )
@@ -66,16 +70,19 @@ def _parts(tokens: Tokens) -> Parts:
     )
 
 
-def shown_nanos(charged: Charge, held: Held) -> int:
-    """Return what a request costs as its caller sees it: what the wallet pays or, where it only records, the cost."""
-    return charged.charge_nanos if held.metered else charged.cost_nanos
+def shown_nanos(charged: Charge, *, metered: bool) -> int:
+    """Return what a request costs as its caller sees it: what the wallet pays or, where it only records, the cost.
+
+    A free model is free for both.
+    """
+    return charged.charge_nanos if metered or not charged.markup_ppm else charged.cost_nanos
 
 
 def tokens(charged: Charge) -> int | None:
     """Return how many tokens of any kind a request used, or None for one that failed."""
     parts = charged.parts
-    asked = parts.input + parts.cache_read + parts.cache_write + parts.audio_input
-    return None if charged.source == "none" else asked + parts.output + parts.reasoning + parts.audio_output
+    made = parts.output + parts.reasoning + parts.audio_output
+    return None if charged.source == "none" else parts.context_tokens + made
 
 
 class Asked(msgspec.Struct, frozen=True):

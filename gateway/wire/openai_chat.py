@@ -6,6 +6,7 @@ bytes that the caller sent. Usage is latest-wins: the last chunk that carries it
 
 import re
 from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -158,6 +159,11 @@ def _value(fields: Fields, name: str) -> Any:
         raise InvalidRequest("invalid_json", f"{name} is not valid JSON.", name) from None
 
 
+def texts(fields: Fields) -> Iterator[bytes]:
+    """Yield what goes to the model as it stands, and holds no attachments: everything but the messages and inputs."""
+    return (bytes(raw) for name, raw in fields.items() if name not in ("messages", "input"))
+
+
 def render_request(request: Request, upstream_id: str, cap: tuple[str, int] | None = None) -> bytes:
     """Return the body for the upstream: its own model id, and usage always asked for in a stream.
 
@@ -191,11 +197,13 @@ def present(raw: msgspec.Raw) -> bool:
 
 def with_cost(data: bytes, cost: bytes) -> bytes:
     """Return a JSON answer or chunk with COST, a JSON number of dollars, in its usage."""
-    fields = decode_fields(data)
-    usage = _value(fields, "usage")
-    if isinstance(usage, dict):
-        fields["usage"] = msgspec.Raw(encode(usage | {"cost": msgspec.Raw(cost)}))
-    return encode(fields)
+    try:
+        fields = decode_fields(data)
+        # One level deep: a number that Python cannot hold is no reason to fail what has been charged.
+        usage = decode_fields(fields.get("usage", b""))
+    except ValueError:
+        return data
+    return encode(fields | {"usage": msgspec.Raw(encode(usage | {"cost": msgspec.Raw(cost)}))})
 
 
 def cut_short(request_id: str, model: str, created: int) -> bytes:
@@ -270,6 +278,8 @@ class StreamRelay:
         self.done = False
         self.ended = False
         self.chunks_count = 0
+        # How many chunks there were when the last usage came.
+        self.usage_chunks = 0
         self.recent: deque[bytes] = deque(maxlen=RECENT_BLOCKS)
 
     @property
@@ -296,6 +306,10 @@ class StreamRelay:
         seen = self.measure
         later_bytes = self.bytes_count - seen.bytes - (self.chunks_count - seen.chunks) * seen.envelope_bytes
         return max(self.chunks_count, (seen.output_bytes + later_bytes) // BYTES_PER_TOKEN)
+
+    def final_usage(self) -> bytes | None:
+        """Return the last usage (JSON), or None where there is none, or where so much came after it that it is old."""
+        return None if self.chunks_count - self.usage_chunks >= CHUNKS_LOOKED_AT else self.usage
 
     def closing(self, cost: bytes) -> bytes:
         """Return the event that was kept back, with the cost (a JSON number of dollars) in its usage."""
@@ -355,7 +369,7 @@ class StreamRelay:
                 self.ended = True
                 return b""
             if present(chunk.usage):
-                self.usage = bytes(chunk.usage)
+                self.usage, self.usage_chunks = bytes(chunk.usage), self.chunks_count + 1
                 self.service_tier = bytes(chunk.service_tier) or self.service_tier
                 if not chunk.choices and not self.wants_usage:
                     return b""

@@ -6,7 +6,9 @@ import time
 import psycopg
 import pytest
 
+from billing import connection as connection_module
 from billing.connection import Connection
+from tests.billing.scenery import an_organization
 from tests.wire import own_connection, sql, wired
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -98,3 +100,19 @@ async def test_cancelling_a_use_frees_the_connection() -> None:
         await task
     assert await answer(connection) == 1
     await connection.close()
+
+
+async def test_a_process_that_is_cut_off_in_the_middle_of_a_transaction_does_not_keep_its_locks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection_module, "IDLE_TRANSACTION_S", 0.3)
+    alice = await an_organization(1000)
+    lock = "SELECT 1 FROM billing_wallet WHERE organization_id = %s FOR UPDATE"
+    async with wired() as wire, own_connection() as other:
+        async with Connection("aperture-test").using(5) as raw:
+            await raw.execute("BEGIN")
+            await raw.execute(lock, (alice,))
+            wire.freeze()
+            await other.execute("SET lock_timeout = '3s'")
+            await other.execute(lock, (alice,))
+        await raw.close()

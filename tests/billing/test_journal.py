@@ -11,6 +11,7 @@ from django.utils import timezone
 from billing import connection as billing_connection
 from billing import journal as journal_module
 from billing import reconcile
+from billing.group import Group
 from billing.holds import InsufficientCredits, Repeated
 from billing.journal import Journal, NotDurable
 from billing.usage import UsageRow
@@ -26,7 +27,7 @@ from tests.billing.scenery import (
     until_written,
     usage_count,
 )
-from tests.wire import STRAIGHT, eventually, orm, sql, wired
+from tests.wire import STRAIGHT, eventually, orm, own_connection, sql, wired
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.server]
 
@@ -144,6 +145,18 @@ async def test_a_stream_that_grows_holds_more_while_there_is_more() -> None:
     assert await balance(alice) == (40, 0)
 
 
+async def test_a_wallet_that_was_frozen_meanwhile_lets_no_stream_grow() -> None:
+    alice = await an_organization(500)
+    async with running() as journal:
+        held = await journal.hold(an_ask(alice, 100), 5)
+        await sql("UPDATE billing_wallet SET frozen_at = now()")
+        with pytest.raises(InsufficientCredits) as refusal:
+            await journal.extend(held, 50, 5)
+        assert refusal.value.frozen
+        await journal.settle(held, a_settlement(held, 100), 5)
+    assert await balance(alice) == (400, 0)
+
+
 async def test_what_is_released_pays_for_what_is_admitted_in_the_same_group() -> None:
     alice = await an_organization(100)
     async with running() as journal:
@@ -220,6 +233,41 @@ async def test_an_idempotency_key_admits_one_request_while_it_runs_and_after_it_
         with pytest.raises(Repeated) as repeated:
             await journal.hold(an_ask(alice, 10, idempotency_key="k", body_digest=b"other"), 5)
         assert (repeated.value.same, repeated.value.running) == (False, False)
+
+
+async def test_an_idempotency_key_admits_one_request_of_a_wallet_that_only_records() -> None:
+    """No wallet is locked for it, so two nodes decide side by side."""
+    alice = await an_organization()
+    async with running() as journal, running() as other:
+        for node in (journal, other):
+            await node.hold(an_ask(alice, 10), 5)
+        async with locked("billing_idempotencykey"):
+            asks = [
+                asyncio.create_task(each.hold(an_ask(alice, 10, idempotency_key="k", body_digest=b"d"), 5))
+                for each in (journal, other)
+            ]
+            await asyncio.sleep(0.2)
+        outcomes = await asyncio.gather(*asks, return_exceptions=True)
+    assert sum(isinstance(outcome, Repeated) for outcome in outcomes) == 1, outcomes
+
+
+async def test_an_ask_that_finds_its_own_late_hold_leaves_none() -> None:
+    """The first try's commit was still under way when the second came."""
+    alice = await an_organization()
+    ask = an_ask(alice, 10)
+    ask.attempted = True
+    async with running() as journal, own_connection() as other:
+        async with other.transaction():
+            await other.execute(
+                "INSERT INTO billing_hold (request_id, organization_id, amount_nanos, metered, bucket_ids, unfinished,"
+                " lease_until) VALUES (%s, %s, 10, false, '{}', '{}', now() + interval '1 minute')",
+                (ask.row.request_id, alice),
+            )
+            asking = asyncio.create_task(journal.hold(ask, 5))
+            await asyncio.sleep(0.2)
+        outcome = (await asyncio.gather(asking, return_exceptions=True))[0]
+        await until_written(journal)
+        assert await holds_count() == (0 if isinstance(outcome, NotDurable) else 1)
 
 
 async def test_a_request_that_failed_gives_its_idempotency_key_back() -> None:
@@ -377,6 +425,27 @@ async def test_an_answer_that_nobody_got_is_not_charged(quick: None) -> None:
         await until_written(journal)
     assert await balance(alice) == (1000, 0)
     assert await sql("SELECT status, charge_nanos FROM billing_usage") == [(503, 0)]
+
+
+async def test_taking_back_what_is_being_written_leaves_its_row_as_it_was_decided() -> None:
+    alice = await an_organization(1000)
+    async with running() as journal:
+        held = await journal.hold(an_ask(alice, 100), 5)
+        row = a_settlement(held, 30)
+        async with locked("billing_usage"):
+            settling = asyncio.create_task(journal.settle(held, row, 5))
+            await asyncio.sleep(0.1)
+            journal.revoke(held, status=503, error_code="storage_unavailable")
+            assert (row.status, row.charge_nanos) == (200, 30)
+            # Had it to be written again, both would be in one group.
+            [again] = journal.queue
+            group = Group([*journal.writing, again], journal.known)
+            assert list(group.settles.values()) == [again]
+        await settling
+        await until_written(journal)
+    assert await balance(alice) == (1000, 0)
+    assert await sql("SELECT status, charge_nanos FROM billing_usage") == [(503, 0)]
+    assert await orm(lambda: reconcile.run(timezone.now())) == []
 
 
 async def test_a_silent_database_is_told_of_in_time_and_the_settlement_is_written_later(quick: None) -> None:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from billing.holds import BucketKey, Held, InsufficientCredits, OverLimit, Settle
+from billing.holds import BucketKey, Expire, Held, HoldClosed, InsufficientCredits, OverLimit, Settle
 from billing.journal import Journal
 from billing.leases import Leases
 from billing.models import SpendingLimit
@@ -342,3 +342,45 @@ async def play(steps: list[tuple[str, int]]) -> None:
 @given(STEPS)
 def test_any_play_keeps_wallet_and_buckets_together(transactional_db: Any, steps: list[tuple[str, int]]) -> None:
     asyncio.run(play(steps))
+
+
+# --- Streams that grow while something else goes wrong ----------------------------------------------------------------
+async def test_a_stream_that_ends_while_it_asks_for_more_leaves_nothing_held() -> None:
+    alice, limit = await an_organization(), await a_limit(1000)
+    async with running() as journal:
+        held = await journal.hold(an_ask(alice, 100, buckets=keys(limit)), 5)
+        # Both are queued before the writer runs: the client left while the extension was on its way.
+        growing = asyncio.create_task(journal.extend(held, 50, 5))
+        await asyncio.sleep(0)
+        growing.cancel()
+        await journal.settle(held, a_settlement(held, 70), 5)
+        await asyncio.wait([growing])
+    assert await bucket(limit) == (70, 0)
+
+
+async def test_a_stream_whose_hold_was_swept_cannot_grow_and_holds_nothing() -> None:
+    alice, limit = await an_organization(), await a_limit(1000)
+    async with running() as journal:
+        held = await journal.hold(an_ask(alice, 100, buckets=keys(limit)), 5)
+        await sql("UPDATE billing_hold SET lease_until = now() - interval '1 s'")
+        journal.submit(Expire(held.request_id, alice, held.bucket_ids))
+        await until_written(journal)
+        with pytest.raises(HoldClosed):
+            await journal.extend(held, 50, 5)
+    assert await bucket(limit) == (0, 0)
+
+
+async def test_an_extension_that_was_committed_and_given_up_is_held_once() -> None:
+    alice, limit = await an_organization(1000), await a_limit(1000)
+    async with running() as journal:
+        held = await journal.hold(an_ask(alice, 100, buckets=keys(limit)), 5)
+        await journal.extend(held, 50, 5)
+        # The commit was not acknowledged in time, so the request knows nothing of it.
+        held.amount_nanos = 100
+        await journal.extend(held, 50, 5)
+        assert await bucket(limit) == (0, 150)
+        held.amount_nanos = 100
+        await journal.extend(held, 80, 5)
+        assert (held.amount_nanos, await balance(alice), await bucket(limit)) == (180, (1000, 180), (0, 180))
+        await journal.settle(held, a_settlement(held, 20), 5)
+    assert (await balance(alice), await bucket(limit)) == ((980, 0), (20, 0))

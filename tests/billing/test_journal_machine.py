@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from billing import ledger
-from billing.holds import Held, InsufficientCredits
+from billing.holds import Held, HoldClosed, InsufficientCredits
 from billing.journal import Journal
 from billing.leases import Leases
 from billing.models import House, Kind
@@ -60,7 +60,7 @@ class Play:
             await owner.settle(held, a_settlement(held, amount), 5)
         elif name == "extend" and self.open:
             owner, held = self.open[amount % len(self.open)]
-            with contextlib.suppress(InsufficientCredits):
+            with contextlib.suppress(InsufficientCredits, HoldClosed):
                 await owner.extend(held, amount, 5)
         elif name in ("settle", "void", "expire") and self.open:
             owner, held = self.open.pop(amount % len(self.open))

@@ -23,7 +23,7 @@ from tests.billing.scenery import (
     until_written,
     usage_count,
 )
-from tests.wire import eventually, sql
+from tests.wire import eventually, sql, wired
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.server]
 
@@ -157,3 +157,22 @@ def test_a_mark_that_an_older_version_wrote_is_read(column: str) -> None:
     restored = usage.restored(stored | {"of another version": 1})
     assert type(getattr(restored, column)) in (str, int, bool, type(None))
     assert msgspec.structs.replace(restored, **{column: getattr(row, column)}) == row
+
+
+async def test_a_long_outage_leaves_one_renewal_for_each_request_with_its_newest_mark(settings: Any) -> None:
+    settings.HOLD_LEASE_S = 60
+    alice = await an_organization(1000)
+    async with running() as journal, wired() as wire:
+        held = await journal.hold(an_ask(alice, 100), 5)
+        leases = Leases(journal)
+        await journal.connection.close()
+        wire.cut(refuse=True)
+        for tokens in range(1, 41):
+            mark = a_settlement(held, tokens, status=500, usage_source="partial", output_tokens=tokens)
+            held.mark, held.renewed_at = lambda mark=mark: mark, float("-inf")  # type: ignore[misc]
+            leases.renew()
+            await asyncio.sleep(0.005)
+        assert len(journal.queue) + len(journal.writing) <= 2
+        wire.refusing = False
+        await until_written(journal)
+    assert await sql("SELECT (unfinished->>'output_tokens')::int FROM billing_hold") == [(40,)]

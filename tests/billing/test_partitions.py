@@ -72,6 +72,27 @@ def test_detaching_gives_up_soon_behind_a_long_query_and_holds_nobody_up() -> No
             cursor.execute(f"DROP TABLE {name}")
 
 
+@pytest.mark.django_db(transaction=True)
+def test_making_gives_up_soon_behind_a_long_query_and_holds_nobody_up() -> None:
+    """Behind a dump it would wait, and every request behind it that looks for what was settled before."""
+    populate()
+    other = connections.create_connection("default")
+    try:
+        other.set_autocommit(False)
+        with other.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM billing_usage_other")
+        with connection.cursor() as cursor:
+            cursor.execute("SET statement_timeout = '5s'")
+        with pytest.raises(DatabaseError, match="lock timeout"):
+            partitions.ensure(datetime(2019, 1, 1, tzinfo=UTC))
+        assert "billing_usage_2019_01" not in months()
+    finally:
+        other.rollback()
+        other.close()
+        with connection.cursor() as cursor:
+            cursor.execute("RESET statement_timeout")
+
+
 @pytest.mark.django_db
 def test_nothing_is_made_where_the_migration_is_undone() -> None:
     with connection.cursor() as cursor:

@@ -4,10 +4,13 @@ import json
 from typing import Any
 
 import msgspec
+import pytest
 
 from gateway import admission, estimate
 from gateway.admission import Quote
+from gateway.errors import Fault
 from gateway.wire import openai_chat
+from tests.billing.scenery import a_row
 from tests.gateway.scenery import RATES, a_caller, a_model, a_target
 
 WRITES = msgspec.structs.replace(RATES, cache_write_1h=9_000_000)
@@ -46,3 +49,30 @@ def test_cache_writes_and_sound_are_held_for_where_they_are_asked_for() -> None:
     assert cached is not None and cached.input == 9_000_000
     spoken = quoted(modalities=["text", "audio"], audio={"voice": "ash"}).rates
     assert spoken is not None and (spoken.input, spoken.output) == (3_000_000, 6_000_000)
+
+
+def test_a_price_that_no_column_holds_is_refused_before_anything_is_called() -> None:
+    absurd = msgspec.structs.replace(RATES, output=9 * 10**18)
+    target = a_target("m", prices=(absurd,))
+    body = b'{"model":"m"}'
+    found = admission.quote(openai_chat.parse_request(body), a_model("m", target), (target,), a_caller(), body)
+    with pytest.raises(Fault) as refused:
+        admission.ask(found, a_row(), None, body)
+    assert (refused.value.code, refused.value.status) == ("invalid_parameter", 400)
+    assert "operator" in refused.value.message
+
+
+def test_a_typical_answer_of_nothing_is_held_for_all_the_same() -> None:
+    """With nothing held, nothing to extend by, a stream of any length would pass."""
+    model = a_model("m", TARGET, output_tokens_typical=0)
+    body = b'{"model":"m"}'
+    found = admission.quote(openai_chat.parse_request(body), model, (TARGET,), a_caller(), body)
+    assert found.expected_tokens == admission.LEAST_OUTPUT_TOKENS
+
+
+def test_what_answers_in_tokens_is_held_for_them_whatever_kind_its_model_is_said_to_be() -> None:
+    image = a_model("m", TARGET, kind="image")
+    body = b'{"model":"m","max_tokens":50}'
+    asked = (openai_chat.parse_request(body), image, (TARGET,), a_caller(), body)
+    assert admission.quote(*asked).expected_tokens == 50
+    assert admission.quote(*asked, answers=False).expected_tokens == 0

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gateway import estimate
 from gateway.estimate import input_tokens, text_tokens
+from gateway.wire import openai_chat
 from tests.gateway.texts import BODIES, COUNTS, TEXTS, chat
 
 # The part of the real count that an estimate never falls below, where that is not all of it.
@@ -184,3 +185,14 @@ def test_what_a_request_asks_for_is_seen() -> None:
     assert estimate.asks_for_audio(b'{"modalities":["text","audio"],"audio":{"voice":"ash"}}')
     assert estimate.asks_for_audio(b'{"type":"input_audio"}')
     assert not estimate.asks_for_audio(b'{"messages":[]}')
+
+
+@pytest.mark.parametrize("field", ["tools", "functions", "response_format"])
+@pytest.mark.parametrize("key", ['"url": "data:image/png;base64,', '"data": "'])
+def test_what_only_looks_like_an_attachment_outside_the_messages_is_text(field: str, key: str) -> None:
+    """A schema goes to the model as a text: counted as an image, a wallet of cents could send a book many times."""
+    schema = f'[{{"default": {{{key}{"word" * 50_000}"}}}}]'
+    body = f'{{"model": "m", "messages": [], "{field}": {schema}}}'.encode()
+    fields = openai_chat.parse_request(body).fields
+    assert estimate.input_tokens(body) < 5_000
+    assert estimate.input_tokens(body, openai_chat.texts(fields)) > 50_000

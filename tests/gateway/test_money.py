@@ -389,6 +389,38 @@ def test_a_stream_that_produced_nothing_and_failed_is_not_charged(gateway: Gatew
     assert gateway.installed.balance(organization_id) == (DOLLAR, 0)
 
 
+@pytest.mark.parametrize("counts", ["first", "all"])
+def test_a_stream_that_counts_its_prompt_and_fails_without_output_is_not_charged(
+    gateway: Gateway, someone: Any, counts: str
+) -> None:
+    key, organization_id = someone(DOLLAR)
+    told = {"counts": counts, "pieces": 0, "fails": 1, "completion": "0"}
+    ask(gateway.port, key, a_body(stream=True, told=told))
+    assert gateway.installed.balance(organization_id) == (DOLLAR, 0)
+
+
+def test_a_stream_that_counted_only_its_first_chunk_and_fails_is_charged_what_was_delivered(
+    gateway: Gateway, someone: Any
+) -> None:
+    """LiteLLM 39893: a first event's `output_tokens: 1` was priced as the answer."""
+    key, organization_id = someone(DOLLAR)
+    told = {"counts": "first", "pieces": 60, "fails": 1, "completion": "1"}
+    answer = ask(gateway.port, key, a_body(stream=True, told=told))
+    [row] = gateway.installed.usage(answer.request_id)
+    assert row["usage_source"] == "partial"
+    assert row["output_tokens"] >= 60
+    assert gateway.installed.balance(organization_id) == (DOLLAR - row["charge_nanos"], 0)
+
+
+def test_a_stream_that_shows_costs_and_fails_is_delivered_up_to_its_error(gateway: Gateway, someone: Any) -> None:
+    key, _ = someone(DOLLAR)
+    told = {"counts": "all", "pieces": 5, "fails": 1}
+    answer = ask(gateway.port, key, a_body(stream=True, told=told, usage={"include": True}))
+    *_, last, failure = http.events(answer.body)
+    assert json.loads(last)["choices"][0]["delta"]["content"] == "piece 4 "
+    assert "error" in json.loads(failure)
+
+
 # --- Repeated requests ------------------------------------------------------------------------------------------------
 def test_an_idempotency_key_answers_and_charges_once(gateway: Gateway, someone: Any) -> None:
     key, organization_id = someone(DOLLAR)
@@ -453,3 +485,38 @@ def test_a_server_that_is_told_to_stop_settles_what_runs(gateway: Gateway, engin
         assert web.wait(15) == 0
     assert received.endswith(b"data: [DONE]\n\n")
     assert gateway.installed.balance(organization_id) == (DOLLAR - price(body, 10), 0)
+
+
+@pytest.mark.parametrize("on_disconnect", ["close", "drain"])
+def test_a_server_that_cuts_what_runs_too_long_leaves_no_hold(
+    gateway: Gateway, engines: Path, someone: Any, on_disconnect: str
+) -> None:
+    """A hold whose request was cancelled with its server stayed until a sweeper came, its last seconds uncharged."""
+    key, organization_id = someone(DOLLAR)
+    environment = {
+        "DATABASE_URL": gateway.installed.database_url,
+        "APERTURE_DRAIN_SECONDS": "0.3",
+        "APERTURE_SETTLE_TIMEOUT_SECONDS": "1",
+    }
+    gate = f"cut-{on_disconnect}"
+    headers = {"Content-Type": "application/json"}
+    streaming = a_body(stream=True, told={"pieces": 2000, "pause": 0.01})
+    with (
+        changed(gateway, "catalog_provider", on_disconnect=on_disconnect),
+        start_web(gateway.server, APPLICATION, engines, **environment) as web,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        whole = pool.submit(ask, web.port, key, a_body(told={"gate": gate}))
+        gateway.upstream.wait(lambda: any(gate.encode() in each.body for each in gateway.upstream.exchanges))
+        with http.opened(web.port, "POST", CHAT, key=key, body=streaming, headers=headers) as response:
+            request_id = response.getheader("x-aperture-request-id") or ""
+            response.read1(3000)
+            web.signal()
+            assert web.wait(15) == 0
+        open_gates.add(gate)
+        wait([whole])
+    [row] = gateway.installed.usage(request_id)
+    assert row["charge_nanos"] > 0
+    assert gateway.installed.balance(organization_id) == (DOLLAR - row["charge_nanos"], 0)
+    found = gateway.installed.query("SELECT status FROM billing_usage WHERE organization_id = %s", organization_id)
+    assert len(found) == 2

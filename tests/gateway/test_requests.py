@@ -440,6 +440,13 @@ def test_models_answer_in_anthropics_shape_where_it_is_spoken(gateway: Gateway) 
     assert one["display_name"] and one["created_at"]
 
 
+def test_embeddings_that_nobody_counted_are_no_output(gateway: Gateway) -> None:
+    body = json.dumps({"model": "chaos/bill", "input": "hello", "metadata": {"team": "search"}}).encode()
+    answer = gateway.call("POST", "/v1/embeddings", body=body)
+    [row] = gateway.installed.usage(answer.request_id)
+    assert (row["usage_source"], row["output_tokens"]) == ("estimate", 0)
+
+
 @pytest.mark.parametrize(("encoding", "kind"), [("float", list), ("base64", str), (None, list)])
 def test_embeddings_pass_in_the_form_that_was_asked_for(gateway: Gateway, encoding: str | None, kind: type) -> None:
     body = {"model": "chaos/ok", "input": ["a", "b"]} | ({"encoding_format": encoding} if encoding else {})

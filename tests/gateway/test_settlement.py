@@ -4,6 +4,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from billing import money
 from billing.pricing import Parts
 from billing.usage import UsageRow
 from gateway import settlement
@@ -101,3 +102,23 @@ def test_no_text_breaks_a_column(text: str) -> None:
 def test_plain_text_stays_as_it_is() -> None:
     assert settlement.clean("vendor/Modèle 1.5 ✓", 64) == "vendor/Modèle 1.5 ✓"
     assert settlement.clean("a\x00b\nc\u2028d\ud800", 64) == "abcd"
+
+
+def test_no_request_costs_more_than_a_column_holds() -> None:
+    absurd = a_target("m", prices=(msgspec.structs.replace(RATES, output=9 * 10**18),))
+    found = settlement.charge(absurd, Tokens(input=1, output=10**9), Parts(), 1.0, 1_200_000)
+    assert (found.cost_nanos, found.charge_nanos) == (money.REQUEST_NANOS_MAX, money.REQUEST_NANOS_MAX)
+    assert found.source == "estimate"
+
+
+def test_what_a_caller_is_shown_of_a_free_model_is_nothing_though_its_wallet_only_records() -> None:
+    tokens = Tokens(input=10, output=10)
+    free = settlement.charge(TARGET, tokens, ESTIMATE, 1.0, 0)
+    paid = settlement.charge(TARGET, tokens, ESTIMATE, 1.0, 1_000_000)
+    assert [settlement.shown_nanos(each, metered=False) for each in (free, paid)] == [0, paid.cost_nanos]
+    assert settlement.shown_nanos(paid, metered=True) == paid.charge_nanos
+
+
+def test_tokens_of_every_kind_count_in_limits() -> None:
+    parts = Parts(1, 10, 100, 1_000, 10_000, 100_000, 10**6, 10**7, 10**8, web_searches=5)
+    assert settlement.tokens(settlement.priced(TARGET, parts, "provider", 1.0, MARKUP)) == 111_111_111

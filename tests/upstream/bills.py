@@ -2,6 +2,7 @@
 
 `prompt`, `completion`: the usage that is reported. `gate`: wait until the test has opened the gate of this name.
 `pieces`: how many chunks a stream has, one each `pause` seconds. An exchange that was answered whole is `billed`.
+`counts`: the usage comes with the `first` chunk, or with `all` of them. `fails`: the stream ends with an error event.
 """
 
 import asyncio
@@ -21,8 +22,13 @@ async def bill(exchange: Exchange, wire: Wire) -> None:
     usage = usage_of(told)
     if exchange.streams:
         await wire.head(200, *EVENT_STREAM)
-        for data in answers.texts(exchange.model, answers.pieces(int(told.get("pieces", "3")))):
-            await wire.chunk(data)
+        for number, data in enumerate(answers.texts(exchange.model, answers.pieces(int(told.get("pieces", "3"))))):
+            counted = told.get("counts") == "all" or (told.get("counts") == "first" and not number)
+            if told.get("fails") and b'"finish_reason":"stop"' in data:
+                await wire.chunk(answers.event(answers.error("overloaded")))
+                await wire.end()
+                return
+            await wire.chunk(data[:-3] + b',"usage":' + answers.dump(usage) + b"}\n\n" if counted else data)
             await wire.pause(float(told.get("pause", "0")))
         if usage is not None:
             await wire.chunk(answers.event(answers.usage_chunk(exchange.model, usage)))

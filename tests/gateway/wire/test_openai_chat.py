@@ -351,3 +351,31 @@ def test_a_stream_of_megabytes_takes_linear_time() -> None:
 def test_an_answer_keeps_every_byte_but_its_model() -> None:
     answer = b'{ "x": {"model":"up"}, "model" : "up", "y": "\\"model\\":\\"up\\"" }\n'
     assert openai_chat.rename(answer, b'"me"') == answer.replace(b'"model" : "up"', b'"model" : "me"')
+
+
+# --- What is charged --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("odd", [b"1e999", b"123456789012345678901234567890", b'"\\u0000"'])
+def test_a_cost_is_added_to_any_usage_and_nothing_else_of_it_changes(odd: bytes) -> None:
+    data = b'{"id":1.10,"usage":{"prompt_tokens":1,"x":' + odd + b"}}"
+    assert openai_chat.with_cost(data, b"0.1") == data[:-2] + b',"cost":0.1}}'
+
+
+@pytest.mark.parametrize("usage", [b"null", b"[1]", b'"x"', b"7"])
+def test_what_is_no_usage_gets_no_cost(usage: bytes) -> None:
+    data = b'{"usage":' + usage + b"}"
+    assert openai_chat.with_cost(data, b"0.1") == data
+
+
+def test_a_usage_that_came_long_before_the_end_is_not_the_whole_stream_s() -> None:
+    """LiteLLM 39893: a first event's `output_tokens: 1` was priced as the answer."""
+    first = event(chunk(usage=USAGE | {"completion_tokens": 1}))
+    assert relay_all([first + event(chunk()) * 3])[1].final_usage() is not None
+    assert relay_all([first + event(chunk()) * 100])[1].final_usage() is None
+    assert relay_all([first + event(chunk()) * 100 + event(chunk(usage=USAGE)) + DONE])[1].final_usage() is not None
+
+
+def test_a_last_chunk_that_cannot_be_read_whole_is_sent_as_it_is() -> None:
+    last = b'data: {"model":"up","\xff":1,"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'
+    relay = StreamRelay("m", wants_usage=True, wants_cost=True)
+    out = relay.feed(last + DONE) + relay.closing(b"0.1")
+    assert b'"prompt_tokens":1' in out
