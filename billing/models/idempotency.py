@@ -19,6 +19,7 @@ class IdempotencyKey(models.Model):
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:
+        indexes = [models.Index(fields=["request_id"], name="idempotency_key_by_request")]
         constraints = [models.UniqueConstraint(fields=["organization_id", "key"], name="idempotency_key_once")]
 
     def __str__(self) -> str:
