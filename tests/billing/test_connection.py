@@ -114,5 +114,6 @@ async def test_a_process_that_is_cut_off_in_the_middle_of_a_transaction_does_not
             await raw.execute(lock, (alice,))
             wire.freeze()
             await other.execute("SET lock_timeout = '3s'")
-            await other.execute(lock, (alice,))
+            locked = await other.execute(lock, (alice,))
+            assert await locked.fetchall() == [(1,)]
         await raw.close()

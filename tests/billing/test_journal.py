@@ -275,6 +275,7 @@ async def test_a_request_that_failed_gives_its_idempotency_key_back() -> None:
     async with running() as journal:
         for _ in range(2):
             held = await journal.hold(an_ask(alice, 10, idempotency_key="k", body_digest=b"d"), 5)
+            assert held.amount_nanos == 10
             await journal.settle(held, a_settlement(held, 0, status=502), 5)
 
 

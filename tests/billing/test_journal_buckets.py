@@ -307,7 +307,8 @@ STEPS = st.lists(
 )
 
 
-async def play(steps: list[tuple[str, int]]) -> None:
+async def play(steps: list[tuple[str, int]]) -> bool:
+    """Play, checking after each step; tell whether what was settled is gone from the wallet."""
     alice, limits = await an_organization(2000), [await a_limit(1000), await a_limit(600)]
     spent, spent_of = 0, dict.fromkeys(limits, 0)
     held: list[tuple[Journal, Held]] = []
@@ -336,12 +337,13 @@ async def play(steps: list[tuple[str, int]]) -> None:
             assert await balance(alice) == (2000 - spent, open_nanos)
             if await sql("SELECT 1 FROM billing_bucket WHERE limit_id = %s", limits[0]):
                 assert [await bucket(limit) for limit in limits] == [(spent_of[limit], open_nanos) for limit in limits]
+    return (await balance(alice))[0] == 2000 - spent
 
 
 @hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(STEPS)
 def test_any_play_keeps_wallet_and_buckets_together(transactional_db: Any, steps: list[tuple[str, int]]) -> None:
-    asyncio.run(play(steps))
+    assert asyncio.run(play(steps))
 
 
 # --- Streams that grow while something else goes wrong ----------------------------------------------------------------

@@ -94,15 +94,17 @@ def limit(gateway: Gateway, **fields: Any) -> None:
 def known(gateway: Gateway) -> None:
     """Return when the web process knows the catalog of now."""
     version = gateway.installed.query("SELECT catalog FROM accounts_version")[0]["catalog"]
-    eventually(lambda: gateway.call("GET", "/health?verbose=1").json["catalog"]["version"] >= version)
+    assert eventually(lambda: gateway.call("GET", "/health?verbose=1").json["catalog"]["version"] >= version)
 
 
-def eventually(condition: Callable[[], bool], timeout_s: float = 3.0) -> None:
-    """Wait until something is true."""
+def eventually(condition: Callable[[], bool], timeout_s: float = 3.0) -> bool:
+    """Wait until something is true, and tell whether it became so in time."""
     ends_at = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < ends_at
+        if time.monotonic() > ends_at:
+            return False
         time.sleep(0.02)
+    return True
 
 
 def statuses(answers: list[http.Answer]) -> list[int]:
@@ -154,7 +156,7 @@ def test_credit_or_a_plan_lifts_the_sandbox_in_under_a_second(gateway: Gateway) 
     ledger.credit(payer.row.organization_id, Money(10**9), Kind.TOP_UP, House.CLEARING)
     ledger.set_plan(subscriber.row.organization_id, Plan.objects.get(slug=Plan.PRO))
     for person in (payer, subscriber):
-        eventually(lambda person=person: person.ask().status == 200, 1.0)  # type: ignore[misc]
+        assert eventually(lambda person=person: person.ask().status == 200, 1.0)  # type: ignore[misc]
         assert person.ask().header("x-ratelimit-limit-requests") == ""
 
 
@@ -255,7 +257,7 @@ def test_only_so_many_requests_run_at_once_streams_included(gateway: Gateway) ->
     assert statuses(answers) == [200] * 3 + [429] * 5
     refused = next(answer for answer in answers if answer.status == 429)
     assert (refused.error["code"], refused.header("retry-after")) == ("concurrency", "1")
-    eventually(lambda: person.ask(stream=True).status == 200, 1.0)
+    assert eventually(lambda: person.ask(stream=True).status == 200, 1.0)
 
 
 def test_a_client_that_leaves_gives_its_slot_back(gateway: Gateway) -> None:
@@ -265,7 +267,7 @@ def test_a_client_that_leaves_gives_its_slot_back(gateway: Gateway) -> None:
         gateway.port, "POST", CHAT, key=person.key, body=http.chat("chaos/patient-body", stream=False)
     ) as _:
         pass
-    eventually(lambda: person.ask().status == 200, 2.0)
+    assert eventually(lambda: person.ask().status == 200, 2.0)
 
 
 def test_a_model_s_limit_counts_all_callers_together_and_a_plan_s_each_organization(gateway: Gateway) -> None:
@@ -308,7 +310,7 @@ def test_with_redis_down_only_the_sandbox_is_refused(gateway: Gateway, valkey: O
         assert gateway.call("GET", "/health").json["limits"] == "local"
     finally:
         valkey.start()
-    eventually(lambda: bool(gateway.call("GET", "/health").json["limits"] == "shared"))
+    assert eventually(lambda: bool(gateway.call("GET", "/health").json["limits"] == "shared"))
     assert poor.ask().status == 200
 
 
