@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,11 +145,21 @@ def test_the_model_without_weights_answers(installation: Installation, tmp_path:
             model_server.terminate()
 
 
-def test_the_shown_command_makes_a_key_that_works(installation: Installation) -> None:
-    [command] = commands(".venv/bin/python manage.py create_key")
-    done = manage(installation.data_dir, *shlex.split(command)[2:], **EMBEDDED)
-    key = done.stdout.strip()
-    assert KEY.fullmatch(key), done.stderr
-    request = urllib.request.Request(f"{installation.address}/v1/models", headers={"Authorization": f"Bearer {key}"})
+def ask(installation: Installation, key: str, path: str) -> Any:
+    """Return what the installation answers to a key."""
+    request = urllib.request.Request(f"{installation.address}{path}", headers={"Authorization": f"Bearer {key}"})
     with urllib.request.urlopen(request, timeout=30) as answer:
-        assert {model["id"] for model in json.load(answer)["data"]} == {"demo/chat:free", "demo/embed:free"}
+        return json.load(answer)
+
+
+def test_the_shown_commands_make_keys_that_work(installation: Installation) -> None:
+    keys = []
+    for command in commands(".venv/bin/python manage.py create_key"):
+        done = manage(installation.data_dir, *shlex.split(command)[2:], **EMBEDDED)
+        keys.append(done.stdout.strip())
+        assert KEY.fullmatch(keys[-1]), done.stderr
+    plain, credited = keys
+    models = {model["id"] for model in ask(installation, plain, "/v1/models")["data"]}
+    assert models == {"demo/chat:free", "demo/embed:free"}
+    me = ask(installation, credited, "/auth/me")
+    assert (me["plan"], me["balance"]["mode"], me["balance"]["available"]) == ("pro", "prepaid", "5.00")
