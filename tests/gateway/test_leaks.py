@@ -13,7 +13,7 @@ from tests.gateway.conftest import Gateway
 from tests.gateway.installation import CANARY, CREDENTIAL
 from tests.upstream.scenarios import SCENARIOS
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 # Left out of a storm that must end soon: what is a gigabyte, or lasts until a timeout that others show already.
 LONG = {

@@ -23,7 +23,7 @@ KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
 
 
-@pytest.fixture(scope="module", params=["daphne", "uvicorn"])
+@pytest.fixture(scope="module", params=["daphne", pytest.param("uvicorn", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest) -> str:
     """Bytes on the wire: both servers."""
     return str(request.param)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.server
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hello"}]
 
 
-@pytest.fixture(scope="module", params=["daphne", "uvicorn"])
+@pytest.fixture(scope="module", params=["daphne", pytest.param("uvicorn", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest) -> str:
     """An SDK must not notice which server answers."""
     return str(request.param)

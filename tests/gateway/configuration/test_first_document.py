@@ -11,7 +11,7 @@ from tests.aperture_site.test_serve import Serving, manage, until
 from tests.gateway.configuration.test_importing import PAGE
 from tests.local_server import Asked, Reply, serving
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 MODELS = ["gpt-5", "gpt-5-mini", "gpt-4.1"]
 
