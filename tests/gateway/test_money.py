@@ -19,8 +19,8 @@ from django.utils import timezone
 
 from accounts.models import Grant
 from catalog.models import Model, Price, Target
-from gateway import estimate
 from tests.gateway import http
+from tests.gateway.bills import CHAT, DOLLAR, OUTPUT_NANOS, a_body, ask, price
 from tests.gateway.conftest import APPLICATION, Gateway
 from tests.gateway.rows import prepaid
 from tests.servers import WebProcess, start_web
@@ -28,32 +28,9 @@ from tests.upstream.bills import open_gates
 
 pytestmark = pytest.mark.server
 
-CHAT = "/v1/chat/completions"
-INPUT_NANOS, OUTPUT_NANOS = 2_400, 12_000
-DOLLAR = 10**9
 NAMES = itertools.count()
 # What the gateway takes at most to see a change of the catalog.
 SEEN_S = 0.8
-
-
-def a_body(model: str = "chaos/bill", *, stream: bool = False, **fields: Any) -> bytes:
-    """Return a request whose metadata names its own estimated input: what the upstream then reports."""
-    told = {"prompt": "000000", "completion": "0010"} | {
-        key: str(value) for key, value in fields.pop("told", {}).items()
-    }
-    body = http.chat(model, stream=stream, metadata=told, **fields)
-    told["prompt"] = f"{estimate.input_tokens(json.dumps(body).encode()):06d}"
-    return json.dumps(body).encode()
-
-
-def price(body: bytes, output_tokens: int) -> int:
-    """Return what a caller pays for a request with so many tokens of output."""
-    return estimate.input_tokens(body) * INPUT_NANOS + output_tokens * OUTPUT_NANOS
-
-
-def ask(port: int, key: str, body: bytes, **headers: str) -> http.Answer:
-    sent = {"Content-Type": "application/json"} | {name.replace("_", "-"): text for name, text in headers.items()}
-    return http.call(port, "POST", CHAT, key=key, body=body, headers=sent)
 
 
 @pytest.fixture(scope="module", autouse=True)
