@@ -33,7 +33,7 @@ from gateway.errors import Fault
 from gateway.snapshot import Caller, Model, Target
 from gateway.wire import openai_chat
 from gateway.wire.openai_chat import Request
-from gateway.wire.openai_usage import tier_of
+from gateway.wire.usage import tier_of
 
 # What an answer is at least worth asking for, and what a model whose longest answer nobody knows may answer.
 LEAST_OUTPUT_TOKENS = 16

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from gateway.wire import openai_usage, sse, top_level
+from gateway.wire.usage import TOKENS_MAX
 
 Fields = dict[str, msgspec.Raw]
 
@@ -27,7 +28,7 @@ TOO_DEEP = f"The body's JSON is nested too deeply: more than {DEPTH_MAX} levels.
 CHOICES_MAX = 128
 LABELS_MAX, LABEL_NAME_CHARS, LABEL_CHARS = 16, 64, 512
 
-Tokens = openai_usage.Tokens
+
 parse_usage = openai_usage.parse
 
 
@@ -117,7 +118,7 @@ def _wants_usage(fields: Fields) -> bool:
 
 def _max_tokens(fields: Fields) -> int | None:
     """Return the larger of the two names' limits: what an upstream may go by."""
-    found = [_whole(fields, name, openai_usage.TOKENS_MAX) for name in ("max_completion_tokens", "max_tokens")]
+    found = [_whole(fields, name, TOKENS_MAX) for name in ("max_completion_tokens", "max_tokens")]
     return max((each for each in found if each is not None), default=None)
 
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.wire import openai_chat, sse
-from gateway.wire.openai_chat import InvalidRequest, StreamRelay, Tokens, parse_request, parse_usage, render_request
+from gateway.wire.openai_chat import InvalidRequest, StreamRelay, parse_request, parse_usage, render_request
+from gateway.wire.usage import Tokens
 
 USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
 DONE = b"data: [DONE]\n\n"

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from billing import pricing
 from gateway import settlement
 from gateway.wire import openai_chat
-from gateway.wire.openai_chat import StreamRelay, Tokens, parse_usage
+from gateway.wire.openai_chat import StreamRelay, parse_usage
+from gateway.wire.usage import Tokens
 from tests.gateway.scenery import RATES
 
 USAGES = sorted((Path(__file__).parent / "usages").glob("*.json"))

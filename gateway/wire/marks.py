@@ -1,0 +1,80 @@
+"""What one vendor's answer leaves in another vendor's conversation, so that nothing has to be remembered here. Pure.
+
+A signature that only its own vendor can check comes back with the next request, in the dialect of the caller. Where
+that dialect has a place for signatures it is written there behind a mark that names its origin; a call of a tool
+carries it in its id. Without the mark a signature is the caller's dialect's own.
+
+Ids of calls are kept. Where a vendor takes fewer characters than the id has, it is written in those, reversibly.
+"""
+
+import base64
+import binascii
+import re
+
+# No base64 alphabet has the dot, so no vendor's own signature begins like this.
+MARK = "aperture1."
+BYTES = MARK.encode()
+ID_MARK = "__aps_"
+ESCAPED = "apx_"
+SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def mark(signature: str, origin: str, id: str = "") -> str:
+    """Return a signature of another dialect as a text that says whose it is; ID is the thought's own."""
+    return f"{MARK}{origin}.{_pack(id)}.{_pack(signature)}"
+
+
+def unmark(text: str, own: str) -> tuple[str, str, str]:
+    """Return (signature, origin, id) of a signature as a caller of the dialect OWN sends it back."""
+    if not text.startswith(MARK):
+        return text, own, ""
+    origin, _, rest = text[len(MARK) :].partition(".")
+    id_text, _, signature = rest.partition(".")
+    return _unpack(signature), origin, _unpack(id_text)
+
+
+def has_marks(body: bytes) -> bool:
+    """Tell whether a request's body holds a marked signature or call id; a text may look so too."""
+    return BYTES in body or ID_MARK.encode() in body
+
+
+def signed_id(id: str, signature: str, origin: str) -> str:
+    """Return the id of a call with the call's signature in it, in letters that every vendor takes in an id."""
+    return f"{id}{ID_MARK}{_pack(origin)}_{_pack(signature)}" if signature else id
+
+
+def unsigned_id(text: str) -> tuple[str, str, str]:
+    """Return (id, signature, origin) of a call's id as it came back."""
+    id, found, rest = text.partition(ID_MARK)
+    origin, _, signature = rest.partition("_")
+    if not found:
+        return text, "", ""
+    return id, _unpack(signature), _unpack(origin)
+
+
+def safe_id(id: str) -> str:
+    """Return a call's id in the letters, digits, `_` and `-` that Anthropic takes; `original_id` reverses it."""
+    if SAFE_ID.fullmatch(id) and not id.startswith(ESCAPED):
+        return id
+    return ESCAPED + _pack(id)
+
+
+def original_id(id: str) -> str:
+    """Return the id that `safe_id` was given."""
+    return _unpack(id[len(ESCAPED) :]) if id.startswith(ESCAPED) else id
+
+
+def _pack(text: str) -> str:
+    """Return a text in letters, digits and `-` alone: hexadecimal where base64 would need a `_`."""
+    packed = base64.urlsafe_b64encode(text.encode("utf-8", "surrogatepass")).decode().rstrip("=")
+    return "0x-" + text.encode("utf-8", "surrogatepass").hex() if "_" in packed else packed
+
+
+def _unpack(text: str) -> str:
+    """Return what was packed; what was not is nothing."""
+    try:
+        if text.startswith("0x-"):
+            return bytes.fromhex(text[3:]).decode("utf-8", "surrogatepass")
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("utf-8", "surrogatepass")
+    except (binascii.Error, ValueError):
+        return ""
