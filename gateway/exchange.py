@@ -24,8 +24,8 @@ class Exchange:
 
     __slots__ = (
         "access", "answered", "caller", "cancelled", "capped_tokens", "client_gone", "deadline", "detached",
-        "disconnect", "first_byte_at", "headers", "held", "interruptible", "limited", "receive", "request_id", "row",
-        "scope", "send", "settled", "snapshot", "started_at", "task", "used_tokens", "write",
+        "disconnect", "dropped", "first_byte_at", "headers", "held", "interruptible", "limited", "receive",
+        "request_id", "row", "scope", "send", "settled", "snapshot", "started_at", "task", "used_tokens", "write",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +52,8 @@ class Exchange:
         self.detached = False
         self.held: Held | None = None
         self.capped_tokens: int | None = None
+        # What of the request its upstream does not get.
+        self.dropped: tuple[str, ...] = ()
         self.interruptible = False
         self.cancelled = False
         self.disconnect: asyncio.Future[Message] | None = None

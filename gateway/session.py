@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from gateway.wire.openai_chat import Fields
+from gateway.wire.fields import Fields
 
 HEADERS = (b"x-session-id", b"session_id", b"x-claude-code-session-id", b"conversation_id", b"x-session-affinity")
 BODY_FIELDS = ("session_id", "conversation_id", "prompt_cache_key")
