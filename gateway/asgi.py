@@ -6,14 +6,13 @@ demo upstream, below /demo, is no part of the API: no key of ours opens it, and 
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from urllib.parse import parse_qs
 
-import msgspec
 from django.conf import settings
 
-from gateway import counting, demo, fronts, generation, health, listing, pipeline, routes
+from gateway import counting, demo, fronts, generation, health, listing, pipeline, responses, routes
+from gateway.answers import JSON, answer, head_of, write
 from gateway.body import ClientGone, Message, Receive, Scope, Send
 from gateway.draining import draining
 from gateway.errors import ANTHROPIC, GOOGLE, OPENAI, Fault, render
@@ -25,9 +24,7 @@ __all__ = ["application", "lifecycle"]
 logger = logging.getLogger(__name__)
 
 DEMO_BASE = "/demo/"
-Header = tuple[bytes, bytes]
 
-JSON = (b"content-type", b"application/json")
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
 UNAVAILABLE = 503
 RETRY = (b"retry-after", b"1")
@@ -110,7 +107,8 @@ Methods = Mapping[str, Handler]
 
 ROUTES: dict[str, Methods] = {
     "/chat/completions": {"POST": fronts.chat},
-    "/responses": {"POST": fronts.responses, "GET": fronts.socket_only},
+    "/completions": {"POST": fronts.completions},
+    "/responses": {"POST": responses.create, "GET": responses.socket_only},
     "/messages": {"POST": fronts.messages},
     "/messages/count_tokens": {"POST": counting.messages},
     "/embeddings": {"POST": fronts.embeddings},
@@ -123,6 +121,7 @@ ROUTES: dict[str, Methods] = {
 # What stands below a path, as in /models/openai/gpt-5.
 NESTED: dict[str, Methods] = {
     "/models/": {"GET": models, "POST": fronts.gemini},
+    "/responses/": {"GET": responses.get, "DELETE": responses.delete, "POST": responses.cancel},
 }
 GEMINI_ROUTES: dict[str, Methods] = {"/models": {"GET": gemini_models}}
 GEMINI_NESTED: dict[str, Methods] = {"/models/": {"GET": gemini_models, "POST": fronts.gemini}}
@@ -263,30 +262,12 @@ def dressed(send: Send, request_id: str, *, head: bool) -> Send:
     return dress
 
 
-async def answer(exchange: Exchange, status: int, content: Any, more: Sequence[tuple[bytes, bytes]] = ()) -> None:
-    """Send a JSON answer; MORE are further headers."""
-    body = msgspec.json.encode(content)
-    exchange.answered = True
-    await write(exchange.send, status, body, head_of(body, JSON, *more))
-
-
 async def refuse(exchange: Exchange, fault: Fault) -> None:
     """Send a fault in the envelope of the route; nothing can be said any more once an answer has begun."""
     if exchange.answered or exchange.client_gone:
         return
     body = render(fault, envelope(exchange.scope["path"], exchange.headers), exchange.request_id)
     await write(exchange.send, fault.status, body, head_of(body, JSON, *fault.headers()))
-
-
-def head_of(body: bytes, *headers: Header) -> list[Header]:
-    """Return an answer's headers with the length of its body."""
-    return [*headers, (b"content-length", b"%d" % len(body))]
-
-
-async def write(send: Send, status: int, body: bytes, headers: list[Header]) -> None:
-    """Send an answer that is whole."""
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
 
 
 def envelope(path: str, headers: Mapping[bytes, bytes]) -> str:

@@ -11,10 +11,11 @@ import msgspec
 from django.conf import settings
 
 from gateway import calls, estimate, pipeline, rejection, upstream
+from gateway.answers import JSON
 from gateway.calls import Route
 from gateway.errors import Fault
 from gateway.exchange import Exchange
-from gateway.pipeline import JSON, Named
+from gateway.pipeline import Named
 from gateway.routes import plan
 from gateway.runtime import Runtime
 from gateway.snapshot import Target

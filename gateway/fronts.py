@@ -11,11 +11,13 @@ from gateway.errors import Fault
 from gateway.exchange import Exchange
 from gateway.pipeline import Named
 from gateway.runtime import Runtime
+from gateway.wire import openai_completions
 from gateway.wire.registry import DIALECTS
 
 CHAT = Route("openai_chat", DIALECTS["openai_chat"])
 EMBEDDINGS = Route("openai_embeddings", DIALECTS["openai_chat"], "/v1/embeddings")
 RESPONSES = Route("openai_responses", DIALECTS["openai_responses"])
+COMPLETIONS = Route("openai_completions", openai_completions.FRONT)
 MESSAGES = Route("anthropic_messages", DIALECTS["anthropic_messages"])
 GEMINI = Route("gemini_generate_content", DIALECTS["gemini_generate_content"])
 
@@ -25,19 +27,14 @@ async def chat(runtime: Runtime, exchange: Exchange, _rest: str) -> None:
     await pipeline.run(runtime, exchange, CHAT)
 
 
+async def completions(runtime: Runtime, exchange: Exchange, _rest: str) -> None:
+    """POST /completions."""
+    await pipeline.run(runtime, exchange, COMPLETIONS)
+
+
 async def embeddings(runtime: Runtime, exchange: Exchange, _rest: str) -> None:
     """POST /embeddings."""
     await pipeline.run(runtime, exchange, EMBEDDINGS)
-
-
-async def responses(runtime: Runtime, exchange: Exchange, _rest: str) -> None:
-    """POST /responses."""
-    await pipeline.run(runtime, exchange, RESPONSES)
-
-
-async def socket_only(_runtime: Runtime, _exchange: Exchange, _rest: str) -> None:
-    """GET /responses: what opens a WebSocket, and nothing else."""
-    raise Fault("websocket_upgrade_required", "A plain GET is nothing here: POST a request, or GET /responses/{id}.")
 
 
 async def messages(runtime: Runtime, exchange: Exchange, _rest: str) -> None:

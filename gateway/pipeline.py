@@ -20,6 +20,7 @@ from billing.pricing import Parts
 from billing.usage import UsageRow
 from gateway import admission, calls, drain, limiting, rejection, settlement, upstream
 from gateway.admission import Budget
+from gateway.answers import JSON
 from gateway.authentication import authenticate
 from gateway.body import ClientGone, read
 from gateway.calls import Call, Route
@@ -41,7 +42,6 @@ EVENT_BYTES_MAX = 8 * 1024 * 1024
 JSON_TYPES = (b"application/json", b"")
 NO_CACHE = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"), (b"x-cache", b"MISS")]
 EVENT_STREAM = "text/event-stream"
-JSON = (b"content-type", b"application/json")
 EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 # What a usage row says where nobody is told: neither is ever raised.
 CLIENT_GONE = Fault("stream_aborted", "The client closed the connection.", rejection=(499, "client_closed"))
@@ -66,15 +66,24 @@ async def run(runtime: Runtime, exchange: Exchange, route: Route, named: Named =
         await admit(runtime, exchange)
         permit(exchange, route)
         body = await receive(exchange)
-        call = prepare(exchange, body, route, named)
-        await limiting.reserve(runtime, exchange, call.asked.model, call.quote)
-        if call.asked.stream or not call.target.provider.drains:
-            exchange.watch_client()
-        await answer(runtime, exchange, call)
+        await proceed(runtime, exchange, prepare(exchange, body, route, named))
     finally:
-        if not exchange.detached:
-            limiting.release(exchange)
-        exchange.close()
+        leave(exchange)
+
+
+async def proceed(runtime: Runtime, exchange: Exchange, call: Call) -> None:
+    """Count the request in its limits and answer it."""
+    await limiting.reserve(runtime, exchange, call.asked.model, call.quote)
+    if call.asked.stream or not call.target.provider.drains:
+        exchange.watch_client()
+    await answer(runtime, exchange, call)
+
+
+def leave(exchange: Exchange) -> None:
+    """End what was begun for the request, unless its answer goes on without it."""
+    if not exchange.detached:
+        limiting.release(exchange)
+    exchange.close()
 
 
 async def admit(runtime: Runtime, exchange: Exchange) -> None:
@@ -245,6 +254,8 @@ async def whole(runtime: Runtime, exchange: Exchange, call: Call, response: Answ
     body = calls.written(call, data, found, cost)
     exchange.settling()
     await settle(runtime, exchange, call, charged, None)
+    if exchange.storing is not None:
+        body = await exchange.storing.whole(runtime, body)
     headers = answer_headers(exchange, call, response, JSON)
     headers.append((b"x-aperture-cost", cost))
     headers.append((b"content-length", b"%d" % len(body)))
@@ -323,6 +334,8 @@ async def stream(runtime: Runtime, exchange: Exchange, call: Call, held: Held, r
         if not exchange.answered:
             await begin()
         last = last_events(exchange, call, relayed, charged, fault)
+        if exchange.storing is not None:
+            last = await exchange.storing.end(runtime, last)
         await exchange.send({"type": "http.response.body", "body": last})
 
 
