@@ -23,7 +23,6 @@ from gateway.wire.usage import Tokens
 FINISHES: dict[Finish, str] = {"length": "length", "content_filter": "content_filter", "refusal": "content_filter"}
 # Fields that would change the answer in a way that no conversation can: their name and what is the same as nothing.
 REFUSED: dict[str, tuple[Any, ...]] = {"echo": (None, False), "best_of": (None, 1), "suffix": (None, "")}
-NUMBERS = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
 LOGPROBS_MAX = 5
 # What the endpoint answers at most where nothing is said, as documented.
 TOKENS_DEFAULT = 16
@@ -74,7 +73,10 @@ def parse_request(asked: Asked) -> Request:
         logit_bias=_bias(fields),
         stream=asked.stream,
         wants_usage=asked.wants_usage,
-        **{name: _number(fields, name) for name in NUMBERS},
+        temperature=_number(fields, "temperature"),
+        top_p=_number(fields, "top_p"),
+        frequency_penalty=_number(fields, "frequency_penalty"),
+        presence_penalty=_number(fields, "presence_penalty"),
     )
 
 
