@@ -1,8 +1,8 @@
 """The API of spending limits, below /api/quotas: what is left of those that bind the caller, and their refill.
 
 A key with a role by grants, or a browser's session, sees the buckets of its own requests; the role admin, and an
-operator's session, see all and may refill. What a caller cannot see does not exist for it (404). Amounts in answers
-are nano-dollars; `current` is what is left.
+operator's session, see all and may refill; a key also needs the scopes that `billing.api.view` asks for. What a caller
+cannot see does not exist for it (404). Amounts in answers are nano-dollars; `current` is what is left.
 """
 
 from typing import Any
@@ -16,13 +16,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts import subjects
-from accounts.acceptance import INVALID_KEY, Accepted
+from accounts.acceptance import Accepted
 from accounts.models import APIKey, Grant, Organization, User
 from billing import buckets, money, spending
 from billing.api.errors import Fault
 from billing.api.idempotency import once
 from billing.api.queries import Strict, sent
-from billing.api.view import READ, WRITE, OrganizationView, View
+from billing.api.view import CallerView
 from billing.buckets import OWN, Standing
 from billing.models import Bucket, SpendingLimit
 from gateway.spending import Binding, bind, gather, limit_of
@@ -38,7 +38,7 @@ class RefillBody(Strict):
     reason = serializers.CharField(max_length=500, required=False, default="")
 
 
-class QuotaView(OrganizationView):
+class QuotaView(CallerView):
     """Whoever asks: its subjects, whether it is an admin, and which limits bind it."""
 
     is_admin = False
@@ -46,14 +46,8 @@ class QuotaView(OrganizationView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Authenticate and work out the role; raise Fault 401, or 403 without a role."""
-        View.initial(self, request, *args, **kwargs)
-        if not isinstance(request.user, User):
-            raise Fault("invalid_api_key", f"{INVALID_KEY} Browsers sign in first.")
-        self.caller = request.user
-        key = request.auth if isinstance(request.auth, Accepted) else None
-        scope = READ if request.method in ("GET", "HEAD") else WRITE
-        if key is not None and key.scopes and scope not in key.scopes:
-            raise Fault("scope_required", f"This key lacks the scope {scope}; use one that has it.")
+        super().initial(request, *args, **kwargs)
+        key = self.key
         self.organization = Organization.objects.get(pk=key.organization_id) if key else self.caller.personal
         own = subjects_of(self.caller, key)
         granted = Grant.objects.filter(enabled=True).order_by("pk")
