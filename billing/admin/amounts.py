@@ -1,42 +1,12 @@
 """Form fields and cells of money: people read and write dollars and factors, the database holds integers."""
 
-from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from django import forms
 from django.utils.html import format_html
-from unfold.widgets import UnfoldAdminTextInputWidget
 
+from accounts.integers import IntegerAsText
 from billing import money
-
-
-class IntegerAsText(forms.CharField):
-    """A column's integer as people write it: SHOWN makes the text, READ the integer (or a ValueError that says why)."""
-
-    def __init__(
-        self, shown: Callable[[int], str], read: Callable[[str], int], placeholder: str, **kwargs: Any
-    ) -> None:
-        self.shown, self.read = shown, read
-        attributes = {"inputmode": "decimal", "placeholder": placeholder, "autocomplete": "off"}
-        super().__init__(widget=UnfoldAdminTextInputWidget(attrs=attributes), **kwargs)
-
-    def prepare_value(self, value: Any) -> Any:
-        return self.shown(value) if isinstance(value, int) else value
-
-    def to_python(self, value: Any) -> Any:
-        if value in self.empty_values:
-            return None
-        try:
-            return self.read(str(value).strip())
-        except ValueError as error:
-            raise forms.ValidationError(str(error)) from None
-
-    def has_changed(self, initial: Any, data: Any) -> bool:
-        try:
-            return bool(self.to_python(data) != initial)
-        except forms.ValidationError:
-            return True
 
 
 def dollars_field(**kwargs: Any) -> IntegerAsText:

@@ -25,6 +25,7 @@ from unfold.paginator import InfinitePaginator
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from accounts.models import Organization, User
+from accounts.read_only import ReadOnly
 from billing import ledger, money, partitions
 from billing.admin import two_steps
 from billing.admin.amounts import cell, rounded
@@ -115,7 +116,7 @@ CORRECT = Deed(
 
 
 @admin.register(Transfer)
-class TransferAdmin(ModelAdmin):
+class TransferAdmin(ReadOnly, ModelAdmin):
     list_display = ("time", "kind_shown", "amount", "giver", "taker", "about")
     list_display_links = ("time", "kind_shown")
     list_filter = (OrganizationFilter, "kind", ("created_at", TimeFilter))
@@ -160,15 +161,6 @@ class TransferAdmin(ModelAdmin):
             **house_tables(months[name]),
         }
         return TemplateResponse(request, "admin/billing/house.html", context)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Transfer | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Transfer | None = None) -> bool:
-        return False
 
     @display(description="Time")
     def time(self, transfer: Transfer) -> str:

@@ -19,6 +19,7 @@ from unfold.paginator import InfinitePaginator
 from unfold.utils import parse_datetime_str
 
 from accounts.models import APIKey, Organization, User
+from accounts.read_only import ReadOnly
 from billing import money, usage
 from billing.models import Usage
 from catalog.models import Provider
@@ -104,7 +105,7 @@ class TimeFilter(RangeDateTimeFilter):
 
 
 @admin.register(Usage)
-class UsageAdmin(ModelAdmin):
+class UsageAdmin(ReadOnly, ModelAdmin):
     list_display = ("created_at", "model", "outcome", "who", "provider", "tokens", "cost", "charge", "duration")
     list_filter = (
         ModelFilter,
@@ -153,15 +154,6 @@ class UsageAdmin(ModelAdmin):
             "provider_slug": Subquery(Provider.objects.filter(pk=OuterRef("provider_id")).values("slug")[:1]),
         }
         return super().get_queryset(request).annotate(**names)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Usage | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Usage | None = None) -> bool:
-        return False
 
     @display(
         description="Status",
