@@ -1,15 +1,14 @@
 """What people see of buckets, and their refill."""
 
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import connections
 from django.utils import timezone
 
 from accounts.models import User
 from billing import buckets
 from billing.models import Bucket, SpendingLimit
+from tests.races import at_once
 
 DOLLAR = 10**9
 NOON = datetime(2026, 2, 14, 12, tzinfo=UTC)
@@ -56,13 +55,6 @@ def test_a_refill_gives_back_no_more_than_was_spent() -> None:
 def test_refills_at_once_lose_nothing() -> None:
     row = Bucket.objects.create(limit=a_limit(), spent_nanos=100, measured_at=timezone.now())
 
-    def one(_number: int) -> int:
-        try:
-            return buckets.refill(row.pk, 7)
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(8) as pool:
-        assert sum(pool.map(one, range(8))) == 56
+    assert sum(at_once(*[lambda: buckets.refill(row.pk, 7)] * 8)) == 56
     row.refresh_from_db()
     assert row.spent_nanos == 44

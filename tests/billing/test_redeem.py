@@ -1,6 +1,5 @@
 """Redeem codes: each credits once, whoever sends it how often, and guessing ends soon."""
 
-import threading
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -8,13 +7,14 @@ from typing import Any
 
 import pytest
 from django.core.cache import cache
-from django.db import IntegrityError, connection
+from django.db import IntegrityError
 from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import Membership, Organization, User
 from billing import money, redeem
 from billing.models import House, Kind, RedeemBatch, RedeemCode, Transfer, Wallet
+from tests.races import at_once
 
 ADDRESS = "203.0.113.7"
 
@@ -156,25 +156,8 @@ def test_nothing_is_redeemed_while_tries_cannot_be_counted(settings: Settings) -
 def test_a_code_that_two_send_at_once_credits_once() -> None:
     (code,) = make()
     people = [user("ada@example.com"), user("bob@example.com")]
-    together = threading.Barrier(2)
-    outcomes: list[str] = []
-
-    def race(who: User) -> None:
-        try:
-            together.wait(10)
-            send(code, who)
-            outcomes.append("credited")
-        except redeem.NotRedeemed as error:
-            outcomes.append(str(error))
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=race, args=[who]) for who in people]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    assert sorted(outcomes) == ["This code was redeemed already.", "credited"]
+    outcomes = at_once(*[lambda who=who: send(code, who) for who in people], refusal=redeem.NotRedeemed)
+    assert [str(each) for each in outcomes if isinstance(each, Exception)] == ["This code was redeemed already."]
     assert Transfer.objects.count() == 1
     assert sum(Wallet.objects.values_list("posted_nanos", flat=True)) == 5_000_000_000
 
