@@ -89,10 +89,15 @@ def test_a_signed_body_that_is_no_event_is_refused(shop: Shop, body: str) -> Non
     assert StripeEvent.objects.count() == 0
 
 
-def test_a_name_with_a_nul_is_stored_without_it(shop: Shop) -> None:
-    event = paid_event(shop) | {"note": "a\u0000b"}
+@pytest.mark.parametrize(
+    ("name", "stored"), [("a\u0000b", "ab"), ("\\\u0000", "\\"), (r"a\u0000b", r"a\u0000b"), (r"a\\u0000", r"a\\u0000")]
+)
+def test_a_name_with_a_nul_is_stored_without_it_and_one_that_only_writes_it_as_it_is(
+    shop: Shop, name: str, stored: str
+) -> None:
+    event = paid_event(shop) | {"note": name}
     assert shop.fake.send(event, shop.post) == 200
-    assert (StripeEvent.objects.get().payload["note"], shop.balance) == ("ab", "25.00")
+    assert (StripeEvent.objects.get().payload["note"], shop.balance) == (stored, "25.00")
 
 
 def test_a_body_over_the_bound_is_refused_before_its_signature_is_checked(
