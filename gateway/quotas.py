@@ -23,7 +23,7 @@ from billing.api.errors import Fault
 from billing.api.idempotency import once
 from billing.api.queries import Strict, sent
 from billing.api.view import CallerView
-from billing.buckets import OWN, Standing
+from billing.buckets import Standing
 from billing.models import Bucket, SpendingLimit
 from gateway.spending import Binding, bind, gather, limit_of
 
@@ -55,7 +55,7 @@ class QuotaView(CallerView):
         operator = key is None and self.caller.is_staff and self.caller.has_perm("billing.change_bucket")
         self.is_admin = operator or any(grant.role == Grant.ADMIN for grant in matching)
         if not self.is_admin and not any(grant.role for grant in matching):
-            raise Fault("role_required", "access denied: no role granted")
+            raise Fault("no_role_granted", "access denied: no role granted")
         columns = SpendingLimit.objects.order_by("pk").values("id", "name", "subject", "enabled")
         self.binding = bind(
             gather(map(limit_of, columns)),
@@ -158,7 +158,7 @@ def subject_of(template: str, name: str) -> str | None:
     if not (name.startswith(start) and name.endswith(end) and len(name) > len(start) + len(end)):
         return None
     user = User.objects.filter(email__iexact=name[len(start) : len(name) - len(end)]).first()
-    return None if user is None else f"{OWN}{user.pk}"
+    return None if user is None else spending.bucket_subject(template, user.pk)
 
 
 def dollars(text: str) -> int:

@@ -98,8 +98,8 @@ def test_others_buckets_do_not_exist(people: dict[str, Caller]) -> None:
 
 
 def test_without_a_role_or_a_key_there_is_nothing(people: dict[str, Caller]) -> None:
-    assert refusal(people["charlie"].get()) == (403, "role_required")
-    assert refusal(people["charlie"].refill(bucket="team")) == (403, "role_required")
+    assert refusal(people["charlie"].get()) == (403, "no_role_granted")
+    assert refusal(people["charlie"].refill(bucket="team")) == (403, "no_role_granted")
     assert refusal(Client().get("/api/quotas")) == (401, "invalid_api_key")
     people["bob"].row.revoke(timezone.now())
     assert refusal(people["bob"].get()) == (401, "invalid_api_key")
@@ -201,7 +201,7 @@ def test_a_browser_s_session(people: dict[str, Caller]) -> None:
     without_token = browser(operator).post("/api/quotas/refill", {"bucket": "team"}, "application/json")
     assert refusal(without_token) == (403, "csrf_failed")
     clerk = User.objects.create_user("clerk@example.com", is_staff=True)
-    assert refusal(browser(clerk).get("/api/quotas")) == (403, "role_required")
+    assert refusal(browser(clerk).get("/api/quotas")) == (403, "no_role_granted")
 
 
 def test_other_methods_are_refused_by_name(people: dict[str, Caller]) -> None:
