@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from billing import money, redeem
 from billing.models import House, Kind, RedeemBatch, RedeemCode, Transfer, Wallet
 from tests.races import at_once
 
-ADDRESS = "203.0.113.7"
+ADDRESS = ip_address("203.0.113.7")
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +126,7 @@ def test_a_user_that_guesses_is_stopped_even_with_a_code_that_is_right() -> None
         with pytest.raises(redeem.NotRedeemed, match="no such code"):
             send("AP-0000-0000-0000-0000")
     with pytest.raises(redeem.TooManyTries):
-        send(code, address="198.51.100.1")
+        send(code, address=ip_address("198.51.100.1"))
     assert send(code, user("bob@example.com")).amount_nanos == 5_000_000_000
 
 
@@ -134,11 +135,12 @@ def test_an_address_that_guesses_with_many_users_is_stopped(monkeypatch: pytest.
     monkeypatch.setattr(redeem, "TRIES_PER_ADDRESS", 3)
     for number in range(3):
         with pytest.raises(redeem.NotRedeemed, match="no such code"):
-            send("AP-0000-0000-0000-0000", user(f"u{number}@example.com"), address=f"2001:db8:1:2::{number}")
+            address = ip_address(f"2001:db8:1:2::{number}")
+            send("AP-0000-0000-0000-0000", user(f"u{number}@example.com"), address=address)
     with pytest.raises(redeem.TooManyTries):
-        send("AP-0000-0000-0000-0000", user("u4@example.com"), address="2001:db8:1:2:ffff::1")
+        send("AP-0000-0000-0000-0000", user("u4@example.com"), address=ip_address("2001:db8:1:2:ffff::1"))
     with pytest.raises(redeem.NotRedeemed, match="no such code"):
-        send("AP-0000-0000-0000-0000", user("u5@example.com"), address="2001:db8:1:3::1")
+        send("AP-0000-0000-0000-0000", user("u5@example.com"), address=ip_address("2001:db8:1:3::1"))
 
 
 @pytest.mark.django_db
