@@ -78,9 +78,7 @@ class LedgerExport(OrganizationView):
         return csv.answer("ledger", COLUMNS, following)
 
 
-COLUMNS = csv.columns(
-    "id", "created_at", "kind", "amount", "amount_nanos", "request_id", "reference", "corrects", "corrected_by"
-)
+COLUMNS = ("id", "created_at", "kind", "amount", "amount_nanos", "request_id", "reference", "corrects", "corrected_by")
 
 
 def page(organization_id: int, wanted: dict[str, Any], rows_max: int) -> list[Transfer]:
