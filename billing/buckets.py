@@ -13,8 +13,7 @@ from django.db.models.functions import Now
 from accounts.models import User
 from billing import spending
 from billing.models import Bucket, SpendingLimit
-
-OWN = "user:"
+from billing.spending import OWN
 
 
 class Standing(msgspec.Struct, frozen=True):

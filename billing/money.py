@@ -9,6 +9,7 @@ from decimal import Decimal, DecimalException
 import msgspec
 
 NANOS_PER_DOLLAR = 1_000_000_000
+NANOS_PER_CENT = NANOS_PER_DOLLAR // 100
 TOKENS_PER_PRICE = 1_000_000
 # Markups are in parts per million.
 PARTS_PER_MILLION = 1_000_000
@@ -82,7 +83,7 @@ def of_dollars(text: str | int | Decimal) -> Money:
 
 def of_cents(cents: int) -> Money:
     """Return the amount of a payment provider's cents."""
-    return Money(cents * (NANOS_PER_DOLLAR // 100))
+    return Money(cents * NANOS_PER_CENT)
 
 
 def dollars(nanos: int) -> str:
@@ -90,6 +91,12 @@ def dollars(nanos: int) -> str:
     sign = "-" if nanos < 0 else ""
     whole, rest = divmod(abs(nanos), NANOS_PER_DOLLAR)
     return f"{sign}{whole}.{rest:09d}"
+
+
+def factor(parts_per_million: int) -> str:
+    """Return a markup as a decimal text: 1_200_000 is `1.2`."""
+    whole, rest = divmod(parts_per_million, PARTS_PER_MILLION)
+    return f"{whole}.{rest:06d}".rstrip("0").rstrip(".")
 
 
 def shown(nanos: int) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from billing import money
+
 MILLIS_PER_DAY = 86_400_000
 EPOCH, MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 # What follows the time in a UUID version 7.
@@ -101,6 +103,11 @@ SELECT organization_id, DATE '1970-01-01' + day, key_id, user_id, model, {", ".j
 ON CONFLICT (organization_id, day, key_id, user_id, model) DO UPDATE
    SET {", ".join(f"{name} = sums.{name} + excluded.{name}" for name in SUMS)}
 """  # noqa: S608
+
+
+def paid_nanos(charge_nanos: int, cost_nanos: int, markup_ppm: int) -> int:
+    """Return what a request cost its caller, of its row: what the wallet paid or, where it only records, the cost."""
+    return charge_nanos or (cost_nanos if markup_ppm == money.PARTS_PER_MILLION else 0)
 
 
 def day_of(request_id: str) -> int:

@@ -16,7 +16,7 @@ def dollars_field(**kwargs: Any) -> IntegerAsText:
 
 def factor_field(**kwargs: Any) -> IntegerAsText:
     """Return a field with a factor such as 1.2 on the page and parts per million in the database."""
-    return IntegerAsText(factor, read_factor, "1.2", **kwargs)
+    return IntegerAsText(money.factor, read_factor, "1.2", **kwargs)
 
 
 def read_dollars(text: str) -> int:
@@ -25,11 +25,6 @@ def read_dollars(text: str) -> int:
     if nanos < 0:
         raise ValueError("Write an amount of 0 or more.")
     return nanos
-
-
-def factor(parts: int) -> str:
-    """Return the text of parts per million: 1_200_000 is `1.2`."""
-    return f"{(Decimal(parts) / money.PARTS_PER_MILLION).normalize():f}"
 
 
 def read_factor(text: str) -> int:

@@ -139,7 +139,7 @@ def _refund(request: HttpRequest, payment: Payment, asked: dict[str, Any]) -> st
     import stripe
 
     try:
-        cents = money.of_dollars(asked["amount"]).nanos // refunds.CENT_NANOS if asked["amount"] else None
+        cents = money.of_dollars(asked["amount"]).nanos // money.NANOS_PER_CENT if asked["amount"] else None
         (row,) = refunds.refund_unused(
             payment.organization_id,
             reason=asked["reason"],

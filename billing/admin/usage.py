@@ -4,7 +4,6 @@ The rows name keys, users and providers by id; one query brings their names. The
 here counts it.
 """
 
-from decimal import Decimal
 from typing import Any
 
 from django.contrib import admin
@@ -202,7 +201,7 @@ class UsageAdmin(ReadOnly, ModelAdmin):
 
     @display(description="Markup")
     def markup(self, usage: Usage) -> str:
-        return f"{Decimal(usage.markup_ppm) / money.PARTS_PER_MILLION:.6g}"
+        return money.factor(usage.markup_ppm)
 
     @display(description="Duration")
     def duration(self, usage: Usage) -> str:

@@ -13,7 +13,6 @@ another service in between cannot be: it commits in steps, and its own business 
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import timedelta
 
 from django.db import connection, transaction
 from django.http import HttpResponse, HttpResponseBase
@@ -24,9 +23,9 @@ from rest_framework.response import Response
 from billing.api import errors
 from billing.api.errors import Fault
 from billing.api.view import CallerView
+from billing.idempotency import LIFETIME
 from billing.models import ApiIdempotency
 
-LIFETIME = timedelta(days=1)
 KEY_MAX = 255
 REPLAYED_HEADER = "Idempotent-Replayed"
 # Statuses by which nothing was decided.

@@ -93,3 +93,10 @@ def test_people_read_cents_and_more_places_only_where_they_say_something() -> No
         "0.000001234",
         "-0.01",
     ]
+
+
+@pytest.mark.parametrize(
+    ("ppm", "text"), [(1_200_000, "1.2"), (1_000_000, "1"), (0, "0"), (1, "0.000001"), (12_345_678, "12.345678")]
+)
+def test_a_markup_is_an_exact_text(ppm: int, text: str) -> None:
+    assert money.factor(ppm) == text
