@@ -7,7 +7,6 @@ what its hold pays. Everything that the caller multiplies a price by was bounded
 
 import hashlib
 import time
-from urllib.parse import urlsplit
 
 import msgspec
 from django.conf import settings
@@ -28,6 +27,7 @@ from billing.journal import Journal
 from billing.pricing import Parts, Rates
 from billing.spending import CALENDAR, Shortage
 from billing.usage import UsageRow
+from catalog import vendors
 from gateway import estimate
 from gateway.errors import Fault
 from gateway.snapshot import Caller, Model, Target
@@ -267,5 +267,5 @@ def cap_parameter(target: Target) -> str:
 
     OpenAI's own reasoning models refuse `max_tokens`; others know nothing else.
     """
-    host = urlsplit(target.provider.base_url).hostname or ""
-    return "max_completion_tokens" if host.endswith(("openai.com", "azure.com")) else "max_tokens"
+    own = vendors.is_at(target.provider.base_url, ("openai.com", "azure.com"))
+    return "max_completion_tokens" if own else "max_tokens"
