@@ -1,6 +1,6 @@
 """Form fields and cells of money: people read and write dollars and factors, the database holds integers."""
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, DecimalException
 from typing import Any
 
 from django.utils.html import format_html
@@ -30,8 +30,8 @@ def read_dollars(text: str) -> int:
 def read_factor(text: str) -> int:
     """Return the parts per million of what was typed; raise ValueError."""
     try:
-        parts = Decimal(text) * money.PARTS_PER_MILLION
-    except InvalidOperation:
+        parts = money.EXACT.multiply(Decimal(text), money.PARTS_PER_MILLION)
+    except DecimalException:
         raise ValueError(f"{text!r} is no factor; write one such as 1.2.") from None
     if not parts.is_finite() or parts != parts.to_integral_value() or not 0 <= parts <= 2**31 - 1:
         raise ValueError("Write a factor from 0 to 2147, with at most six decimal places.")
