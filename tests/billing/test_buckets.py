@@ -40,6 +40,13 @@ def test_what_is_left_and_when_it_is_full() -> None:
 
 
 @pytest.mark.django_db
+def test_a_bucket_that_takes_longer_than_any_calendar_is_never_full() -> None:
+    limit = a_limit(rate_nanos=1, period="minute")
+    standing = buckets.standing(Bucket(limit=limit, spent_nanos=5 * DOLLAR, measured_at=NOON), None, NOON)
+    assert standing.full_at is None
+
+
+@pytest.mark.django_db
 def test_a_refill_gives_back_no_more_than_was_spent() -> None:
     row = Bucket.objects.create(limit=a_limit(), spent_nanos=3 * DOLLAR, held_nanos=DOLLAR)
     assert buckets.refill(row.pk, DOLLAR) == DOLLAR
