@@ -174,6 +174,7 @@ def test_lines_are_found_by_time(acme: Acme) -> None:
         ({"to": now - timedelta(days=2)}, made[:3]),
         ({"from": now + timedelta(days=1)}, []),
         ({"to": now - timedelta(days=365)}, []),
+        ({"from": datetime.min.replace(tzinfo=UTC), "to": datetime.max.replace(tzinfo=UTC)}, made),
     ]
     for query, expected in cases:
         moments: dict[str, Any] = {name: moment.isoformat() for name, moment in query.items()}
