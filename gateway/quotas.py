@@ -133,8 +133,7 @@ def subjects_of(user: User, key: Accepted | None) -> frozenset[str]:
     """Return the subjects that a user is, with its key's if it shows one."""
     groups = list(user.aperture_groups.values_list("name", flat=True))
     if key is None:
-        own = {subjects.EVERYONE, subjects.normal(f"user:{user.email}")}
-        return frozenset(own | {f"group:{name}" for name in groups})
+        return subjects.of_caller(email=user.email, groups=groups, labels={}, key_id=None)
     labels = APIKey.objects.values_list("labels", flat=True).get(pk=key.key_id)
     return subjects.of_caller(email=user.email, groups=groups, labels=labels, key_id=key.key_id)
 
