@@ -24,30 +24,43 @@ from billing.models import Usage
 from catalog.models import Provider
 
 
-class ModelFilter(TextFilter):
+class TypedFilter(TextFilter):
+    """What somebody typed: a text, or an id."""
+
+    def text(self) -> str:
+        """Return it without what no column holds and no word has."""
+        return (self.value() or "").replace("\x00", "").strip()
+
+    def id(self) -> int | None:
+        """Return the id that it is, if it is one."""
+        text = self.text()
+        return int(text) if text.isdecimal() and len(text) < 19 else None
+
+
+class ModelFilter(TypedFilter):
     """Model names that begin with what was typed."""
 
     title = "model"
     parameter_name = "model"
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        return queryset.filter(model__istartswith=self.value()) if self.value() else queryset
+        return queryset.filter(model__istartswith=self.text()) if self.text() else queryset
 
 
-class KeyFilter(TextFilter):
+class KeyFilter(TypedFilter):
     """A key by its id, its name or what is shown of it, or by its owner's e-mail."""
 
     title = "key (id, name, sg-ab…wxyz or e-mail)"
     parameter_name = "key"
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        text = (self.value() or "").strip()
+        text, key_id = self.text(), self.id()
         if not text:
             return queryset
-        if text.isdecimal() and len(text) < 19:
-            known = APIKey.objects.filter(pk=int(text))
+        if key_id is not None:
+            known = APIKey.objects.filter(pk=key_id)
             if not known.exists():
-                return queryset.filter(key_id=int(text))
+                return queryset.filter(key_id=key_id)
         else:
             known = APIKey.objects.filter(Q(name=text) | Q(display=text) | Q(user__email__iexact=text))
         # The index leads by the organization.

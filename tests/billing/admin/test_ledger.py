@@ -41,6 +41,7 @@ def other(db: None) -> Organization:
     [
         ({}, {Kind.TOP_UP, Kind.CHARGE, Kind.REDEEM}),
         ({"organization": "acme"}, {Kind.TOP_UP, Kind.CHARGE}),
+        ({"organization": "ac\x00me"}, {Kind.TOP_UP, Kind.CHARGE}),
         ({"organization": "BOB@example.com"}, {Kind.REDEEM}),
         ({"organization": "9" * 30}, set()),
         ({"kind__exact": "1"}, {Kind.CHARGE}),
