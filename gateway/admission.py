@@ -7,7 +7,6 @@ what its hold pays. Everything that the caller multiplies a price by was bounded
 
 import hashlib
 import time
-from urllib.parse import urlsplit
 
 import msgspec
 from django.conf import settings
@@ -28,6 +27,7 @@ from billing.journal import Journal
 from billing.pricing import Parts, Rates
 from billing.spending import CALENDAR, Shortage
 from billing.usage import UsageRow
+from catalog import vendors
 from gateway import estimate
 from gateway.errors import Fault
 from gateway.snapshot import Caller, Model, Target
@@ -101,17 +101,20 @@ def quote(
         )
     longest = model.output_tokens_max or max(UNKNOWN_OUTPUT_TOKENS, model.output_tokens_typical)
     asked = None if request.max_tokens is None else min(request.max_tokens, longest)
-    prices = [rates for rates in found if rates is not None]
-    return Quote(
-        rates=max(prices, key=lambda rates: (rates.output, rates.input), default=None),
-        markup_ppm=markup_ppm(targets[0], caller),
-        input_tokens=tokens,
-        choices=request.choices,
-        asked_tokens=asked if answers else 0,
-        # With nothing held there is nothing to extend by, and a stream of any length would pass.
-        typical_tokens=min(max(model.output_tokens_typical, LEAST_OUTPUT_TOKENS), longest),
-        longest_tokens=longest,
-    )
+    quotes = [
+        Quote(
+            rates=rates,
+            markup_ppm=markup_ppm(targets[0], caller),
+            input_tokens=tokens,
+            choices=request.choices,
+            asked_tokens=asked if answers else 0,
+            # With nothing held there is nothing to extend by, and a stream of any length would pass.
+            typical_tokens=min(max(model.output_tokens_typical, LEAST_OUTPUT_TOKENS), longest),
+            longest_tokens=longest,
+        )
+        for rates in found
+    ]
+    return max(quotes, key=lambda each: each.nanos(each.expected_tokens))
 
 
 def markup_ppm(target: Target, caller: Caller) -> int:
@@ -264,5 +267,5 @@ def cap_parameter(target: Target) -> str:
 
     OpenAI's own reasoning models refuse `max_tokens`; others know nothing else.
     """
-    host = urlsplit(target.provider.base_url).hostname or ""
-    return "max_completion_tokens" if host.endswith(("openai.com", "azure.com")) else "max_tokens"
+    own = vendors.is_at(target.provider.base_url, ("openai.com", "azure.com"))
+    return "max_completion_tokens" if own else "max_tokens"

@@ -40,16 +40,22 @@ EMBEDDINGS = "openai_embeddings"
 EVENT_BYTES_MAX = 8 * 1024 * 1024
 JSON_TYPES = (b"application/json", b"")
 NO_CACHE = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"), (b"x-cache", b"MISS")]
-# What a usage row says where nobody is told: neither is ever raised.
+# What a usage row says where nobody is told: none of them is ever raised.
 CLIENT_GONE = Fault("stream_aborted", "The client closed the connection.", rejection=(499, "client_closed"))
 OUR_OWN = Fault("internal_error", "The gateway failed.")
-LOST = Fault("internal_error", "The gateway was killed.", rejection=(500, "gateway_lost"))
+LOST = Fault(
+    "internal_error",
+    "The gateway was killed.",
+    rejection=(settlement.LOST.status, settlement.LOST.error_code),
+)
 
 
 class Call(msgspec.Struct, frozen=True):
     """A request that may go out: what was asked, where it goes, and on which route."""
 
     request: Request
+    # The public id of what the request's name means.
+    model: str
     target: Target
     path: str
     dialect: str
@@ -64,7 +70,7 @@ async def run(runtime: Runtime, exchange: Exchange, path: str, dialect: str) -> 
         await admit(runtime, exchange)
         body = await receive(exchange)
         call = prepare(exchange, body, path, dialect)
-        await limiting.reserve(runtime, exchange, call.request.model, call.quote)
+        await limiting.reserve(runtime, exchange, call.model, call.quote)
         if call.request.stream or not call.target.provider.drains:
             exchange.watch_client()
         await answer(runtime, exchange, call)
@@ -115,6 +121,7 @@ def prepare(exchange: Exchange, body: bytes, path: str, dialect: str) -> Call:
     attempts = planned.targets[:1]
     return Call(
         request=request,
+        model=planned.model.public_id,
         target=attempts[0],
         path=path,
         dialect=dialect,
@@ -293,7 +300,7 @@ async def stream(runtime: Runtime, exchange: Exchange, call: Call, held: Held, r
             raise
         fault = CLIENT_GONE
         exchange.settling()
-        if call.target.provider.drains and drain.take():
+        if call.target.provider.drains and drain.has_room():
             exchange.detached = True
             drain.start(response, relayed, framer, lambda: drained(runtime, exchange, call, relayed))
             return
