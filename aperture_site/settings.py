@@ -175,10 +175,7 @@ WHITENOISE_AUTOREFRESH = False
 # --- The money API: JSON in and out, and only what `billing.api` says -------------------------------------------------
 # REST framework is not among the apps: nothing that it has for templates is used, and each web process would load it.
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": [
-        "billing.api.authentication.KeyAuthentication",
-        "billing.api.authentication.SessionAuthentication",
-    ],
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
     "DEFAULT_PERMISSION_CLASSES": [],
     "DEFAULT_PARSER_CLASSES": ["billing.api.bodies.SmallJSON"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],

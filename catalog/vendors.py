@@ -6,6 +6,7 @@ belongs to a vendor by its host or, for a mirror or proxy, by its slug. Pure, an
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -199,5 +200,10 @@ CHARGES_ON = (
 
 def charges_on(base_url: str) -> bool:
     """Tell whether an upstream goes on and charges in full after we hang up."""
+    return is_at(base_url, CHARGES_ON)
+
+
+def is_at(base_url: str, domains: Iterable[str]) -> bool:
+    """Tell whether an address is one of these domains' or of those below them."""
     host = urlsplit(base_url).hostname or ""
-    return any(host == each or host.endswith(f".{each}") for each in CHARGES_ON)
+    return any(host == each or host.endswith(f".{each}") for each in domains)

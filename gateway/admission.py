@@ -99,17 +99,20 @@ def quote(
         )
     longest = model.output_tokens_max or max(UNKNOWN_OUTPUT_TOKENS, model.output_tokens_typical)
     asked = None if request.max_tokens is None else min(request.max_tokens, longest)
-    prices = [rates for rates in found if rates is not None]
-    return Quote(
-        rates=max(prices, key=lambda rates: (rates.output, rates.input), default=None),
-        markup_ppm=markup_ppm(targets[0], caller),
-        input_tokens=tokens,
-        choices=request.choices,
-        asked_tokens=asked if answers else 0,
-        # With nothing held there is nothing to extend by, and a stream of any length would pass.
-        typical_tokens=min(max(model.output_tokens_typical, LEAST_OUTPUT_TOKENS), longest),
-        longest_tokens=longest,
-    )
+    quotes = [
+        Quote(
+            rates=rates,
+            markup_ppm=markup_ppm(targets[0], caller),
+            input_tokens=tokens,
+            choices=request.choices,
+            asked_tokens=asked if answers else 0,
+            # With nothing held there is nothing to extend by, and a stream of any length would pass.
+            typical_tokens=min(max(model.output_tokens_typical, LEAST_OUTPUT_TOKENS), longest),
+            longest_tokens=longest,
+        )
+        for rates in found
+    ]
+    return max(quotes, key=lambda each: each.nanos(each.expected_tokens))
 
 
 def markup_ppm(target: Target, caller: Caller) -> int:

@@ -4,10 +4,9 @@ Where the upstream speaks the caller's dialect, what was asked passes through. W
 whole, before anything is held, so that what cannot be carried is refused before it costs anything.
 """
 
-from urllib.parse import urlsplit
-
 import msgspec
 
+from catalog import vendors
 from gateway.admission import Quote
 from gateway.errors import Fault
 from gateway.snapshot import Target
@@ -40,6 +39,8 @@ class Call(msgspec.Struct, frozen=True):
     upstream: Dialect
     asked: Asked
     request: Request | None
+    # The public id of what the request's name means.
+    model: str
     target: Target
     body: bytes
     session_id: str
@@ -103,8 +104,8 @@ def cap_parameter(call: Call) -> str:
     """
     if call.upstream.name != "openai_chat":
         return CAPS[call.upstream.name]
-    host = urlsplit(call.target.provider.base_url).hostname or ""
-    return "max_completion_tokens" if host.endswith(("openai.com", "azure.com")) else "max_tokens"
+    own = vendors.is_at(call.target.provider.base_url, ("openai.com", "azure.com"))
+    return "max_completion_tokens" if own else "max_tokens"
 
 
 CAPS = {

@@ -23,7 +23,7 @@ DRAIN_BYTES_MAX = 16 * 1024 * 1024
 _running: set["asyncio.Task[None]"] = set()
 
 
-def take() -> bool:
+def has_room() -> bool:
     """Tell whether one more may be drained."""
     return len(_running) < DRAINS_MAX
 

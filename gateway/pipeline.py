@@ -43,10 +43,14 @@ JSON_TYPES = (b"application/json", b"")
 NO_CACHE = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"), (b"x-cache", b"MISS")]
 EVENT_STREAM = "text/event-stream"
 EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
-# What a usage row says where nobody is told: neither is ever raised.
+# What a usage row says where nobody is told: none of them is ever raised.
 CLIENT_GONE = Fault("stream_aborted", "The client closed the connection.", rejection=(499, "client_closed"))
 OUR_OWN = Fault("internal_error", "The gateway failed.")
-LOST = Fault("internal_error", "The gateway was killed.", rejection=(500, "gateway_lost"))
+LOST = Fault(
+    "internal_error",
+    "The gateway was killed.",
+    rejection=(settlement.LOST.status, settlement.LOST.error_code),
+)
 
 
 class Named(msgspec.Struct, frozen=True):
@@ -73,7 +77,7 @@ async def run(runtime: Runtime, exchange: Exchange, route: Route, named: Named =
 
 async def proceed(runtime: Runtime, exchange: Exchange, call: Call) -> None:
     """Count the request in its limits and answer it."""
-    await limiting.reserve(runtime, exchange, call.asked.model, call.quote)
+    await limiting.reserve(runtime, exchange, call.model, call.quote)
     if call.asked.stream or not call.target.provider.drains:
         exchange.watch_client()
     await answer(runtime, exchange, call)
@@ -141,6 +145,7 @@ def prepare(exchange: Exchange, body: bytes, route: Route, named: Named) -> Call
         upstream=dialect,
         asked=asked,
         request=request,
+        model=planned.model.public_id,
         target=target,
         body=body,
         session_id=find_session(exchange.headers, asked.fields, exchange.caller.key_id),
@@ -316,7 +321,7 @@ async def stream(runtime: Runtime, exchange: Exchange, call: Call, held: Held, r
             raise
         fault = CLIENT_GONE
         exchange.settling()
-        if call.target.provider.drains and drain.take():
+        if call.target.provider.drains and drain.has_room():
             exchange.detached = True
             drain.start(response, relayed, framer, lambda: drained(runtime, exchange, call, relayed))
             return

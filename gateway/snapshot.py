@@ -13,7 +13,7 @@ import msgspec
 from accounts.client_address import Network
 from billing.pricing import Rates
 from gateway import globs
-from gateway.limits import NO_RULES, Limits, Rules
+from gateway.limits import FREE_MODEL, FREE_PLAN, NO_RULES, Limits, Rules
 from gateway.spending import NO_LIMITS, UNBOUND, Binding, SpendingLimits, bind
 
 
@@ -72,7 +72,7 @@ class Target(msgspec.Struct, frozen=True):
 
         A bare upstream id can join the targets of several models, so the one that was asked for decides nothing.
         """
-        return self.names[0].endswith(":free")
+        return self.names[0].endswith(FREE_MODEL)
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -105,7 +105,7 @@ class Grant(msgspec.Struct, frozen=True):
 class Terms(msgspec.Struct, frozen=True):
     """What an organization's plan and wallet say of its requests."""
 
-    plan: str = "free"
+    plan: str = FREE_PLAN
     plan_id: int = 0
     prepaid: bool = False
     funded: bool = False

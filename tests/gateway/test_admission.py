@@ -11,7 +11,7 @@ from gateway.admission import Quote
 from gateway.errors import Fault
 from gateway.wire import openai_chat
 from tests.billing.scenery import a_row
-from tests.gateway.scenery import RATES, a_caller, a_model, a_target
+from tests.gateway.scenery import RATES, a_caller, a_model, a_provider, a_target
 
 WRITES = msgspec.structs.replace(RATES, cache_write_1h=9_000_000)
 LONG = msgspec.structs.replace(WRITES, price_id=2, above_context_tokens=1_000, input=7_000_000)
@@ -37,6 +37,16 @@ def test_a_plain_request_is_held_for_at_the_plain_price() -> None:
 def test_a_long_request_is_held_for_at_its_tier() -> None:
     long = quoted(messages=[{"role": "user", "content": "word " * 1_000}]).rates
     assert long is not None and (long.price_id, long.input) == (2, 7_000_000)
+
+
+@pytest.mark.parametrize(("text", "dearest"), [("Hi", 4), ("word " * 1_000, 5)])
+def test_of_several_targets_the_one_that_is_dearest_for_this_request_is_held_for(text: str, dearest: int) -> None:
+    talkative = msgspec.structs.replace(RATES, price_id=4, input=1_000_000, output=6_000_000, reasoning=6_000_000)
+    studious = msgspec.structs.replace(RATES, price_id=5, input=90_000_000, output=5_000_000, reasoning=5_000_000)
+    targets = tuple(a_target("m", prices=(rates,)) for rates in (talkative, studious))
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": text}], "max_tokens": 5_000}).encode()
+    found = admission.quote(openai_chat.parse_request(body), a_model("m", *targets), targets, a_caller(), body)
+    assert found.rates is not None and found.rates.price_id == dearest
 
 
 def test_a_service_tier_that_is_asked_for_is_held_for() -> None:
@@ -76,3 +86,16 @@ def test_what_answers_in_tokens_is_held_for_them_whatever_kind_its_model_is_said
     asked = (openai_chat.parse_request(body), image, (TARGET,), a_caller(), body)
     assert admission.quote(*asked).expected_tokens == 50
     assert admission.quote(*asked, answers=False).expected_tokens == 0
+
+
+@pytest.mark.parametrize(
+    ("base_url", "parameter"),
+    [
+        ("https://api.openai.com/v1", "max_completion_tokens"),
+        ("https://acme.openai.azure.com/openai/v1", "max_completion_tokens"),
+        ("https://api.notopenai.com/v1", "max_tokens"),
+        ("https://api.deepseek.com", "max_tokens"),
+    ],
+)
+def test_an_answer_is_capped_under_the_name_that_the_upstream_knows(base_url: str, parameter: str) -> None:
+    assert admission.cap_parameter(msgspec.structs.replace(TARGET, provider=a_provider(base_url=base_url))) == parameter

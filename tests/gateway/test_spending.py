@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from django.db import connections
 
-from accounts.models import Grant
+from accounts.models import APIKey, Grant
 from billing.models import SpendingLimit
 from tests.gateway import http
 from tests.gateway.bills import DOLLAR, a_body, ask, price
@@ -258,7 +258,10 @@ def test_what_a_caller_writes_in_its_metadata_binds_and_frees_nobody(
 
 # --- Asking what is left ----------------------------------------------------------------------------------------------
 def test_a_key_reads_what_is_left_and_an_admin_s_key_refills_it(gateway: Gateway, someone: Any, limited: Any) -> None:
-    name, key = someone()
+    (name, key), (boss, boss_key) = someone(), someone()
+    APIKey.objects.filter(user__email__in=[f"{each}@example.com" for each in (name, boss)]).update(
+        scopes=["billing:read", "billing:write"]
+    )
     body = a_body(max_tokens=10)
     cost = price(body, 10)
     limit = limited(name=f"q{next(NAMES)}-<user>", capacity_nanos=cost + 1, subject=f"user:{name}@example.com")
@@ -273,7 +276,6 @@ def test_a_key_reads_what_is_left_and_an_admin_s_key_refills_it(gateway: Gateway
     assert (refused.status, refused.error["type"], refused.json["request_id"]) == (
         403, "permission_denied", refused.request_id,
     )  # fmt: skip
-    boss, boss_key = someone()
     Grant.objects.create(subjects=[f"user:{boss}@example.com"], role=Grant.ADMIN)
     connections.close_all()
     refilled = gateway.call("POST", "/api/quotas/refill", key=boss_key, **sent)
