@@ -73,10 +73,9 @@ def _instructions(system: Any) -> Iterator[Message]:
 
 def _parts(content: Json, path: str, calls: Calls) -> Iterator[Part]:
     for number, found in enumerate(a_list(content.get("parts"), f"{path}.parts")):
-        if isinstance(found, str):
-            found = {"text": found}
         where = f"{path}.parts[{number}]"
-        yield from _part(an_object(found, where), where, calls)
+        part = {"text": found} if isinstance(found, str) else an_object(found, where)
+        yield from _part(part, where, calls)
 
 
 def _part(part: Json, path: str, calls: Calls) -> Iterator[Part]:

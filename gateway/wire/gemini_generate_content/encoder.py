@@ -213,7 +213,5 @@ class Encoder:
 
 def cut_short(tail: bytes) -> bytes:
     """Return the chunk (JSON) that tells that a stream ends for its length; TAIL is what ends every chunk."""
-    return (
-        b'{"candidates":[{"content":{"parts":[{"text":""}],"role":"model"},"finishReason":"MAX_TOKENS","index":0}]'
-        + tail
-    )
+    content = b'{"parts":[{"text":""}],"role":"model"}'
+    return b'{"candidates":[{"content":' + content + b',"finishReason":"MAX_TOKENS","index":0}]' + tail

@@ -99,9 +99,8 @@ def _source(chunk: Any) -> Json | None:
 
 
 def _citation(source: Json, span: tuple[int | None, int | None]) -> Citation:
-    url, title, quote = (
-        value if isinstance(value := source.get(name), str) else "" for name in ("uri", "title", "text")
-    )
+    found = [source.get(name) for name in ("uri", "title", "text")]
+    url, title, quote = (value if isinstance(value, str) else "" for value in found)
     return Citation(url, title, quote, *span)
 
 

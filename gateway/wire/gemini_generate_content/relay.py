@@ -18,15 +18,11 @@ from gateway.wire.gemini_generate_content.encoder import Framing, cut_short
 from gateway.wire.gemini_generate_content.fieldnames import pick
 from gateway.wire.gemini_generate_content.grounding import searches_of
 from gateway.wire.gemini_generate_content.response import MODEL_KEY, usage_of, with_cost
+from gateway.wire.gemini_generate_content.stream import UNSPECIFIED
 from gateway.wire.usage import Tokens, count
 
 # What marks a chunk that is more than some text: its end, an error, or objects with keys of their own.
-SPECIAL = re.compile(
-    rb'"(?:finishReason|finish_reason|blockReason|block_reason|error|args|response|webSearchQueries|web_search_queries)"'
-)
-ENDING = re.compile(
-    rb'"(?:finishReason|finish_reason|blockReason|block_reason)" ?: ?"(?!FINISH_REASON_UNSPECIFIED)[^"]'
-)
+SPECIAL = re.compile(rb'"(?:finish_?reason|block_?reason|error|args|response|web_?search_?queries)"', re.IGNORECASE)
 BYTES_PER_TOKEN = 4
 # Chunks after which something has certainly been said; of fewer each is looked at.
 CHUNKS_LOOKED_AT = 4
@@ -35,7 +31,7 @@ CHUNKS_LOOKED_AT = 4
 class StreamRelay:
     """One stream on its way through: whole events in, whole events (or elements of an array) out."""
 
-    def __init__(self, asked: Asked, reply: Reply) -> None:
+    def __init__(self, _asked: Asked, reply: Reply) -> None:
         self.reply = reply
         self.framing = Framing(array=reply.array)
         self.model = encode(reply.model)
@@ -82,13 +78,14 @@ class StreamRelay:
         if not data:
             # A comment keeps a connection open; in an array it would be none.
             return b"" if self.reply.array else event
-        if SPECIAL.search(data) and self._is_failure(data):
+        if SPECIAL.search(data):
+            self._look_at(_object(data))
+        if self.ended:
+            self.failure = data
             return b""
         self._count(event, 1)
         event, data = self._rename(event), self._rename(data)
         before, self.pending = self.pending, b""
-        if ENDING.search(data):
-            self.has_finished = True
         if self.has_finished:
             self.pending = data if self.reply.array else event
             return self._out(before)
@@ -98,18 +95,24 @@ class StreamRelay:
         """Return an event, or in an array its data, as the caller gets it."""
         return self.framing.chunk(kept) if self.reply.array and kept else kept
 
-    def _is_failure(self, data: bytes) -> bool:
-        found = _object(data)
-        if found.get("error") is not None:
-            self.failure, self.ended = data, True
-            return True
-        candidates = found.get("candidates")
+    def _look_at(self, chunk: Json) -> None:
+        """Note what a chunk says beside its text: an error, an end, searches."""
+        if chunk.get("error") is not None:
+            self.ended = True
+            return
+        feedback = pick(chunk, "promptFeedback")
+        if type(feedback) is dict and pick(feedback, "blockReason"):
+            self.has_finished = True
+        candidates = chunk.get("candidates")
         for number, each in enumerate(candidates if type(candidates) is list else ()):
-            queries = searches_of(each) if type(each) is dict else 0
+            if type(each) is not dict:
+                continue
+            if pick(each, "finishReason") not in (None, "", UNSPECIFIED):
+                self.has_finished = True
+            queries = searches_of(each)
             if queries:
                 index = count(each.get("index")) or number
                 self.searches[index] = max(queries, self.searches.get(index, 0))
-        return False
 
     def _rename(self, event: bytes) -> bytes:
         start = event.find(b"{")

@@ -39,6 +39,7 @@ from gateway.wire.gemini_generate_content.fieldnames import (
 )
 from gateway.wire.gemini_generate_content.names import model_path
 from gateway.wire.gemini_generate_content.schema import json_schema
+from gateway.wire.usage import TOKENS_MAX
 
 CONFIG = "generationConfig"
 JSON_TYPE = "application/json"
@@ -81,7 +82,7 @@ def read(body: bytes, model: str | None, stream: bool | None) -> Asked:
     if not model or len(model) > fields.MODEL_CHARS_MAX:
         raise InvalidRequest(
             "invalid_parameter",
-            f"The path's model is empty or longer than {fields.MODEL_CHARS_MAX} characters.",
+            f"The path names no model, or one of over {fields.MODEL_CHARS_MAX} characters.",
             "model",
         )
     try:
@@ -111,7 +112,7 @@ def _config(found: Fields) -> Json:
     return an_object(_field(found, CONFIG), CONFIG)
 
 
-def _priced(config: Json, name: str, most: int = fields.TOKENS_MAX) -> int | None:
+def _priced(config: Json, name: str, most: int = TOKENS_MAX) -> int | None:
     path = f"{CONFIG}.{name}"
     return fields.whole(a_whole(pick(config, name), path), path, most)
 
