@@ -387,7 +387,7 @@ def test_searches_are_counted_in_the_output_where_nothing_counts_them() -> None:
 
 
 def test_every_part_of_the_usage_is_written() -> None:
-    tokens = Tokens(*range(1, 11), service_tier="flex")
+    tokens = replace(Tokens(*range(1, 11)), service_tier="flex")
     found = DIALECT.render_response(Response("r", "m", (Choice(()),), tokens), REPLY, b"0.0010")
     assert DIALECT.parse_response(found).usage == tokens
     assert b'"cost":0.0010' in found

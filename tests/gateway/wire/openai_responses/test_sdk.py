@@ -27,7 +27,7 @@ class City(pydantic.BaseModel):
 
 def client(answer: bytes, kind: str = "text/event-stream") -> openai.OpenAI:
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=answer, headers={"content-type": kind}))
-    http = httpx.Client(transport=transport)
+    http: Any = httpx.Client(transport=transport)
     return openai.OpenAI(api_key="k", base_url="http://gateway.test/v1", http_client=http, max_retries=0)
 
 
@@ -129,7 +129,7 @@ def broken(*, cut: bool) -> bytes:
 
 def test_the_stream_helper_survives_a_stream_that_is_cut() -> None:
     with client(broken(cut=True)).responses.stream(model="m", input="x") as found:
-        events = list(found)
+        events: list[Any] = list(found)
     error, end = events[-2:]
     assert (error.type, error.message) == ("error", "No credit left.")
     assert end.type == "response.incomplete"
@@ -139,7 +139,8 @@ def test_the_stream_helper_survives_a_stream_that_is_cut() -> None:
 
 def test_the_stream_helper_survives_a_stream_that_fails() -> None:
     with client(broken(cut=False)).responses.stream(model="m", input="x") as found:
-        end = list(found)[-1]
+        events: list[Any] = list(found)
+    end = events[-1]
     assert end.type == "response.failed"
     assert (end.response.status, end.response.error.code) == ("failed", "insufficient_quota")
 
