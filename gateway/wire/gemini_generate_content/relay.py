@@ -78,10 +78,8 @@ class StreamRelay:
         if not data:
             # A comment keeps a connection open; in an array it would be none.
             return b"" if self.reply.array else event
-        if SPECIAL.search(data):
-            self._look_at(_object(data))
-        if self.ended:
-            self.failure = data
+        if SPECIAL.search(data) and self._is_failure(_object(data)):
+            self.failure, self.ended = data, True
             return b""
         self._count(event, 1)
         event, data = self._rename(event), self._rename(data)
@@ -95,11 +93,10 @@ class StreamRelay:
         """Return an event, or in an array its data, as the caller gets it."""
         return self.framing.chunk(kept) if self.reply.array and kept else kept
 
-    def _look_at(self, chunk: Json) -> None:
-        """Note what a chunk says beside its text: an error, an end, searches."""
+    def _is_failure(self, chunk: Json) -> bool:
+        """Tell whether a chunk is an error; note what else it says beside its text: an end, searches."""
         if chunk.get("error") is not None:
-            self.ended = True
-            return
+            return True
         feedback = pick(chunk, "promptFeedback")
         if type(feedback) is dict and pick(feedback, "blockReason"):
             self.has_finished = True
@@ -113,6 +110,7 @@ class StreamRelay:
             if queries:
                 index = count(each.get("index")) or number
                 self.searches[index] = max(queries, self.searches.get(index, 0))
+        return False
 
     def _rename(self, event: bytes) -> bytes:
         start = event.find(b"{")
