@@ -10,7 +10,7 @@ from catalog import vendors
 from gateway.admission import Quote
 from gateway.errors import Fault
 from gateway.snapshot import Target
-from gateway.wire import codec
+from gateway.wire import codec, openai_chat
 from gateway.wire.canonical import Request, Response
 from gateway.wire.codec import Dialect, Rendered, Reply, Unsupported
 from gateway.wire.fields import CONVERSATION, Asked, InvalidRequest
@@ -91,7 +91,9 @@ def reply(asked: Asked, request: Request | None, request_id: str, created: int, 
 def rendered(call: Call, cap: int | None) -> Rendered:
     """Return the request for the upstream, with a CAP on the answer's tokens where there is one."""
     if call.request is not None:
-        return call.upstream.render_request(call.request, call.target.upstream_id, cap)
+        made = call.upstream.render_request(call.request, call.target.upstream_id, cap)
+        own = call.upstream.name == "openai_chat"
+        return openai_chat.with_limit_named(made, cap_parameter(call)) if own else made
     named = None if cap is None else (cap_parameter(call), cap)
     passing = call.upstream.passed(call.asked, call.target.upstream_id, named)
     return msgspec.structs.replace(passing, path=call.route.path) if call.route.path else passing
