@@ -87,13 +87,20 @@ def empty(_case: object) -> None:
 
     from billing import plans, sandbox
 
-    tables = set(connection.introspection.django_table_names(only_existing=True)) - KEPT
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SET LOCAL session_replication_role = replica")
-        for table in sorted(tables):
-            cursor.execute(f"DELETE FROM {connection.ops.quote_name(table)}")
+        cursor.execute(emptying())
     plans.seed()
     sandbox.seed()
+
+
+@functools.cache
+def emptying() -> str:
+    """Return the statements that empty every table, to be sent at once."""
+    from django.db import connection
+
+    tables = set(connection.introspection.django_table_names(only_existing=True)) - KEPT
+    deletes = [f"DELETE FROM {connection.ops.quote_name(table)}" for table in sorted(tables)]
+    return "; ".join(["SET LOCAL session_replication_role = replica", *deletes])
 
 
 @pytest.fixture(scope="session", autouse=True)
