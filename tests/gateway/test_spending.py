@@ -26,15 +26,13 @@ from tests.upstream.bills import open_gates
 pytestmark = pytest.mark.server
 
 NAMES = itertools.count()
-# What the gateway takes at most to see a change of the catalog.
-SEEN_S = 0.8
 
 
 @pytest.fixture(scope="module", autouse=True)
 def granted(gateway: Gateway) -> None:
     """Everybody may call everything."""
     Grant.objects.create(name="everyone", subjects=["everyone"], role=Grant.USER, model_globs=["**"])
-    connections.close_all()
+    seen(gateway)
 
 
 @pytest.fixture
@@ -57,18 +55,18 @@ def limited(gateway: Gateway) -> Iterator[Any]:
     def make(**fields: Any) -> SpendingLimit:
         limit = SpendingLimit.objects.create(**{"name": f"limit-{next(NAMES)}"} | fields)
         made.append(limit.pk)
-        seen()
+        seen(gateway)
         return limit
 
     yield make
     SpendingLimit.objects.filter(pk__in=made).delete()
-    seen()
+    seen(gateway)
 
 
-def seen() -> None:
+def seen(gateway: Gateway, *others: WebProcess) -> None:
     """Wait until the gateway has seen what was changed."""
     connections.close_all()
-    time.sleep(SEEN_S)
+    gateway.follow(*others)
 
 
 def bucket(gateway: Gateway, limit: SpendingLimit, subject: str = "") -> tuple[int, int]:
@@ -201,7 +199,7 @@ def test_a_bucket_for_each_user_separates_alice_and_bob(gateway: Gateway, limite
     cost = price(body, 10) * 10 // 12
     limit = limited(name="daily-<user>", capacity_nanos=cost + 1)
     grant = Grant.objects.create(subjects=["user:alice@example.com", "user:bob@example.com"], quotas=["daily-<user>"])
-    seen()
+    seen(gateway)
     try:
         alice, bob, charlie = (gateway.installed.keys[name] for name in ("alice", "bob", "charlie"))
         assert [ask(gateway.port, key, body).status for key in (alice, alice, bob, bob)] == [200, 429, 200, 429]
@@ -218,7 +216,7 @@ def test_a_shared_limit_is_one_bucket_for_all(gateway: Gateway, someone: Any, li
     limit = limited(capacity_nanos=price(body, 10) + 1)
     subjects = [f"user:{name}@example.com" for name, _ in spenders]
     grant = Grant.objects.create(subjects=subjects, quotas=[limit.name])
-    seen()
+    seen(gateway)
     try:
         assert [ask(gateway.port, key, body).status for _, key in spenders] == [200, 429]
     finally:
@@ -229,14 +227,14 @@ def test_a_grant_that_names_a_missing_limit_fails_closed(gateway: Gateway, someo
     name, key = someone()
     assert ask(gateway.port, key, a_body()).status == 200
     grant = Grant.objects.create(subjects=[f"user:{name}@example.com"], quotas=["nobody-defined-this"])
-    seen()
+    seen(gateway)
     try:
         answer = ask(gateway.port, key, a_body("chaos/bill:free"))
         assert (answer.status, answer.error["code"], answer.header("retry-after")) == (429, "quota_exceeded", "")
         assert "'nobody-defined-this'" in answer.error["message"]
     finally:
         grant.delete()
-        seen()
+        seen(gateway)
     assert ask(gateway.port, key, a_body()).status == 200
 
 
@@ -299,6 +297,7 @@ def test_200_parallel_requests_on_a_limit_for_exactly_10(
     name, key = someone()
     body = a_body(max_tokens=10, told={"gate": gate})
     limit = limited(capacity_nanos=10 * price(body, 10), subject=f"user:{name}@example.com")
+    seen(gateway, second)
     ports = [gateway.port, second.port][:processes]
     with ThreadPoolExecutor(200) as pool:
         asking: set[Future[http.Answer]] = {
