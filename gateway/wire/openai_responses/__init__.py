@@ -15,7 +15,8 @@ from gateway.wire.codec import Dialect
 from gateway.wire.openai_responses.decoder import Decoder
 from gateway.wire.openai_responses.encoder import Encoder
 from gateway.wire.openai_responses.items import NAME
-from gateway.wire.openai_responses.relay import mended, relay
+from gateway.wire.openai_responses.mending import mended
+from gateway.wire.openai_responses.relay import relay
 from gateway.wire.openai_responses.request import parse_request, passed, read, render_request
 from gateway.wire.openai_responses.response import parse_error, parse_response, read_answer, renamed, render_response
 

@@ -182,12 +182,22 @@ def _reasoning(item: Json, where: str) -> list[tuple[Role, Part]]:
     return [("assistant", piece) for piece in shared.unsealed(found, item)]
 
 
+def _picture(item: Json, _: str) -> list[tuple[Role, Part]]:
+    """Return a picture that another dialect's model made; those of this one are known by their ids."""
+    result = text_of(item.get("result"))
+    if result and marks.ID_MARK in text_of(item.get("id")):
+        media_type = f"image/{text_of(item.get('output_format')) or 'png'}"
+        return [("assistant", Image(Inline(media_type, result)))]
+    return [("assistant", Native(NAME, "image_generation_call", item))]
+
+
 READERS: dict[str, Callable[[Json, str], list[tuple[Role, Part]]]] = {
     "function_call": _call,
     "custom_tool_call": _call,
     "function_call_output": _result,
     "custom_tool_call_output": _result,
     "reasoning": _reasoning,
+    "image_generation_call": _picture,
 }
 
 
@@ -352,13 +362,12 @@ def _address(source: Url | Inline) -> str:
 
 def _file(source: Source, name: str) -> Json:
     named = {"filename": name} if name else {}
-    match source:
-        case FileId(id=id):
-            return {"file_id": id}
-        case Url(url=url):
-            return {"file_url": url, **named}
-        case Inline(media_type="", data=data):
-            return {"file_data": data, **(named or {"filename": "file"})}
-        case Inline(media_type=media_type):
-            ending = media_type.rpartition("/")[2]
-            return {"file_data": _address(source), **(named or {"filename": f"file.{ending}"})}
+    if isinstance(source, FileId):
+        return {"file_id": source.id}
+    if isinstance(source, Url):
+        return {"file_url": source.url, **named}
+    # A name is demanded of what comes as data.
+    if not source.media_type:
+        return {"file_data": source.data, **(named or {"filename": "file"})}
+    ending = source.media_type.rpartition("/")[2]
+    return {"file_data": _address(source), **(named or {"filename": f"file.{ending}"})}

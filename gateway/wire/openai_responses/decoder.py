@@ -85,11 +85,13 @@ class Place:
 class Item:
     """An item that is under way: what it is known by, and its parts by their place in it."""
 
-    __slots__ = ("id", "keys", "places")
+    __slots__ = ("id", "keys", "open", "places")
 
     def __init__(self, id: str, keys: tuple[int | str, ...] = ()) -> None:
         self.id = id
         self.keys = keys
+        # The part that was begun last: a new one ends it.
+        self.open: Place | None = None
         self.places: dict[Key, Place] = {}
 
 
@@ -199,10 +201,10 @@ class Decoder:
             self._start(item, ("call", 0), replace(call(told.item), arguments=""), out)
 
     def _start(self, item: Item, key: Key, part: Part, out: list[Event]) -> Place:
-        for place in item.places.values():
-            self._end(place, out)
+        if item.open is not None:
+            self._end(item.open, out)
         self._begun(None, out)
-        place = item.places[key] = Place(self.count)
+        place = item.open = item.places[key] = Place(self.count)
         self.count += 1
         self.kinds.add(type(part))
         out.append(PartStarted(place.index, part))

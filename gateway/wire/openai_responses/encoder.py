@@ -30,13 +30,13 @@ from gateway.wire.canonical import (
     as_input,
     custom_names,
     flat_name,
-    split_name,
 )
 from gateway.wire.codec import Reply
 from gateway.wire.events import Event, Finished, Likely, PartCited, PartDelta, PartEnded, PartSigned, PartStarted, Used
 from gateway.wire.fields import encode
 from gateway.wire.openai_responses import usage
 from gateway.wire.openai_responses.items import NAME, annotation, is_own, likely, sealed
+from gateway.wire.openai_responses.tools import namespaced
 from gateway.wire.usage import Tokens
 
 replace = msgspec.structs.replace
@@ -135,7 +135,7 @@ class Encoder:
 
     def __init__(self, reply: Reply) -> None:
         self.reply = reply
-        self.customs = custom_names(reply.tools)
+        self.customs, self.spaces = custom_names(reply.tools), namespaced(reply.tools)
         self.items: list[Item] = []
         self.pieces: dict[int, Piece] = {}
         # The item that may still get more pieces.
@@ -279,9 +279,10 @@ class Encoder:
                 self._call(event.index, part, rest)
             case Native() if part.origin == NAME:
                 self._whole(part.value)
-            case Image(source=Inline(data=data)):
-                told = {"type": "image_generation_call", "status": "completed", "result": data}
-                self._whole({"id": self._id("ig")} | told)
+            case Image(source=Inline(media_type=media_type, data=data)):
+                # The mark tells it from a picture that a vendor of this dialect has kept.
+                told = {"id": self._id("ig") + marks.ID_MARK, "type": "image_generation_call", "status": "completed"}
+                self._whole(told | {"output_format": media_type.rpartition("/")[2] or "png", "result": data})
             case _:
                 pass
 
@@ -362,7 +363,7 @@ class Encoder:
         id = part.id or f"call_{self.reply.request_id}_{len(self.items)}"
         namespace, name = part.namespace, part.name
         if not namespace:
-            namespace, name = split_name(name, self.reply.tools)
+            namespace, name = self.spaces.get(name, ("", name))
         custom = part.custom or flat_name(namespace, name) in self.customs
         told: Json = {"id": self._id("ctc" if custom else "fc")}
         told |= {"type": "custom_tool_call" if custom else "function_call", "status": "in_progress"}

@@ -1,8 +1,7 @@
 """A stream of this dialect on its way through. Pure.
 
 No JSON is parsed for an ordinary event. Only events that hold a response object name the model; the last of them, with
-the usage, is what tells the caller that the answer is complete, and is kept back. `mended` is for upstreams whose
-streams OpenAI's own readers refuse: those are read and written anew.
+the usage, is what tells the caller that the answer is complete, and is kept back.
 """
 
 import re
@@ -12,18 +11,15 @@ import msgspec
 from gateway.wire import sse, top_level
 from gateway.wire.codec import Reply, Unreadable
 from gateway.wire.fields import Asked, encode
-from gateway.wire.openai_responses.decoder import Decoder, named
-from gateway.wire.openai_responses.encoder import CUT, Encoder, fault
+from gateway.wire.openai_responses.decoder import named
+from gateway.wire.openai_responses.encoder import CUT, fault
 from gateway.wire.openai_responses.response import tokens_in, with_cost
-from gateway.wire.translation import Translation
 from gateway.wire.usage import Tokens
 
-# Only outside of a text, where its quotes would be escaped. Nothing else is looked at.
-MARKED = re.compile(
-    rb'"(?:response|error)"\s*+:|"type"\s*+:\s*+"error"|^event:\s*+error|^data:\s*+\[DONE\]', re.MULTILINE
-)
-DELTA = re.compile(rb'"type"\s*+:\s*+"response\.[a-z_.]++(?<=\.delta)"')
-DONE = re.compile(rb'"type"\s*+:\s*+"response\.output_item\.done"')
+# What an event that is no ordinary one holds; inside a text the quotes would be escaped.
+MARKS = (b'"response"', b'"error"', b"event: error", b"event:error", b"[DONE]")
+DELTA = b'.delta"'
+DONE = b'"response.output_item.done"'
 SEQUENCE = re.compile(rb'"sequence_number"\s*+:\s*+(\d{1,18})')
 COMPLETE = frozenset({"response.completed", "response.incomplete"})
 FAILED = frozenset({"response.failed", "response.cancelled"})
@@ -51,11 +47,6 @@ decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 def relay(asked: Asked, reply: Reply) -> "StreamRelay":
     """Return the relay of one stream."""
     return StreamRelay(reply.model, wants_cost=asked.wants_cost)
-
-
-def mended(_: Asked, reply: Reply) -> Translation:
-    """Return the relay of a stream whose upstream leaves out what OpenAI's readers need (llama.cpp)."""
-    return Translation(Decoder(), Encoder(reply))
 
 
 class StreamRelay:
@@ -88,7 +79,7 @@ class StreamRelay:
         """Return what the caller gets for a block of whole events."""
         if self.ended or not block:
             return b""
-        if MARKED.search(block) is None:
+        if not any(map(block.__contains__, MARKS)):
             self._measure(block)
             self.latest = block
             return block
@@ -193,9 +184,9 @@ class StreamRelay:
 
     def _measure(self, block: bytes) -> None:
         """Count a block's deltas and their bytes."""
-        count = len(DELTA.findall(block))
+        count = block.count(DELTA)
         if not count:
-            self.has_output = self.has_output or DONE.search(block) is not None
+            self.has_output = self.has_output or DONE in block
             return
         if self.measured_count < DELTAS_LOOKED_AT or block.count(b"data:") != count:
             for event in sse.split(block):
@@ -205,8 +196,8 @@ class StreamRelay:
         self.deltas_bytes += len(block)
 
     def _measure_one(self, event: bytes) -> None:
-        if DELTA.search(event) is None:
-            self.has_output = self.has_output or DONE.search(event) is not None
+        if DELTA not in event:
+            self.has_output = self.has_output or DONE in event
             return
         self.deltas_count += 1
         self.deltas_bytes += len(event)

@@ -7,7 +7,7 @@ by flat names; one of a vendor's own tools is no canonical choice and stays as i
 
 from typing import Any, Literal
 
-from gateway.wire.canonical import AnyTool, CustomTool, Json, ServerTool, Tool, ToolChoice, flat_name, split_name
+from gateway.wire.canonical import AnyTool, CustomTool, Json, ServerTool, Tool, ToolChoice, custom_names, flat_name
 from gateway.wire.fields import InvalidRequest
 from gateway.wire.openai_responses.items import NAME, text_of
 
@@ -153,14 +153,20 @@ def _rendered(tool: Tool | CustomTool, *, is_own: bool, dropped: set[str]) -> tu
     return told, extras.get(NAMESPACE) or {}
 
 
+def namespaced(tools: tuple[AnyTool, ...]) -> dict[str, tuple[str, str]]:
+    """Return namespace and name of the tools in namespaces, by their flat names."""
+    found = [tool for tool in tools if not isinstance(tool, ServerTool) and tool.namespace]
+    return {flat_name(tool.namespace, tool.name): (tool.namespace, tool.name) for tool in found}
+
+
 def render_choice(choice: ToolChoice, tools: tuple[AnyTool, ...]) -> Any:
     """Return the choice for an upstream."""
     if not choice.names:
         return choice.mode
-    customs = {flat_name(tool.namespace, tool.name) for tool in tools if isinstance(tool, CustomTool)}
+    customs, spaces = custom_names(tools), namespaced(tools)
     chosen = []
     for flat in choice.names:
-        namespace, name = split_name(flat, tools)
+        namespace, name = spaces.get(flat, ("", flat))
         told = {"type": "custom" if flat in customs else "function", "name": name}
         chosen.append(told | ({"namespace": namespace} if namespace else {}))
     if choice.mode == "required" and len(chosen) == 1:

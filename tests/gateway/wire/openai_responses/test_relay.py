@@ -9,7 +9,7 @@ import pytest
 from gateway.wire import sse
 from gateway.wire.codec import Relay
 from gateway.wire.fields import Asked
-from gateway.wire.openai_responses import DIALECT
+from gateway.wire.openai_responses import DIALECT, mended
 from gateway.wire.openai_responses.decoder import Decoder
 from gateway.wire.usage import Tokens
 from tests.gateway.wire.openai_responses.scenes import ANSWERS, EVENT_BYTES_MAX, REPLY, line, raw, told
@@ -122,6 +122,66 @@ def test_an_end_that_only_its_line_names_is_one() -> None:
     one.feed(b'event: response.completed\ndata: {"response":{"model":"g"}}\n\n')
     assert one.complete
     assert b"my/model" in one.closing(b"0")
+
+
+# --- Mends --------------------------------------------------------------------------------------------------------
+
+
+def mending(*pieces: bytes) -> tuple[list[dict[str, Any]], Relay]:
+    one = mended(Asked("m", True, True, {}), REPLY)
+    sent = b"".join(map(one.feed, pieces)) + one.closing(b"0")
+    return told(sent), one
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_a_stream_that_lacks_nothing_is_not_touched(name: str) -> None:
+    one = mended(Asked("m", True, True, {}), REPLY)
+    assert one.feed(raw(name)) + one.closing(b"0") == renamed(raw(name))
+
+
+def test_a_stream_without_indexes_and_numbers_gets_them() -> None:
+    found, one = mending(raw("llama_cpp"))
+    assert [event["sequence_number"] for event in found] == list(range(len(found)))
+    indexes = [event["output_index"] for event in found if "response" not in event]
+    assert indexes == [0] * 8 + [1] * 4
+    assert all(event["content_index"] == 0 for event in found if "output_text" in event["type"])
+    assert found[0]["response"]["output"] == []
+    assert (found[0]["response"]["model"], found[0]["response"]["created_at"]) == ("my/model", REPLY.created)
+    end = found[-1]["response"]
+    assert [item["type"] for item in end["output"]] == ["message", "function_call"]
+    assert (end["model"], end["created_at"], end["usage"]["total_tokens"]) == ("my/model", 1795203673, 25)
+    assert found[-1]["timings"] == {"cache_n": 0}
+    assert one.final_usage() == Tokens(input=22, output=3)
+
+
+def test_what_cannot_be_mended_passes() -> None:
+    odd = b'data: x\n\ndata: {"type":3}\n\ndata: {"odd":1}\n\n: a comment\n\n'
+    one = mended(Asked("m", True, True, {}), REPLY)
+    assert one.feed(odd) == odd
+    assert b'"item_id":1e400,"output_index":0' in one.feed(
+        b'data: {"type":"response.refusal.delta","item_id":1e400}\n\n'
+    )
+    found, _ = mending(
+        line("response.created", response=3, sequence_number="x"),
+        line("response.output_item.added", item=3, sequence_number=7),
+        line("response.output_item.added", item={"type": "web_search_call"}, output_index="x"),
+        line("response.reasoning_summary_text.delta", item_id=3, delta="x"),
+        line("response.web_search_call.searching", item_id="w"),
+        b'data: {"type":"response.output_item.done","output_index":1.5}\n\n',
+        line("response.completed", response={}),
+    )
+    assert [event.get("output_index") for event in found[1:]] == [0, "x", 1, None, 1.5, None]
+    assert [event["sequence_number"] for event in found] == ["x", 7, 8, 9, 10, 11, 12]
+    assert found[3]["summary_index"] == 0
+    assert found[-1]["response"]["output"] == [None]
+
+
+def test_an_item_without_an_id_is_done_where_it_was_added() -> None:
+    item = {"type": "web_search_call"}
+    added, done = line("response.output_item.added", item=item), line("response.output_item.done", item=item)
+    found, _ = mending(done, added, done, line("response.completed", response={}))
+    assert [event["output_index"] for event in found[:-1]] == [0, 1, 1]
+    assert found[-1]["response"]["output"] == [item, item]
 
 
 # --- What is known of a stream that did not end ---------------------------------------------------------------------
