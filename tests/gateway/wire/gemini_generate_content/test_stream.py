@@ -271,10 +271,10 @@ def test_likelihoods() -> None:
 
 
 KEYS = (
-    "candidates content parts text thought thoughtSignature functionCall name args id inlineData mimeType data fileData "
-    "fileUri finishReason index groundingMetadata groundingChunks web uri groundingSupports segment startIndex endIndex "
-    "groundingChunkIndices usageMetadata promptTokenCount error promptFeedback blockReason logprobsResult token "
-    "chosenCandidates topCandidates logProbability executableCode"
+    "candidates content parts text thought thoughtSignature functionCall name args id inlineData mimeType data "
+    "fileData fileUri finishReason index groundingMetadata groundingChunks web uri groundingSupports segment "
+    "startIndex endIndex groundingChunkIndices usageMetadata promptTokenCount error promptFeedback blockReason "
+    "logprobsResult token chosenCandidates topCandidates logProbability executableCode"
 )
 simple = st.none() | st.booleans() | st.integers(-5, 10**12) | st.floats(allow_nan=False) | st.text(max_size=5)
 json_values = st.recursive(
