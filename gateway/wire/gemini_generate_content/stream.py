@@ -44,8 +44,9 @@ from gateway.wire.events import (
 )
 from gateway.wire.fields import CHOICES_MAX, InvalidRequest, encode
 from gateway.wire.gemini_generate_content import grounding, media, names
+from gateway.wire.gemini_generate_content.calls import object_of
 from gateway.wire.gemini_generate_content.content import kind_of
-from gateway.wire.gemini_generate_content.fieldnames import NAME, pick
+from gateway.wire.gemini_generate_content.fieldnames import NAME, WHOLE_MAX, pick
 from gateway.wire.gemini_generate_content.usage import tokens_of
 
 decode = msgspec.json.decode
@@ -263,15 +264,13 @@ class Candidate:
 
     def _call(self, call: Json, signature: str, events: list[Event]) -> None:
         id, name = call.get("id"), call.get("name")
-        arguments = call.get("args")
         part = ToolCall(
             id if type(id) is str else "",
             names.original(name) if type(name) is str else "",
             "",
         )
         self.has_calls = True
-        text = encode(arguments if type(arguments) is dict else {}).decode()
-        self._whole(part, signature, events, text)
+        self._whole(part, signature, events, _arguments(call.get("args")))
 
     def close(self, events: list[Event]) -> None:
         """End the open part, with what is known of its sources and the signature that it came with."""
@@ -284,7 +283,7 @@ class Candidate:
             if self.sources:
                 for citation in grounding.citations_of(self.sources, text, self.before_bytes):
                     events.append(PartCited(self.index, citation, self.choice))
-            self.before_bytes += len(text.encode("utf-8", "surrogatepass"))
+            self.before_bytes += grounding.bytes_count(text)
         elif signature:
             events.append(PartSigned(self.index, signature, NAME, self.choice))
         self.pieces = []
@@ -299,6 +298,16 @@ class Candidate:
         if finish == "stop" and self.has_calls:
             finish = "tool_calls"
         events.append(Finished(finish, choice=self.choice))
+
+
+def _arguments(args: Any) -> str:
+    """Return a call's arguments as JSON of an object; some gateways write it as a text."""
+    if type(args) is str and object_of(args) is not None:
+        return args
+    try:
+        return encode(args if type(args) is dict else {}).decode()
+    except RecursionError:
+        raise Unreadable("sent a call that is nested too deeply") from None
 
 
 def _media(part: Json) -> Part | None:
@@ -343,9 +352,11 @@ def _logprob(candidate: Any) -> Logprob | None:
     if type(candidate) is not dict:
         return None
     token, value = candidate.get("token"), pick(candidate, "logProbability")
-    if type(token) is not str or type(value) not in (int, float):
+    if type(value) is int and abs(value) <= WHOLE_MAX:
+        value = float(value)
+    if type(token) is not str or type(value) is not float:
         return None
-    return Logprob(token, float(value))
+    return Logprob(token, value)
 
 
 def likelihoods(logprobs: tuple[Logprob, ...]) -> Json:

@@ -64,7 +64,15 @@ def test_geminis_own_count_goes_before_an_estimate() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"{", b"{}", b'{"embeddings":[1]}', b'{"embedding":{"values":["a"]}}', b'{"embedding":{"values":[1e300]}}']
+    "data",
+    [
+        b"{",
+        b"{}",
+        b'{"embeddings":[1]}',
+        b'{"embedding":{"values":["a"]}}',
+        b'{"embedding":{"values":[1e300]}}',
+        b'{"embedding":{"values":[99999999999999999999]}}',
+    ],
 )
 def test_what_is_no_embedding_cannot_be_read(data: bytes) -> None:
     with pytest.raises(Unreadable):

@@ -337,6 +337,34 @@ def test_json_is_wanted_by_either_kind_of_schema_or_none() -> None:
     )
 
 
+def test_numbers_of_any_length_are_carried_where_they_are_content() -> None:
+    number = 10**40
+    body = (
+        b'{"contents":[{"role":"model","parts":[{"functionCall":{"name":"f","args":{"n":%d}}},{"odd":{"n":%d}}]},'
+        b'{"parts":[{"functionResponse":{"name":"f","response":{"n":%d}}}]}]}' % (number, number, number)
+    )
+    request = DIALECT.parse_request(DIALECT.read(body, "m", False))
+    called, answered = request.messages
+    assert called.parts[0] == ToolCall("gemini_call_1", "f", f'{{"n":{number}}}')
+    assert answered.parts == (ToolResult("gemini_call_1", (Text(f'{{"n":{number}}}'),), "f"),)
+    assert DIALECT.render_request(request, "m", None).body.count(b"%d" % number) == 3
+
+
+@pytest.mark.parametrize("name", ["temperature", "topK"])
+def test_numbers_of_any_length_are_refused_where_they_are_counted(name: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        DIALECT.parse_request(DIALECT.read(b'{"generationConfig":{"%b":%d}}' % (name.encode(), 10**40), "m", False))
+    assert caught.value.param == f"generationConfig.{name}"
+
+
+def test_a_schema_has_a_depth() -> None:
+    schema = b'{"items":' * 490 + b"{}" + b"}" * 490
+    asked = DIALECT.read(b'{"tools":[{"functionDeclarations":[{"name":"f","parameters":%b}]}]}' % schema, "m", False)
+    with pytest.raises(InvalidRequest) as caught:
+        DIALECT.parse_request(asked)
+    assert caught.value.param == "tools[0].functionDeclarations[0].parameters"
+
+
 def test_what_only_gemini_knows_is_an_extension() -> None:
     request = parsed(
         {
@@ -402,6 +430,7 @@ def test_service_tier_and_modalities() -> None:
         ({"generationConfig": {"topK": 1.5}}, "generationConfig.topK"),
         ({"generationConfig": {"responseLogprobs": 1}}, "generationConfig.responseLogprobs"),
         ({"generationConfig": {"stopSequences": [1]}}, "generationConfig.stopSequences"),
+        ({"generationConfig": {"topP": True}}, "generationConfig.topP"),
     ],
 )
 def test_a_wrong_type_is_named_with_its_place(body: dict[str, Any], param: str) -> None:
