@@ -50,7 +50,10 @@ def render_request(request: Request, upstream_id: str, cap: Cap | None) -> Rende
     turns = Turns(generation(upstream_id), dropped)
     system = turns.take(request.messages)
     body: Json = {"contents": turns.contents}
-    if system:
+    if not turns.contents:
+        # Gemini answers to somebody only; elsewhere instructions may stand alone.
+        body["contents"] = [{"role": "user", "parts": system}]
+    elif system:
         body["systemInstruction"] = {"parts": system}
     tools = _tools(request, dropped)
     if tools:

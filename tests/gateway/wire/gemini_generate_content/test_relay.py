@@ -4,6 +4,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.wire import sse
 from gateway.wire.codec import Relay, Reply
@@ -184,3 +186,28 @@ def test_rubbish_is_no_chunk() -> None:
     odd = relay()
     odd.feed(b'data: {"error":\n\n')
     assert odd.failure is None
+
+
+PIECES = [
+    event(),
+    event("", 1),
+    LAST,
+    b"data: {",
+    b"\n\n",
+    b"\r\n\r\n",
+    b'"error":',
+    b'"modelVersion":"up"',
+    b": x\n\n",
+]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from([event(), event("", 1), LAST, *BROKEN]) | st.binary(max_size=20)), st.booleans())
+def test_hostile_bytes_raise_nothing(pieces: list[bytes], array: bool) -> None:
+    found = relay(array=array)
+    for piece in pieces:
+        found.feed(piece)
+    found.end()
+    assert found.delivered_tokens() >= found.produced()
+    assert found.final_usage() is None or found.complete
+    assert isinstance(found.closing(b"0.5"), bytes)

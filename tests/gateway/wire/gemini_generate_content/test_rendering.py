@@ -77,6 +77,11 @@ def test_instructions_stand_in_front_wherever_they_stood() -> None:
     assert dropped == ("cache",)
 
 
+def test_instructions_that_stand_alone_are_what_is_said() -> None:
+    body, _ = sent(asked(Message("system", (Text("Say hello."),))))
+    assert body == {"contents": [{"role": "user", "parts": [{"text": "Say hello."}]}]}
+
+
 def test_a_name_that_tells_speakers_apart_is_lost() -> None:
     assert sent(asked(Message("user", (Text("Hi"),), "ann")))[1] == ("name",)
 

@@ -4,7 +4,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from gateway.wire import marks
 from gateway.wire.canonical import (
     Audio,
     Document,
@@ -25,6 +28,7 @@ from gateway.wire.canonical import (
     ToolResult,
     Url,
 )
+from gateway.wire.codec import Unsupported
 from gateway.wire.fields import InvalidRequest
 from gateway.wire.gemini_generate_content import DIALECT, signatures
 from gateway.wire.gemini_generate_content.fieldnames import NAME
@@ -288,6 +292,12 @@ def test_a_foreign_signature_comes_back_in_either_alphabet(signature: str, is_su
     assert signatures.read(written.replace("+", "-").replace("/", "_").rstrip("=")) == expected
 
 
+def test_a_body_shows_that_it_holds_a_foreign_signature() -> None:
+    written = signatures.write("sig", "anthropic_messages", "id")
+    assert marks.has_marks(encode({"thoughtSignature": written}))
+    assert not marks.has_marks(encode({"thoughtSignature": "CtwBAbPU"}))
+
+
 def test_what_only_begins_like_a_mark_is_geminis_own() -> None:
     for text in ("YXBlcnR1cmUx\u00e9", "YXBlcnR1cmUx/w=="):
         assert signatures.read(text) == signatures.Signature(text, NAME)
@@ -436,3 +446,38 @@ def test_service_tier_and_modalities() -> None:
 def test_a_wrong_type_is_named_with_its_place(body: dict[str, Any], param: str) -> None:
     error = refused(body)
     assert (error.code, error.param) == ("invalid_parameter", param)
+
+
+KEYS = (
+    "contents role parts text thought thoughtSignature functionCall functionResponse name args id response error "
+    "inlineData mimeType data fileData fileUri systemInstruction tools functionDeclarations parameters type properties "
+    "items nullable toolConfig functionCallingConfig mode allowedFunctionNames generationConfig stopSequences topK "
+    "responseMimeType responseSchema maxOutputTokens thinkingConfig thinkingLevel thinkingBudget labels serviceTier"
+)
+TEXTS = ["user", "model", "", "application/json", "ANY", "OBJECT", "image/png", "files/1", "https://x.example/a.png"]
+simple = st.none() | st.booleans() | st.integers(-5, 10**20) | st.floats(allow_nan=False, allow_infinity=False)
+json_values = st.recursive(
+    simple | st.text(max_size=4) | st.sampled_from(TEXTS),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(sorted(KEYS.split())), inner, max_size=6)
+    ),
+    max_leaves=25,
+)
+contents = st.lists(
+    st.fixed_dictionaries({"role": st.sampled_from(["user", "model", "function"]), "parts": st.lists(json_values)})
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.binary(max_size=80)
+    | st.dictionaries(st.sampled_from(sorted(KEYS.split())), json_values, max_size=6).map(encode)
+    | st.fixed_dictionaries({"contents": contents, "tools": json_values, "generationConfig": json_values}).map(encode)
+)
+def test_hostile_bodies_raise_nothing_else(body: bytes) -> None:
+    try:
+        request = DIALECT.parse_request(DIALECT.read(body, "m", True))
+        rendered = DIALECT.render_request(request, "gemini-3-flash", None)
+    except (InvalidRequest, Unsupported):
+        return
+    assert isinstance(msgspec.json.decode(rendered.body), dict)
