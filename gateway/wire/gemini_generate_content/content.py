@@ -24,7 +24,15 @@ from gateway.wire.canonical import (
 from gateway.wire.fields import InvalidRequest, encode
 from gateway.wire.gemini_generate_content import media, signatures
 from gateway.wire.gemini_generate_content.calls import Calls
-from gateway.wire.gemini_generate_content.fieldnames import NAME, a_flag, a_list, a_text, an_object, camel, pick
+from gateway.wire.gemini_generate_content.fieldnames import (
+    NAME,
+    a_flag,
+    a_list,
+    a_text,
+    an_object,
+    camel,
+    pick,
+)
 
 replace = msgspec.structs.replace
 USER_ROLES = ("user", "function", "")

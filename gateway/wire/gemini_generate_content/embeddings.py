@@ -12,7 +12,7 @@ from gateway.wire import fields
 from gateway.wire.canonical import Json
 from gateway.wire.codec import Rendered, Unreadable, Unsupported, json_object
 from gateway.wire.fields import Asked, Fields, InvalidRequest, encode
-from gateway.wire.gemini_generate_content.fieldnames import a_list, a_text, a_whole, an_object, pick
+from gateway.wire.gemini_generate_content.fieldnames import WHOLE_MAX, a_list, a_text, a_whole, an_object, pick
 from gateway.wire.gemini_generate_content.names import COLLECTIONS, model_path
 from gateway.wire.usage import count
 
@@ -71,9 +71,13 @@ def _vectors(found: Json) -> list[list[float]]:
 
 
 def _vector(values: Any) -> list[float]:
-    if type(values) is not list or any(type(each) not in (int, float) for each in values):
+    if type(values) is not list or not all(type(each) is float or _is_whole(each) for each in values):
         raise Unreadable("sent an embedding that is no list of numbers")
     return values
+
+
+def _is_whole(found: Any) -> bool:
+    return type(found) is int and abs(found) <= WHOLE_MAX
 
 
 def _packed(vector: list[float]) -> str:

@@ -145,16 +145,17 @@ class Encoder:
     def _cite(self, event: PartCited) -> None:
         open = self.open[event.choice, event.index]
         before = self.before_bytes.get(event.choice, 0)
-        open.citations.append(grounding.cited(event.citation, "".join(open.pieces), before))
+        # In one piece from now on, for there may be thousands of citations.
+        open.pieces = ["".join(open.pieces)]
+        open.citations.append(grounding.cited(event.citation, open.pieces[0], before))
 
     def _end(self, event: PartEnded, out: list[bytes]) -> None:
         open = self.open.pop((event.choice, event.index))
         part, text = open.part, "".join(open.pieces)
         made: Json | None = None
         if isinstance(part, Text):
-            self.before_bytes[event.choice] = self.before_bytes.get(event.choice, 0) + len(
-                text.encode("utf-8", "surrogatepass")
-            )
+            before = self.before_bytes.get(event.choice, 0)
+            self.before_bytes[event.choice] = before + grounding.bytes_count(text)
             self.cited.setdefault(event.choice, []).extend(open.citations)
         elif isinstance(part, Thinking):
             signature, origin = open.signature or part.signature, open.origin or part.origin

@@ -13,6 +13,8 @@ from gateway.wire.fields import InvalidRequest
 
 NAME = "gemini_generate_content"
 CAPITAL = re.compile("[A-Z]")
+# Whole numbers beyond are no count of anything, and not every JSON has them.
+WHOLE_MAX = 2**63 - 1
 UNDERSCORE = re.compile("_([a-z0-9])")
 
 
@@ -68,6 +70,8 @@ def a_number(found: Any, path: str) -> float | None:
         return None
     if isinstance(found, bool) or not isinstance(found, int | float):
         raise InvalidRequest("invalid_parameter", f"{path} is not a number.", path)
+    if abs(found) > WHOLE_MAX and isinstance(found, int):
+        raise InvalidRequest("invalid_parameter", f"{path} is out of range.", path)
     return found
 
 
@@ -77,7 +81,7 @@ def a_whole(found: Any, path: str) -> int | None:
         found = int(found)
     if isinstance(found, float) and found.is_integer():
         found = int(found)
-    if found is None or type(found) is int:
+    if found is None or (type(found) is int and abs(found) <= WHOLE_MAX):
         return found
     raise InvalidRequest("invalid_parameter", f"{path} is not a whole number.", path)
 

@@ -122,12 +122,17 @@ class Cited(msgspec.Struct, frozen=True):
     whole: bool
 
 
+def bytes_count(text: str) -> int:
+    """Return how many bytes of UTF-8 a text is."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
 def cited(citation: Citation, text: str, before_bytes: int) -> Cited:
     """Return a text's citation, BEFORE_BYTES of text being said before it."""
     start, end = citation.start or 0, len(text) if citation.end is None else citation.end
     piece = text[start:end]
-    begins = before_bytes + len(text[:start].encode("utf-8", "surrogatepass"))
-    ends = begins + len(piece.encode("utf-8", "surrogatepass"))
+    begins = before_bytes + bytes_count(text[:start])
+    ends = begins + bytes_count(piece)
     return Cited(citation, begins, ends, piece, citation.start is None)
 
 

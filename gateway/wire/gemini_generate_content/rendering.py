@@ -50,7 +50,10 @@ def render_request(request: Request, upstream_id: str, cap: Cap | None) -> Rende
     turns = Turns(generation(upstream_id), dropped)
     system = turns.take(request.messages)
     body: Json = {"contents": turns.contents}
-    if system:
+    if not turns.contents:
+        # Gemini answers to somebody only; elsewhere instructions may stand alone.
+        body["contents"] = [{"role": "user", "parts": system}]
+    elif system:
         body["systemInstruction"] = {"parts": system}
     tools = _tools(request, dropped)
     if tools:
@@ -92,10 +95,10 @@ def _tools(request: Request, dropped: set[str]) -> list[Json]:
                     dropped.add(f"tools.{kind}")
             case CustomTool():
                 declared.append(_function(as_function(tool), f"tools[{number}].name"))
-            case Tool(cache=cache, strict=strict):
-                if cache:
+            case _:
+                if tool.cache:
                     dropped.add("cache")
-                if strict:
+                if tool.strict:
                     dropped.add("tools.strict")
                 declared.append(_function(tool, f"tools[{number}].name"))
                 if request.dialect == NAME:

@@ -224,7 +224,7 @@ def _function(declared: Json, path: str) -> Tool:
         raise InvalidRequest("invalid_parameter", f"{path}.name is missing.", f"{path}.name")
     schema = pick(declared, "parametersJsonSchema")
     if schema is None:
-        schema = json_schema(declared.get("parameters"))
+        schema = _json_schema(declared.get("parameters"), f"{path}.parameters")
     return Tool(
         name=name,
         description=a_text(declared.get("description"), f"{path}.description"),
@@ -250,8 +250,16 @@ def _output(config: Json) -> OutputFormat | None:
     schema = pick(config, "responseJsonSchema")
     path = f"{CONFIG}.responseJsonSchema"
     if schema is None:
-        schema, path = json_schema(pick(config, "responseSchema")), f"{CONFIG}.responseSchema"
+        path = f"{CONFIG}.responseSchema"
+        schema = _json_schema(pick(config, "responseSchema"), path)
     return OutputFormat(None if schema is None else an_object(schema, path))
+
+
+def _json_schema(schema: Any, path: str) -> Any:
+    try:
+        return json_schema(schema)
+    except RecursionError:
+        raise InvalidRequest("invalid_parameter", f"{path} is nested too deeply.", path) from None
 
 
 def _is_json(config: Json) -> bool:

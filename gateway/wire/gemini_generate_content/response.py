@@ -93,7 +93,7 @@ def _candidate(choice: Choice, number: int, reply: Reply) -> Json:
     before = 0
     for text in texts:
         cited += [grounding.cited(each, text.text, before) for each in text.citations]
-        before += len(text.text.encode("utf-8", "surrogatepass"))
+        before += grounding.bytes_count(text.text)
     if cited:
         made["groundingMetadata"] = grounding.metadata_of(cited, len(texts))
     if choice.logprobs:

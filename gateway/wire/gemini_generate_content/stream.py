@@ -44,11 +44,14 @@ from gateway.wire.events import (
 )
 from gateway.wire.fields import CHOICES_MAX, InvalidRequest, encode
 from gateway.wire.gemini_generate_content import grounding, media, names
+from gateway.wire.gemini_generate_content.calls import object_of
 from gateway.wire.gemini_generate_content.content import kind_of
-from gateway.wire.gemini_generate_content.fieldnames import NAME, pick
+from gateway.wire.gemini_generate_content.fieldnames import NAME, WHOLE_MAX, pick
 from gateway.wire.gemini_generate_content.usage import tokens_of
 
 decode = msgspec.json.decode
+# `content` and `index`: a candidate with no more fields brings a piece of its answer and nothing else.
+PLAIN = {"content", "index"}
 UNSPECIFIED = "FINISH_REASON_UNSPECIFIED"
 # What ends an answer for what it says; all else but these and STOP is an ending that Google calls a failure.
 FINISHES: dict[str, Finish] = {
@@ -79,8 +82,7 @@ class Decoder:
     def feed(self, block: bytes) -> list[Event]:
         """Return the events of a block of whole server-sent events; raise Unreadable."""
         events: list[Event] = []
-        for event in sse.split(block):
-            data = sse.data_of(event).strip()
+        for data in payloads(block):
             if self.is_over or not data or data == b"[DONE]":
                 continue
             try:
@@ -141,6 +143,14 @@ class Decoder:
         return events
 
 
+def payloads(block: bytes) -> list[bytes]:
+    """Return the data of a block of whole events; one event of one line, which is most of them, is not taken apart."""
+    line = block.strip()
+    if line.startswith(b"data:") and b"\n" not in line and b"\r" not in line:
+        return [line[5:].strip()]
+    return [sse.data_of(event).strip() for event in sse.split(block)]
+
+
 class Candidate:
     """One choice as it comes."""
 
@@ -159,16 +169,19 @@ class Candidate:
 
     def take(self, candidate: Json, events: list[Event]) -> None:
         """Add the events of a chunk's candidate."""
+        is_plain = candidate.keys() <= PLAIN
+        if not is_plain:
+            self._note(candidate)
         content = candidate.get("content")
         parts = content.get("parts") if type(content) is dict else None
-        for name in ("groundingMetadata", "citationMetadata"):
-            found = pick(candidate, name)
-            if found is not None:
-                self.sources[name] = found
-                self.searches = max(self.searches, grounding.searches_of(candidate))
         for part in parts if type(parts) is list else ():
             if type(part) is dict:
                 self._part(part, events)
+        if not is_plain:
+            self._beside(candidate, events)
+
+    def _beside(self, candidate: Json, events: list[Event]) -> None:
+        """Add what a candidate says beside its content."""
         likely = pick(candidate, "logprobsResult")
         if likely is not None:
             logprobs = logprobs_of(likely)
@@ -177,6 +190,14 @@ class Candidate:
         reason = pick(candidate, "finishReason")
         if type(reason) is str and reason not in ("", UNSPECIFIED):
             self.finish = FINISHES.get(reason, "error")
+
+    def _note(self, candidate: Json) -> None:
+        """Keep what a candidate says of its sources."""
+        for name in ("groundingMetadata", "citationMetadata"):
+            found = pick(candidate, name)
+            if found is not None:
+                self.sources[name] = found
+                self.searches = max(self.searches, grounding.searches_of(candidate))
 
     def _part(self, part: Json, events: list[Event]) -> None:
         signature = part.get("thoughtSignature") or part.get("thought_signature")
@@ -243,15 +264,13 @@ class Candidate:
 
     def _call(self, call: Json, signature: str, events: list[Event]) -> None:
         id, name = call.get("id"), call.get("name")
-        arguments = call.get("args")
         part = ToolCall(
             id if type(id) is str else "",
             names.original(name) if type(name) is str else "",
             "",
         )
         self.has_calls = True
-        text = encode(arguments if type(arguments) is dict else {}).decode()
-        self._whole(part, signature, events, text)
+        self._whole(part, signature, events, _arguments(call.get("args")))
 
     def close(self, events: list[Event]) -> None:
         """End the open part, with what is known of its sources and the signature that it came with."""
@@ -264,7 +283,7 @@ class Candidate:
             if self.sources:
                 for citation in grounding.citations_of(self.sources, text, self.before_bytes):
                     events.append(PartCited(self.index, citation, self.choice))
-            self.before_bytes += len(text.encode("utf-8", "surrogatepass"))
+            self.before_bytes += grounding.bytes_count(text)
         elif signature:
             events.append(PartSigned(self.index, signature, NAME, self.choice))
         self.pieces = []
@@ -279,6 +298,16 @@ class Candidate:
         if finish == "stop" and self.has_calls:
             finish = "tool_calls"
         events.append(Finished(finish, choice=self.choice))
+
+
+def _arguments(args: Any) -> str:
+    """Return a call's arguments as JSON of an object; some gateways write it as a text."""
+    if type(args) is str and object_of(args) is not None:
+        return args
+    try:
+        return encode(args if type(args) is dict else {}).decode()
+    except RecursionError:
+        raise Unreadable("sent a call that is nested too deeply") from None
 
 
 def _media(part: Json) -> Part | None:
@@ -323,9 +352,11 @@ def _logprob(candidate: Any) -> Logprob | None:
     if type(candidate) is not dict:
         return None
     token, value = candidate.get("token"), pick(candidate, "logProbability")
-    if type(token) is not str or type(value) not in (int, float):
+    if type(value) is int and abs(value) <= WHOLE_MAX:
+        value = float(value)
+    if type(token) is not str or type(value) is not float:
         return None
-    return Logprob(token, float(value))
+    return Logprob(token, value)
 
 
 def likelihoods(logprobs: tuple[Logprob, ...]) -> Json:

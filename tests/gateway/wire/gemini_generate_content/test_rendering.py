@@ -77,6 +77,11 @@ def test_instructions_stand_in_front_wherever_they_stood() -> None:
     assert dropped == ("cache",)
 
 
+def test_instructions_that_stand_alone_are_what_is_said() -> None:
+    body, _ = sent(asked(Message("system", (Text("Say hello."),))))
+    assert body == {"contents": [{"role": "user", "parts": [{"text": "Say hello."}]}]}
+
+
 def test_a_name_that_tells_speakers_apart_is_lost() -> None:
     assert sent(asked(Message("user", (Text("Hi"),), "ann")))[1] == ("name",)
 
@@ -131,6 +136,11 @@ def test_a_calls_arguments_are_an_object(arguments: str, custom: bool, args: Any
 def test_what_a_tool_said(text: str, is_error: bool, response: Any) -> None:
     (part,) = parts(ToolResult("c9", (Text(text),), "f", is_error=is_error), role="tool")
     assert part == {"functionResponse": {"name": "f", "response": response, "id": "c9"}}
+
+
+def test_what_a_tool_said_is_alike_for_every_generation() -> None:
+    result = ToolResult("c9", (Text("sunny"),), "f")
+    assert parts(result, role="tool", model=NEW) == parts(result, role="tool", model=OLD)
 
 
 def test_an_answer_to_no_call_still_names_a_function() -> None:

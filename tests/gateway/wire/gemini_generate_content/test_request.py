@@ -4,7 +4,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from gateway.wire import marks
 from gateway.wire.canonical import (
     Audio,
     Document,
@@ -25,6 +28,7 @@ from gateway.wire.canonical import (
     ToolResult,
     Url,
 )
+from gateway.wire.codec import Unsupported
 from gateway.wire.fields import InvalidRequest
 from gateway.wire.gemini_generate_content import DIALECT, signatures
 from gateway.wire.gemini_generate_content.fieldnames import NAME
@@ -265,6 +269,12 @@ def test_an_answer_in_chunks_is_put_together() -> None:
     )
 
 
+def test_what_was_signed_beside_a_picture_follows_it() -> None:
+    image = {"inlineData": {"mimeType": "image/png", "data": "AA=="}, "thoughtSignature": "c2ln"}
+    (message,) = said(image, {"text": "", "thought": True})
+    assert message.parts == (Image(Inline("image/png", "AA==")), Thinking("", "c2ln", NAME))
+
+
 def test_the_dummy_signature_is_none() -> None:
     (message,) = said({"functionCall": {"name": "f"}, "thoughtSignature": signatures.DUMMY})
     assert message.parts == (ToolCall("gemini_call_1", "f", "{}"),)
@@ -280,6 +290,12 @@ def test_a_foreign_signature_comes_back_in_either_alphabet(signature: str, is_su
         expected = signatures.NONE
     assert signatures.read(written) == expected
     assert signatures.read(written.replace("+", "-").replace("/", "_").rstrip("=")) == expected
+
+
+def test_a_body_shows_that_it_holds_a_foreign_signature() -> None:
+    written = signatures.write("sig", "anthropic_messages", "id")
+    assert marks.has_marks(encode({"thoughtSignature": written}))
+    assert not marks.has_marks(encode({"thoughtSignature": "CtwBAbPU"}))
 
 
 def test_what_only_begins_like_a_mark_is_geminis_own() -> None:
@@ -329,6 +345,34 @@ def test_json_is_wanted_by_either_kind_of_schema_or_none() -> None:
     assert wanted(responseSchema={"type": "TYPE_UNSPECIFIED", "defs": {"A": {"type": "STRING"}}, "ref": "#"}) == (
         OutputFormat({"$defs": {"A": {"type": "string"}}, "$ref": "#"})
     )
+
+
+def test_numbers_of_any_length_are_carried_where_they_are_content() -> None:
+    number = 10**40
+    body = (
+        b'{"contents":[{"role":"model","parts":[{"functionCall":{"name":"f","args":{"n":%d}}},{"odd":{"n":%d}}]},'
+        b'{"parts":[{"functionResponse":{"name":"f","response":{"n":%d}}}]}]}' % (number, number, number)
+    )
+    request = DIALECT.parse_request(DIALECT.read(body, "m", False))
+    called, answered = request.messages
+    assert called.parts[0] == ToolCall("gemini_call_1", "f", f'{{"n":{number}}}')
+    assert answered.parts == (ToolResult("gemini_call_1", (Text(f'{{"n":{number}}}'),), "f"),)
+    assert DIALECT.render_request(request, "m", None).body.count(b"%d" % number) == 3
+
+
+@pytest.mark.parametrize("name", ["temperature", "topK"])
+def test_numbers_of_any_length_are_refused_where_they_are_counted(name: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        DIALECT.parse_request(DIALECT.read(b'{"generationConfig":{"%b":%d}}' % (name.encode(), 10**40), "m", False))
+    assert caught.value.param == f"generationConfig.{name}"
+
+
+def test_a_schema_has_a_depth() -> None:
+    schema = b'{"items":' * 490 + b"{}" + b"}" * 490
+    asked = DIALECT.read(b'{"tools":[{"functionDeclarations":[{"name":"f","parameters":%b}]}]}' % schema, "m", False)
+    with pytest.raises(InvalidRequest) as caught:
+        DIALECT.parse_request(asked)
+    assert caught.value.param == "tools[0].functionDeclarations[0].parameters"
 
 
 def test_what_only_gemini_knows_is_an_extension() -> None:
@@ -396,8 +440,44 @@ def test_service_tier_and_modalities() -> None:
         ({"generationConfig": {"topK": 1.5}}, "generationConfig.topK"),
         ({"generationConfig": {"responseLogprobs": 1}}, "generationConfig.responseLogprobs"),
         ({"generationConfig": {"stopSequences": [1]}}, "generationConfig.stopSequences"),
+        ({"generationConfig": {"topP": True}}, "generationConfig.topP"),
     ],
 )
 def test_a_wrong_type_is_named_with_its_place(body: dict[str, Any], param: str) -> None:
     error = refused(body)
     assert (error.code, error.param) == ("invalid_parameter", param)
+
+
+KEYS = (
+    "contents role parts text thought thoughtSignature functionCall functionResponse name args id response error "
+    "inlineData mimeType data fileData fileUri systemInstruction tools functionDeclarations parameters type properties "
+    "items nullable toolConfig functionCallingConfig mode allowedFunctionNames generationConfig stopSequences topK "
+    "responseMimeType responseSchema maxOutputTokens thinkingConfig thinkingLevel thinkingBudget labels serviceTier"
+)
+TEXTS = ["user", "model", "", "application/json", "ANY", "OBJECT", "image/png", "files/1", "https://x.example/a.png"]
+simple = st.none() | st.booleans() | st.integers(-5, 10**20) | st.floats(allow_nan=False, allow_infinity=False)
+json_values = st.recursive(
+    simple | st.text(max_size=4) | st.sampled_from(TEXTS),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(sorted(KEYS.split())), inner, max_size=6)
+    ),
+    max_leaves=25,
+)
+contents = st.lists(
+    st.fixed_dictionaries({"role": st.sampled_from(["user", "model", "function"]), "parts": st.lists(json_values)})
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.binary(max_size=80)
+    | st.dictionaries(st.sampled_from(sorted(KEYS.split())), json_values, max_size=6).map(encode)
+    | st.fixed_dictionaries({"contents": contents, "tools": json_values, "generationConfig": json_values}).map(encode)
+)
+def test_hostile_bodies_raise_nothing_else(body: bytes) -> None:
+    try:
+        request = DIALECT.parse_request(DIALECT.read(body, "m", True))
+        rendered = DIALECT.render_request(request, "gemini-3-flash", None)
+    except (InvalidRequest, Unsupported):
+        return
+    assert isinstance(msgspec.json.decode(rendered.body), dict)

@@ -14,7 +14,7 @@ from gateway.wire.codec import Unreadable
 from gateway.wire.events import Ended, Event, Failed, Finished, PartDelta, PartStarted, Started, Used
 from gateway.wire.gemini_generate_content import DIALECT
 from gateway.wire.gemini_generate_content.fieldnames import NAME
-from gateway.wire.gemini_generate_content.stream import logprobs_of
+from gateway.wire.gemini_generate_content.stream import Decoder, logprobs_of
 from gateway.wire.usage import Tokens
 
 encode = msgspec.json.encode
@@ -110,6 +110,26 @@ def test_calls_come_whole_and_end_the_text_before_them() -> None:
         ),
         "tool_calls",
     )
+
+
+def test_arguments_may_come_as_a_text() -> None:
+    def arguments(args: Any) -> str:
+        (call,) = parts(chunk({"functionCall": {"name": "f", "args": args}}))
+        assert isinstance(call, ToolCall)
+        return call.arguments
+
+    assert [arguments(each) for each in ('{"a": 1}', "odd", [1])] == ['{"a": 1}', "{}", "{}"]
+    data = b'{"candidates":[{"content":{"parts":[{"functionCall":{"args":{"n":%d}}}]}}]}' % (10**40)
+    assert DIALECT.parse_response(data).choices[0].parts == (ToolCall("", "", f'{{"n":{10**40}}}'),)
+
+
+def test_arguments_have_a_depth() -> None:
+    args: dict[str, Any] = {}
+    for _ in range(200_000):
+        args = {"a": args}
+    decoder = Decoder()
+    with pytest.raises(Unreadable):
+        decoder.take(chunk({"functionCall": {"name": "f", "args": args}}), [])
 
 
 def test_signatures_beside_a_thought_follow_their_part() -> None:
@@ -267,14 +287,14 @@ def test_likelihoods() -> None:
     )
     assert logprobs_of({"chosenCandidates": "odd", "topCandidates": [{"candidates": 1}]}) == ()
     assert logprobs_of({"chosenCandidates": chosen[:1], "topCandidates": [{"candidates": 1}]}) == (Logprob("a", -1.0),)
-    assert logprobs_of({"chosenCandidates": [{"token": "a"}]}) == ()
+    assert logprobs_of({"chosenCandidates": [{"token": "a"}, {"token": "a", "logProbability": 10**40}]}) == ()
 
 
 KEYS = (
-    "candidates content parts text thought thoughtSignature functionCall name args id inlineData mimeType data fileData "
-    "fileUri finishReason index groundingMetadata groundingChunks web uri groundingSupports segment startIndex endIndex "
-    "groundingChunkIndices usageMetadata promptTokenCount error promptFeedback blockReason logprobsResult token "
-    "chosenCandidates topCandidates logProbability executableCode"
+    "candidates content parts text thought thoughtSignature functionCall name args id inlineData mimeType data "
+    "fileData fileUri finishReason index groundingMetadata groundingChunks web uri groundingSupports segment "
+    "startIndex endIndex groundingChunkIndices usageMetadata promptTokenCount error promptFeedback blockReason "
+    "logprobsResult token chosenCandidates topCandidates logProbability executableCode"
 )
 simple = st.none() | st.booleans() | st.integers(-5, 10**12) | st.floats(allow_nan=False) | st.text(max_size=5)
 json_values = st.recursive(
