@@ -55,7 +55,10 @@ def test_an_answer_comes_through_the_canonical_form_as_it_was(folder: Path) -> N
     written = json.loads(DIALECT.render_response(response_of(folder), REPLY, None))
     expected = read(folder, "written.json", "response.json")
     assert written == expected | {"model": "mine"}
-    assert json.loads(DIALECT.render_response(DIALECT.parse_response(json.dumps(written).encode()), REPLY, None)) == written
+    assert (
+        json.loads(DIALECT.render_response(DIALECT.parse_response(json.dumps(written).encode()), REPLY, None))
+        == written
+    )
 
 
 @pytest.mark.parametrize("folder", having("stream.sse"))
