@@ -77,7 +77,19 @@ CUT = {"reason": "max_output_tokens"}
 class Piece:
     """The part NUMBER, being written. `texts` is what came of it, `prefix` what its deltas begin with."""
 
-    __slots__ = ("annotations", "ended", "index", "item", "kind", "logprobs", "number", "prefix", "texts")
+    __slots__ = (
+        "annotations",
+        "ended",
+        "index",
+        "is_done",
+        "item",
+        "kind",
+        "length",
+        "logprobs",
+        "number",
+        "prefix",
+        "texts",
+    )
 
     def __init__(self, item: "Item", kind: str, index: int, number: int) -> None:
         self.item = item
@@ -88,18 +100,21 @@ class Piece:
         self.prefix = b""
         self.annotations: list[Json] = []
         self.logprobs: list[Json] = []
-        self.ended = False
+        self.length = 0
+        self.ended = self.is_done = False
 
 
 class Item:
     """An item of the output that is being written: `value` is what it will be."""
 
-    __slots__ = ("index", "is_done", "pieces", "thought", "value")
+    __slots__ = ("counts", "index", "is_done", "pieces", "thought", "value")
 
     def __init__(self, index: int, value: Json) -> None:
         self.index = index
         self.value = value
         self.pieces: list[Piece] = []
+        # How many pieces stand in each of its lists.
+        self.counts: dict[str, int] = {}
         self.thought: Thinking | None = None
         self.is_done = False
 
@@ -313,7 +328,10 @@ class Encoder:
     def _piece(self, index: int, item: Item, kind: str) -> Piece:
         """Return a new piece of an item; its place is among those of its kind of place."""
         name, place, _ = EVENTS[kind]
-        number = sum(EVENTS[piece.kind][1] == place for piece in item.pieces)
+        if item.pieces and item.pieces[-1].ended:
+            self._piece_done(item.pieces[-1])
+        number = item.counts.get(place, 0)
+        item.counts[place] = number + 1
         piece = self.pieces[index] = Piece(item, kind, number, index)
         item.pieces.append(piece)
         where = {"type": f"{name}.delta", "item_id": item.value["id"], "output_index": item.index}
@@ -367,6 +385,7 @@ class Encoder:
         if not piece.texts and piece.kind in ("summary_text", "reasoning_text"):
             self._shown(piece)
         piece.texts.append(text)
+        piece.length += len(text)
         if not piece.prefix:
             return False
         tail = b"}\n\n"
@@ -400,6 +419,8 @@ class Encoder:
             piece.item.value["content"][piece.index]["logprobs"] += told
             return
         piece.logprobs += told
+        if piece.is_done:
+            return
         tail = (piece.prefix, self.sequence, encode(told))
         self.out.append(b'%b"","sequence_number":%d,"logprobs":%b}\n\n' % tail)
         self.sequence += 1
@@ -408,7 +429,7 @@ class Encoder:
         piece = self.pieces.get(event.index)
         if piece is None or piece.kind != "output_text":
             return
-        told = annotation(event.citation, sum(map(len, piece.texts)))
+        told = annotation(event.citation, piece.length)
         self._emit(
             "response.output_text.annotation.added",
             item_id=piece.item.value["id"],
@@ -447,8 +468,7 @@ class Encoder:
     # --- Ends -----------------------------------------------------------------------------------------------------
     def _close(self, item: Item, status: str) -> None:
         for piece in item.pieces:
-            if piece.texts or piece.kind not in ("summary_text", "reasoning_text"):
-                self._piece_done(piece)
+            self._piece_done(piece)
         item.value = self._written(item, status)
         item.is_done = True
         for piece in item.pieces:
@@ -457,6 +477,10 @@ class Encoder:
         self._emit("response.output_item.done", output_index=item.index, item=item.value)
 
     def _piece_done(self, piece: Piece) -> None:
+        is_hidden = not piece.texts and piece.kind in ("summary_text", "reasoning_text")
+        if piece.is_done or is_hidden:
+            return
+        piece.is_done = True
         item = piece.item
         name, place, field = EVENTS[piece.kind]
         where = {"item_id": item.value["id"], "output_index": item.index} | ({place: piece.index} if place else {})

@@ -100,7 +100,9 @@ class StreamRelay:
 
     def delivered_tokens(self) -> int:
         """Return about how many tokens of output came through: deltas, or what is in them beside their envelopes."""
-        output_bytes = 0 if self.is_padded else self.deltas_bytes - self.deltas_count * self.envelope_bytes
+        # Numbers grow on the way.
+        envelope_bytes = self.envelope_bytes + len(self._number())
+        output_bytes = 0 if self.is_padded else self.deltas_bytes - self.deltas_count * envelope_bytes
         return max(self.deltas_count, output_bytes // BYTES_PER_TOKEN, int(self.has_output))
 
     def produced(self) -> bool:
@@ -120,8 +122,7 @@ class StreamRelay:
     def broken(self, error: bytes, *, cut: bool) -> bytes:
         """Return how a broken stream ends, as `Encoder.fail`; an end that was kept back is not the end then."""
         told, said = decode_fields(self.snapshot or b"{}"), fault(error)
-        numbers = SEQUENCE.findall(self.latest)
-        number = int(numbers[-1]) + 1 if numbers else 0
+        number = int(self._number() or b"-1") + 1
         out = []
         if cut:
             out.append(("error", said))
@@ -185,6 +186,11 @@ class StreamRelay:
             return pieces[0] + pieces[1] + self.asked + pieces[2]
         return top_level.replace_string(response, b'"model"', self.asked)
 
+    def _number(self) -> bytes:
+        """Return the last event's number, b"" where it has none."""
+        numbers = SEQUENCE.findall(self.latest)
+        return numbers[-1] if numbers else b""
+
     def _measure(self, block: bytes) -> None:
         """Count a block's deltas and their bytes."""
         count = len(DELTA.findall(block))
@@ -211,7 +217,7 @@ class StreamRelay:
             except (ValueError, RecursionError):
                 return
             self.has_output = self.has_output or delta not in EMPTY
-            size = len(event) - len(delta)
+            size = len(event) - len(delta.strip(b'"')) - sum(map(len, SEQUENCE.findall(event)))
             self.envelope_bytes = min(self.envelope_bytes, size) if self.measured_count else size
             self.measured_count += 1
 

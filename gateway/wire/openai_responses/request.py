@@ -161,11 +161,10 @@ def _format(given: Json, extensions: Json) -> tuple[OutputFormat | None, str]:
     text = _object(given, "text")
     if text is None:
         return None, ""
-    form = text.get("format")
-    if form is None:
-        form = {}
-    if type(form) is not dict:
+    given_form = text.get("format")
+    if given_form is not None and type(given_form) is not dict:
         raise _wrong("text.format", "an object")
+    form: Json = given_form or {}
     kind = form.get("type", "text")
     known = {"verbosity"} | ({"format"} if kind in ("text", "json_object", "json_schema") else set())
     _leave(extensions, "text", {name: value for name, value in text.items() if name not in known})
@@ -175,7 +174,8 @@ def _format(given: Json, extensions: Json) -> tuple[OutputFormat | None, str]:
     if kind == "json_object":
         return OutputFormat(), verbosity
     # Some clients keep the inner object of chat completions.
-    told = form.get("json_schema") if type(form.get("json_schema")) is dict else form
+    inner = form.get("json_schema")
+    told: Json = inner if type(inner) is dict else form
     schema, strict = told.get("schema"), told.get("strict")
     if type(schema) is not dict:
         raise _wrong("text.format.schema", "an object")

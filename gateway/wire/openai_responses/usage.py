@@ -1,9 +1,9 @@
 """This dialect's usage as disjoint parts, and back. Pure.
 
 https://platform.openai.com/docs/api-reference/responses/object#responses-object-usage. Latest wins, and only the end
-of an answer has it. Cached and written input are inside `input_tokens`; reasoning is inside `output_tokens`, unless the total is
-greater than both by it. Searches are counted beside the usage, in `tool_usage`; where they are not, each search in the
-output is one.
+of an answer has it. Cached and written input are inside `input_tokens`; reasoning is inside `output_tokens`, unless
+the total is greater than both by it. Searches are counted beside the usage, in `tool_usage`; where they
+are not, each search in the output is one.
 """
 
 from typing import Any
@@ -83,8 +83,8 @@ def render(tokens: Tokens, cost: bytes | None) -> Json:
     written = tokens.cache_write_5m + tokens.cache_write_1h
     context = tokens.input + tokens.cache_read + written + tokens.audio_input + tokens.image_input
     made = tokens.output + tokens.reasoning + tokens.audio_output
-    inside: Json = {"cached_tokens": tokens.cache_read}
-    more = {"cache_write_tokens": written, "audio_tokens": tokens.audio_input, "image_tokens": tokens.image_input}
+    inside: Json = {"cached_tokens": tokens.cache_read, "cache_write_tokens": written}
+    more = {"audio_tokens": tokens.audio_input, "image_tokens": tokens.image_input}
     inside |= {name: number for name, number in more.items() if number}
     if tokens.cache_write_1h:
         lifetimes = {"ttl_30m_tokens": tokens.cache_write_5m, "ttl_12h_tokens": tokens.cache_write_1h}
