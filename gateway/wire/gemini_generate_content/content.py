@@ -4,8 +4,10 @@ Signatures: a Thinking without text carries what Gemini signed beside a thought,
 with. An empty text without a signature says nothing and is left out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+import msgspec
 
 from gateway.wire.canonical import (
     Json,
@@ -24,6 +26,7 @@ from gateway.wire.gemini_generate_content import media, signatures
 from gateway.wire.gemini_generate_content.calls import Calls
 from gateway.wire.gemini_generate_content.fieldnames import NAME, a_flag, a_list, a_text, an_object, camel, pick
 
+replace = msgspec.structs.replace
 USER_ROLES = ("user", "function", "")
 # What may stand in a part beside what the part is.
 BESIDE = {"thought", "thoughtSignature", "videoMetadata", "mediaResolution", "partMetadata"}
@@ -46,7 +49,7 @@ def messages(contents: Any) -> Iterator[Message]:
         if role in USER_ROLES:
             yield from by_role(parts)
         elif role == "model":
-            yield Message("assistant", tuple(parts))
+            yield Message("assistant", tuple(_joined(parts)))
         elif role == "system":
             yield Message("system", tuple(part for part in parts if isinstance(part, Text)))
         else:
@@ -69,6 +72,32 @@ def _instructions(system: Any) -> Iterator[Message]:
             if not isinstance(part, Text):
                 raise InvalidRequest("invalid_parameter", f"{path} takes texts only.", f"{path}.parts")
             yield Message("system", (part,))
+
+
+def _joined(parts: Iterable[Part]) -> Iterator[Part]:
+    """Yield an answer's parts as they were before it was streamed: clients send back what each chunk brought."""
+    last: Part | None = None
+    for part in parts:
+        whole = None if last is None else _together(last, part)
+        if whole is None and last is not None:
+            yield last
+        last = whole or part
+    if last is not None:
+        yield last
+
+
+def _together(last: Part, part: Part) -> Part | None:
+    """Return two neighbours as one part, None where they are two."""
+    if isinstance(last, Text) and isinstance(part, Text):
+        return Text(last.text + part.text)
+    if not isinstance(last, Thinking) or not isinstance(part, Thinking) or last.signature:
+        return None
+    if not part.signature:
+        return replace(last, text=last.text + part.text)
+    # Another vendor's signature comes after all of its thought.
+    if part.origin != NAME and not part.text and not part.redacted:
+        return replace(part, text=last.text)
+    return None
 
 
 def _parts(content: Json, path: str, calls: Calls) -> Iterator[Part]:

@@ -40,6 +40,8 @@ from gateway.wire.gemini_generate_content.usage import metadata_of
 
 replace = msgspec.structs.replace
 Key = tuple[int, int]
+# Clients read the first part of every chunk, and take an answer with a chunk that has none for broken.
+SILENCE: Json = {"parts": [{"text": ""}], "role": "model"}
 
 
 class Framing:
@@ -180,7 +182,7 @@ class Encoder:
             out.append(self._parts(encode(made), event.choice))
 
     def _likely(self, logprobs: tuple[Logprob, ...], choice: int) -> bytes:
-        candidate = {"index": choice, "logprobsResult": likelihoods(logprobs)}
+        candidate = {"content": SILENCE, "index": choice, "logprobsResult": likelihoods(logprobs)}
         return self.framing.chunk(b'{"candidates":[' + encode(candidate) + b"]" + self.tail)
 
     def finish(self, cost: bytes) -> bytes:
@@ -189,8 +191,7 @@ class Encoder:
         for number in sorted(self.finished) or [0]:
             ended = self.finished.get(number, Finished("stop"))
             candidate: Json = {
-                # Clients read the first part of every chunk.
-                "content": {"parts": [{"text": ""}], "role": "model"},
+                "content": SILENCE,
                 "finishReason": REASONS[ended.finish],
                 "index": number,
             }
@@ -213,5 +214,4 @@ class Encoder:
 
 def cut_short(tail: bytes) -> bytes:
     """Return the chunk (JSON) that tells that a stream ends for its length; TAIL is what ends every chunk."""
-    content = b'{"parts":[{"text":""}],"role":"model"}'
-    return b'{"candidates":[{"content":' + content + b',"finishReason":"MAX_TOKENS","index":0}]' + tail
+    return b'{"candidates":[{"content":' + encode(SILENCE) + b',"finishReason":"MAX_TOKENS","index":0}]' + tail

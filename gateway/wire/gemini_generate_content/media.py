@@ -43,13 +43,16 @@ BEGINNINGS = {
     "JVBERi": "application/pdf",
 }
 
+STANDARD_ALPHABET = str.maketrans("-_", "+/")
+
 Media = Image | Audio | Document
 
 
 def inline_part(blob: Json, path: str) -> Media:
     """Return the part that an `inlineData` is; raise InvalidRequest."""
     media_type = a_text(pick(blob, "mimeType"), f"{path}.mimeType")
-    source = Inline(media_type, a_text(blob.get("data"), f"{path}.data"))
+    # Google takes either alphabet of base64, and its SDK for Python sends the one that no other vendor reads.
+    source = Inline(media_type, a_text(blob.get("data"), f"{path}.data").translate(STANDARD_ALPHABET))
     return _part(source, media_type, a_text(pick(blob, "displayName"), f"{path}.displayName"))
 
 

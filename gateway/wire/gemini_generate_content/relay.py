@@ -192,6 +192,7 @@ def _output_bytes(data: bytes) -> int:
         content = each.get("content") if type(each) is dict else None
         parts = content.get("parts") if type(content) is dict else None
         for part in parts if type(parts) is list else ():
-            if type(part) is dict and part != {"text": ""}:
-                size += len(encode(part))
+            if type(part) is dict:
+                text = part.get("text")
+                size += len(encode(text)) - len(b'""') if type(text) is str else len(encode(part))
     return size

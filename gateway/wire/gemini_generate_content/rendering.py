@@ -164,7 +164,8 @@ def _thinking(reasoning: Reasoning, dialect: str, model: str, dropped: set[str])
     """
     made: Json = {}
     effort = effort_of(reasoning)
-    if reasoning.summary or (dialect != NAME and effort != "none"):
+    is_off = reasoning.effort == "none" or reasoning.budget_tokens == 0
+    if reasoning.summary or not (dialect == NAME or is_off):
         made["includeThoughts"] = reasoning.summary != "none"
     if generation(model) >= SIGNING_GENERATION:
         if effort is not None:

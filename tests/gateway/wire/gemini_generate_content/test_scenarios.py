@@ -63,7 +63,10 @@ def test_a_streams_events_do_not_depend_on_how_it_was_cut(scenario: str) -> None
 @pytest.mark.parametrize("scenario", scenarios.having("response.json"))
 def test_an_answer_streamed_to_a_caller_is_the_answer(scenario: str) -> None:
     response = DIALECT.parse_response(scenarios.data(scenario, "response.json"))
-    assert fold(decoded(scenarios.merged(list(unfold(response))))) == response
+    usage = response.usage and msgspec.structs.replace(response.usage, web_searches=0)
+    told = msgspec.structs.replace(response, usage=usage)
+    # Gemini names searches, which others only count.
+    assert fold(decoded(scenarios.merged(list(unfold(response))))) == told
 
 
 def test_an_error_in_a_stream_ends_it() -> None:
