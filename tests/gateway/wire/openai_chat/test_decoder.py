@@ -61,7 +61,10 @@ def calls(*deltas: Any) -> list[tuple[str, str, str]]:
             [{"function": {"name": "f", "arguments": "{}"}}, {"function": {"name": "g", "arguments": {"y": 1}}}],
             [("call_x1_0", "f", "{}"), ("call_x1_1", "g", '{"y":1}')],
         ),
-        ([{"function": {"name": "f", "arguments": '{"x'}}, {"function": {"name": "f", "arguments": '":1}'}}], [("call_x1_0", "f", '{"x":1}')]),
+        (
+            [{"function": {"name": "f", "arguments": '{"x'}}, {"function": {"name": "f", "arguments": '":1}'}}],
+            [("call_x1_0", "f", '{"x":1}')],
+        ),
         # One index for all of them, each in one piece.
         (
             [
@@ -81,7 +84,12 @@ def calls(*deltas: Any) -> list[tuple[str, str, str]]:
         ),
         # The name comes late, or never.
         (
-            [{"index": 0, "id": "a"}, {"index": 0, "function": {"arguments": '{"x":'}}, {"index": 0, "function": {"name": "f"}}, {"index": 0, "function": {"arguments": "1}"}}],
+            [
+                {"index": 0, "id": "a"},
+                {"index": 0, "function": {"arguments": '{"x":'}},
+                {"index": 0, "function": {"name": "f"}},
+                {"index": 0, "function": {"arguments": "1}"}},
+            ],
             [("a", "f", '{"x":1}')],
         ),
         ([{"index": 0, "id": "a", "function": {"arguments": "{}"}}], [("a", "", "{}")]),
@@ -96,9 +104,15 @@ def calls(*deltas: Any) -> list[tuple[str, str, str]]:
             [("a", "f", "{}"), ("b", "g", "{}")],
         ),
         ([{"index": 0, "id": "a", "function": {"name": "f", "arguments": " "}}], [("a", "f", "{}")]),
-        ([{"index": 0, "id": "a", "function": {"name": "f", "arguments": "[]"}}, {"index": 1, "id": "b", "function": "x"}], [("a", "f", "[]"), ("b", "", "{}")]),
+        (
+            [
+                {"index": 0, "id": "a", "function": {"name": "f", "arguments": "[]"}},
+                {"index": 1, "id": "b", "function": "x"},
+            ],
+            [("a", "f", "[]"), ("b", "", "{}")],
+        ),
     ],
-)  # fmt: skip
+)
 def test_calls_are_put_together_however_they_come(deltas: Any, expected: Any) -> None:
     assert calls(*deltas) == expected
 
@@ -264,9 +278,18 @@ def test_a_usage_that_is_none_is_none() -> None:
 
 
 PIECES = st.sampled_from(
-    [b"data: ", b"\n\n", b'{"choices":[{"delta":', b'{"content":', b'"<think>"', b"}", b"}]}", b'{"tool_calls":[{"index":0,']
-)  # fmt: skip
-ANYTHING = st.sampled_from(
+    [
+        b"data: ",
+        b"\n\n",
+        b'{"choices":[{"delta":',
+        b'{"content":',
+        b'"<think>"',
+        b"}",
+        b"}]}",
+        b'{"tool_calls":[{"index":0,',
+    ]
+)
+ANYTHING: st.SearchStrategy[Any] = st.sampled_from(
     [None, True, 0, 1, -1, 1.5, "", "a", "x}", [], ["a"], [{}], [[]], {}, {"url": "u"}, {"data": "x"}]
 )
 DELTAS = st.dictionaries(
@@ -355,6 +378,14 @@ def test_odd_fields_of_an_answer_are_passed_over() -> None:
     read = DIALECT.parse_response(whole(odd, logprobs={"content": likely, "refusal": None}, index=None))
     assert [type(part).__name__ for part in read.choices[0].parts] == ["Text", "Audio", "ToolCall"]
     assert [each.token for each in read.choices[0].logprobs] == ["b"]
+
+
+def test_citations_belong_to_the_text() -> None:
+    cited = [{"type": "url_citation", "url_citation": {"url": "u"}}]
+    content = [{"type": "text", "text": "a"}, {"type": "thinking", "thinking": "b"}]
+    read = DIALECT.parse_response(whole({"content": content, "annotations": cited}))
+    assert read.choices[0].parts == (Text("a", (Citation("u"),)), Thinking("b"))
+    assert DIALECT.parse_response(whole({"content": None, "annotations": cited})).choices[0].parts == ()
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,8 @@ def test_what_has_no_place_in_an_answer_is_left_out() -> None:
     assert whole(answer(*unknown))["choices"][0]["message"]["images"] == [
         {"type": "image_url", "image_url": {"url": "u"}, "index": 0}
     ]
-    events = [*unfold(answer(*unknown)), PartDelta(0, "x"), PartSigned(9, "s", "o"), PartEnded(9)]
+    odd: list[Event] = [PartDelta(0, "x"), PartStarted(9, unknown[0]), PartDelta(9, "x"), PartSigned(8, "s", "o")]
+    events = [*unfold(answer(*unknown)), *odd, PartStarted(0, Text(""), choice=1)]
     assert sum("images" in chunk["choices"][0]["delta"] for chunk in chunks(events) if chunk["choices"]) == 1
 
 

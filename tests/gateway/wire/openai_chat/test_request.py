@@ -108,9 +108,19 @@ def test_a_tool_s_result_may_hold_pictures() -> None:
 
 def test_fields_are_read_as_clients_write_them() -> None:
     found = parsed(
-        stop=None, top_k=5.0, temperature=1, user=None, safety_identifier="s", metadata={"a": 1}, modalities=["text"],
-        response_format="text", logit_bias={}, seed=None, stream_options={"include_usage": True, "x": 1}, x=[1],
-    )  # fmt: skip
+        stop=None,
+        top_k=5.0,
+        temperature=1,
+        user=None,
+        safety_identifier="s",
+        metadata={"a": 1},
+        modalities=["text"],
+        response_format="text",
+        logit_bias={},
+        seed=None,
+        stream_options={"include_usage": True, "x": 1},
+        x=[1],
+    )
     assert (found.stop, found.top_k, found.temperature, found.user) == ((), 5, 1, "s")
     assert (found.metadata, found.modalities, found.output, found.logit_bias) == ({"a": "1"}, (), None, None)
     assert found.extensions == {"x": [1], "stream_options": {"x": 1}}
@@ -135,7 +145,10 @@ def test_fields_are_read_as_clients_write_them() -> None:
             "messages[0].content[0].image_url.url",
         ),
         ({"messages": [{"role": "user", "content": [{"type": "file"}]}]}, "messages[0].content[0].file"),
-        ({"messages": [{"role": "user", "content": [{"type": "file", "file": {}}]}]}, "messages[0].content[0].file.file_data"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "file", "file": {}}]}]},
+            "messages[0].content[0].file.file_data",
+        ),
         ({"messages": [{"role": "assistant", "tool_calls": "x"}]}, "messages[0].tool_calls"),
         ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "messages[0].tool_calls[0].function"),
         ({"tools": "x"}, "tools"),
@@ -154,7 +167,10 @@ def test_fields_are_read_as_clients_write_them() -> None:
         ({"function_call": 7}, "function_call"),
         ({"response_format": {"type": "xml"}}, "response_format.type"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
-        ({"response_format": {"type": "json_schema", "json_schema": {"schema": 7}}}, "response_format.json_schema.schema"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": 7}}},
+            "response_format.json_schema.schema",
+        ),
         ({"reasoning_effort": "huge"}, "reasoning_effort"),
         ({"reasoning": {"effort": 7}}, "reasoning.effort"),
         ({"stop": 7}, "stop"),
@@ -167,7 +183,7 @@ def test_fields_are_read_as_clients_write_them() -> None:
         ({"seed": 1.5}, "seed"),
         ({"user": 7}, "user"),
     ],
-)  # fmt: skip
+)
 def test_a_field_of_the_wrong_type_is_named(fields: Any, param: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         parsed(**fields)
@@ -183,9 +199,23 @@ ODD = st.recursive(
     max_leaves=4,
 )
 NAMES = st.sampled_from(
-    ["tools", "tool_choice", "functions", "function_call", "response_format", "reasoning", "thinking", "stop", "metadata",
-     "logit_bias", "modalities", "user", "seed", "unknown"]
-)  # fmt: skip
+    [
+        "tools",
+        "tool_choice",
+        "functions",
+        "function_call",
+        "response_format",
+        "reasoning",
+        "thinking",
+        "stop",
+        "metadata",
+        "logit_bias",
+        "modalities",
+        "user",
+        "seed",
+        "unknown",
+    ]
+)
 
 
 @given(st.dictionaries(NAMES, ODD, max_size=4), ODD)

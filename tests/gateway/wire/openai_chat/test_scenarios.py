@@ -1,7 +1,7 @@
 """Every scenario, in and out: requests, whole answers, streams, and that these say the same.
 
-A scenario is a folder: `request.json` with what it becomes on its way through the canonical form (`rendered.json`, where
-that is not the same); `response.json` with what a caller gets of it (`written.json`, likewise); and `stream.sse`.
+A scenario is a folder: `request.json` with what it becomes on its way through the canonical form (`rendered.json`,
+where that is not the same); `response.json` with what a caller gets of it (`written.json`, likewise); `stream.sse`.
 """
 
 import json
