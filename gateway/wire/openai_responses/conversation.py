@@ -352,13 +352,12 @@ def _address(source: Url | Inline) -> str:
 
 def _file(source: Source, name: str) -> Json:
     named = {"filename": name} if name else {}
-    match source:
-        case FileId(id=id):
-            return {"file_id": id}
-        case Url(url=url):
-            return {"file_url": url, **named}
-        case Inline(media_type="", data=data):
-            return {"file_data": data, **(named or {"filename": "file"})}
-        case Inline(media_type=media_type):
-            ending = media_type.rpartition("/")[2]
-            return {"file_data": _address(source), **(named or {"filename": f"file.{ending}"})}
+    if isinstance(source, FileId):
+        return {"file_id": source.id}
+    if isinstance(source, Url):
+        return {"file_url": source.url, **named}
+    # A name is demanded of what comes as data.
+    if not source.media_type:
+        return {"file_data": source.data, **(named or {"filename": "file"})}
+    ending = source.media_type.rpartition("/")[2]
+    return {"file_data": _address(source), **(named or {"filename": f"file.{ending}"})}

@@ -212,6 +212,18 @@ def test_what_comes_too_late_or_makes_no_sense_is_passed_over() -> None:
     assert fold(events) == Response("r", "m", (Choice((Text("a"), Text("b"), Text("z"))),), created=5)
 
 
+@pytest.mark.parametrize("name", ANSWERS)
+def test_items_that_are_only_told_when_they_are_done_make_the_same_answer(name: str) -> None:
+    kept = ("response.created", "response.output_item.done", "response.completed", "response.incomplete")
+    stream = [line(event.pop("type"), **event) for event in told(raw(name)) if event["type"] in kept]
+    assert fold(decoded(stream)) == DIALECT.parse_response(raw(name, "response.json"))
+
+
+def test_a_thought_without_a_text_is_none() -> None:
+    item = {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": ""}]}
+    assert output(item).choices[0].parts == ()
+
+
 def test_arguments_that_are_all_there_at_first_come_once() -> None:
     item = {"type": "function_call", "id": "f", "call_id": "c", "name": "n", "arguments": {"a": 1}}
     stream = [
@@ -544,6 +556,22 @@ def test_a_text_that_is_begun_with_some_of_itself_is_whole() -> None:
     assert [part.get("text", part.get("refusal")) for part in found[1]["content"]] == ["AB", "C"]
 
 
+def test_texts_of_one_message_may_end_in_any_order() -> None:
+    events: list[Event] = [
+        PartStarted(0, Text("a")),
+        PartStarted(1, Text("b")),
+        PartStarted(2, ToolCall("c", "f", "")),
+        PartEnded(2),
+        PartEnded(1),
+        PartDelta(0, "c"),
+        PartEnded(0),
+        Finished("tool_calls"),
+    ]
+    found = streamed(events)
+    assert [event["output_index"] for event in found if event["type"] == "response.output_item.done"] == [1, 0]
+    assert [part["text"] for part in found[-1]["response"]["output"][0]["content"]] == ["ac", "b"]
+
+
 LIKELY = (Logprob("a", -0.5, None, (Logprob("b", -1, (98,)),)),)
 
 
@@ -567,6 +595,19 @@ def test_logprobs_stand_with_their_text_wherever_they_come() -> None:
     part = found[-1]["response"]["output"][0]["content"][0]
     assert part["logprobs"][0]["top_logprobs"] == [{"token": "b", "logprob": -1.0, "bytes": [98]}]
     assert len(part["logprobs"]) == 3
+
+
+def test_logprobs_of_a_text_that_is_done_stand_in_its_message() -> None:
+    events: list[Event] = [
+        PartStarted(0, Text("a")),
+        PartEnded(0),
+        PartStarted(1, Refusal("b")),
+        Likely(LIKELY),
+        PartEnded(1),
+        Finished("stop"),
+    ]
+    part = streamed(events)[-1]["response"]["output"][0]["content"][0]
+    assert [each["token"] for each in part["logprobs"]] == ["a"]
 
 
 # --- Streams that break -------------------------------------------------------------------------------------------
