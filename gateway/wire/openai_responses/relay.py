@@ -14,6 +14,7 @@ from gateway.wire.codec import Reply, Unreadable
 from gateway.wire.fields import Asked, encode
 from gateway.wire.openai_responses.decoder import Decoder, named
 from gateway.wire.openai_responses.encoder import CUT, Encoder, fault
+from gateway.wire.openai_responses.items import text_of
 from gateway.wire.openai_responses.response import tokens_in, with_cost
 from gateway.wire.translation import Translation
 from gateway.wire.usage import Tokens
@@ -142,7 +143,7 @@ class StreamRelay:
             return b""
         try:
             head = decode_head(data)
-            kind = msgspec.json.decode(head.type) if head.type else named(event)
+            kind = text_of(msgspec.json.decode(head.type)) if head.type else named(event)
         except (ValueError, RecursionError):
             head, kind = Head(), named(event)
         if kind == "error" or (not head.type and bytes(head.error) not in EMPTY):
