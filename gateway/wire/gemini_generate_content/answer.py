@@ -14,7 +14,6 @@ from gateway.wire.canonical import (
     Text,
     Thinking,
     ToolCall,
-    ToolResult,
     flat_name,
 )
 from gateway.wire.codec import Unsupported
@@ -58,7 +57,7 @@ def part_of(part: Part, made_id: str) -> Json | None:
             return _media(part)
         case Native(origin=origin, value=value):
             return value if origin == NAME else None
-        case ToolResult():
+        case _:
             return None
 
 

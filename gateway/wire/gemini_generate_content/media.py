@@ -92,7 +92,8 @@ def rendered(source: Source, path: str) -> Json:
                 )
             media_type, _, address = id.rpartition(" ")
             return _file(address, media_type)
-        case Url(url=url):
+        case _:
+            url = source.url
             if not url.startswith(FETCHED):
                 raise Unsupported(f"{path}: Gemini fetches http, https and gs addresses only. Send the bytes.", path)
             return _file(url, _type_of(url))

@@ -92,10 +92,10 @@ def _tools(request: Request, dropped: set[str]) -> list[Json]:
                     dropped.add(f"tools.{kind}")
             case CustomTool():
                 declared.append(_function(as_function(tool), f"tools[{number}].name"))
-            case Tool(cache=cache, strict=strict):
-                if cache:
+            case _:
+                if tool.cache:
                     dropped.add("cache")
-                if strict:
+                if tool.strict:
                     dropped.add("tools.strict")
                 declared.append(_function(tool, f"tools[{number}].name"))
                 if request.dialect == NAME:

@@ -49,6 +49,8 @@ from gateway.wire.gemini_generate_content.fieldnames import NAME, pick
 from gateway.wire.gemini_generate_content.usage import tokens_of
 
 decode = msgspec.json.decode
+# `content` and `index`: a candidate with no more fields brings a piece of its answer and nothing else.
+PLAIN = {"content", "index"}
 UNSPECIFIED = "FINISH_REASON_UNSPECIFIED"
 # What ends an answer for what it says; all else but these and STOP is an ending that Google calls a failure.
 FINISHES: dict[str, Finish] = {
@@ -79,8 +81,7 @@ class Decoder:
     def feed(self, block: bytes) -> list[Event]:
         """Return the events of a block of whole server-sent events; raise Unreadable."""
         events: list[Event] = []
-        for event in sse.split(block):
-            data = sse.data_of(event).strip()
+        for data in payloads(block):
             if self.is_over or not data or data == b"[DONE]":
                 continue
             try:
@@ -141,6 +142,14 @@ class Decoder:
         return events
 
 
+def payloads(block: bytes) -> list[bytes]:
+    """Return the data of a block of whole events; one event of one line, which is most of them, is not taken apart."""
+    line = block.strip()
+    if line.startswith(b"data:") and b"\n" not in line and b"\r" not in line:
+        return [line[5:].strip()]
+    return [sse.data_of(event).strip() for event in sse.split(block)]
+
+
 class Candidate:
     """One choice as it comes."""
 
@@ -159,16 +168,19 @@ class Candidate:
 
     def take(self, candidate: Json, events: list[Event]) -> None:
         """Add the events of a chunk's candidate."""
+        is_plain = candidate.keys() <= PLAIN
+        if not is_plain:
+            self._note(candidate)
         content = candidate.get("content")
         parts = content.get("parts") if type(content) is dict else None
-        for name in ("groundingMetadata", "citationMetadata"):
-            found = pick(candidate, name)
-            if found is not None:
-                self.sources[name] = found
-                self.searches = max(self.searches, grounding.searches_of(candidate))
         for part in parts if type(parts) is list else ():
             if type(part) is dict:
                 self._part(part, events)
+        if not is_plain:
+            self._beside(candidate, events)
+
+    def _beside(self, candidate: Json, events: list[Event]) -> None:
+        """Add what a candidate says beside its content."""
         likely = pick(candidate, "logprobsResult")
         if likely is not None:
             logprobs = logprobs_of(likely)
@@ -177,6 +189,14 @@ class Candidate:
         reason = pick(candidate, "finishReason")
         if type(reason) is str and reason not in ("", UNSPECIFIED):
             self.finish = FINISHES.get(reason, "error")
+
+    def _note(self, candidate: Json) -> None:
+        """Keep what a candidate says of its sources."""
+        for name in ("groundingMetadata", "citationMetadata"):
+            found = pick(candidate, name)
+            if found is not None:
+                self.sources[name] = found
+                self.searches = max(self.searches, grounding.searches_of(candidate))
 
     def _part(self, part: Json, events: list[Event]) -> None:
         signature = part.get("thoughtSignature") or part.get("thought_signature")

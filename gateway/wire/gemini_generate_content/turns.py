@@ -98,7 +98,7 @@ class Turns:
                     self.dropped.add(kind)
                 else:
                     raise Unsupported(f"{path}: Gemini has no {kind}. Leave it out.", path)
-            case Image() | Audio() | Document():
+            case _:
                 made += self._media(part, path)
 
     def _thinking(self, part: Thinking, made: list[Json]) -> None:

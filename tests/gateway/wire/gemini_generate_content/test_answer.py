@@ -118,6 +118,11 @@ def test_parts_of_every_kind() -> None:
     ]
 
 
+def test_likelihoods_without_others_name_none() -> None:
+    (candidate,) = rendered(Text("a"), logprobs=(Logprob("a", -0.5),))["candidates"]
+    assert candidate["logprobsResult"] == {"chosenCandidates": [{"token": "a", "logProbability": -0.5}]}
+
+
 def test_sources_count_in_bytes_of_all_that_was_said() -> None:
     cited = (
         Text("Öl. ", (Citation("https://a.example", "A"),)),

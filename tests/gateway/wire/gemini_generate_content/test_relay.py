@@ -56,6 +56,13 @@ def test_many_events_at_once_are_renamed_without_being_read() -> None:
     assert found.produced()
 
 
+def test_a_text_that_looks_like_an_events_beginning_is_only_a_text() -> None:
+    found = relay()
+    odd = event('data: "modelVersion":"up"')
+    assert found.feed(event() + odd) == (event() + odd).replace(b'"modelVersion":"up"', b'"modelVersion":"acme/big"')
+    assert found.feed(odd) == odd.replace(b'"modelVersion":"up"', b'"modelVersion":"acme/big"')
+
+
 def test_a_key_of_that_name_in_a_calls_arguments_stays() -> None:
     call = {"candidates": [{"content": {"parts": [{"functionCall": {"args": {"modelVersion": "up"}}}]}}]}
     data = b"data: " + encode(call | {"modelVersion": "up"}) + b"\n\n"

@@ -133,6 +133,11 @@ def test_what_a_tool_said(text: str, is_error: bool, response: Any) -> None:
     assert part == {"functionResponse": {"name": "f", "response": response, "id": "c9"}}
 
 
+def test_what_a_tool_said_is_alike_for_every_generation() -> None:
+    result = ToolResult("c9", (Text("sunny"),), "f")
+    assert parts(result, role="tool", model=NEW) == parts(result, role="tool", model=OLD)
+
+
 def test_an_answer_to_no_call_still_names_a_function() -> None:
     (part,) = parts(ToolResult("", (Text("ok"),)), role="tool")
     assert part == {"functionResponse": {"name": "unknown", "response": {"result": "ok"}}}

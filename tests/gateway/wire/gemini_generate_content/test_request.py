@@ -265,6 +265,12 @@ def test_an_answer_in_chunks_is_put_together() -> None:
     )
 
 
+def test_what_was_signed_beside_a_picture_follows_it() -> None:
+    image = {"inlineData": {"mimeType": "image/png", "data": "AA=="}, "thoughtSignature": "c2ln"}
+    (message,) = said(image, {"text": "", "thought": True})
+    assert message.parts == (Image(Inline("image/png", "AA==")), Thinking("", "c2ln", NAME))
+
+
 def test_the_dummy_signature_is_none() -> None:
     (message,) = said({"functionCall": {"name": "f"}, "thoughtSignature": signatures.DUMMY})
     assert message.parts == (ToolCall("gemini_call_1", "f", "{}"),)
