@@ -61,7 +61,15 @@ class Model(msgspec.Struct, frozen=True):
     @property
     def forceable(self) -> bool:
         """Whether it can be made to call a tool."""
-        return self.version is None or (self.version < (5, 1) and self.family not in THINKS_ALWAYS)
+        return self.version is None or self.version < (5, 1)
+
+    @property
+    def binds(self) -> bool:
+        """Whether its thoughts hold only behind the very instructions, tools and messages that they came after.
+
+        https://docs.anthropic.com/en/docs/build-with-claude/preserved-thinking
+        """
+        return self.version is not None and self.version >= (5, 1)
 
     @property
     def efforts(self) -> tuple[Effort, ...]:

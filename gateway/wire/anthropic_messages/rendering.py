@@ -20,7 +20,9 @@ from gateway.wire.canonical import (
     Request,
     ServerTool,
     Text,
+    Thinking,
     Tool,
+    alternate,
     as_function,
     flat_name,
     instructions,
@@ -57,6 +59,8 @@ def render_request(request: Request, upstream_id: str, cap: Cap | None) -> Rende
     told, conversation = instructions(request.messages)
     extras = _output(request.output, request, model, body, dropped)
     system = [block for text in (*told, *extras) if (block := block_of(text, "system", dropped)) is not None]
+    if model.binds and (_told_later(request.messages) or _allowed(request)):
+        conversation = _forgotten(conversation, dropped)
     body["messages"] = _messages(conversation, dropped)
     if _scattered(request.messages):
         dropped.add("messages.system_position")
@@ -87,6 +91,27 @@ def _scattered(messages: tuple[Message, ...]) -> bool:
         elif began:
             return True
     return False
+
+
+def _told_later(messages: tuple[Message, ...]) -> bool:
+    """Tell whether instructions came after a thought: on top, they are now before it."""
+    thought = False
+    for message in messages:
+        if message.role == "system" and thought:
+            return True
+        thought = thought or any(isinstance(part, Thinking) for part in message.parts)
+    return False
+
+
+def _forgotten(conversation: tuple[Message, ...], dropped: set[str]) -> tuple[Message, ...]:
+    """Return a conversation without thoughts: none holds once anything before it is another."""
+    kept = []
+    for message in conversation:
+        parts = tuple(part for part in message.parts if not isinstance(part, Thinking))
+        if len(parts) < len(message.parts):
+            dropped.add("thinking")
+        kept.append(Message(message.role, parts, message.name))
+    return alternate(kept)
 
 
 # --- Messages -----------------------------------------------------------------------------------------------------
@@ -125,9 +150,16 @@ def _ordered(role: str, blocks: list[Json]) -> list[Json]:
 
 
 # --- Tools --------------------------------------------------------------------------------------------------------
-def _tools(request: Request, model: Model, body: Json, dropped: set[str]) -> None:
+def _allowed(request: Request) -> tuple[str, ...]:
+    """Return the names of the tools that may be called, where only some may."""
     choice = request.tool_choice
-    allowed = choice.names if choice is not None and (len(choice.names) > 1 or choice.mode == "auto") else ()
+    if choice is None or choice.mode == "none" or (len(choice.names) == 1 and choice.mode == "required"):
+        return ()
+    return choice.names
+
+
+def _tools(request: Request, model: Model, body: Json, dropped: set[str]) -> None:
+    allowed = _allowed(request)
     strict = [tool for tool in request.tools if isinstance(tool, Tool) and tool.strict]
     may_be_strict = request.dialect == NAME or (model.structured and len(strict) <= STRICT_TOOLS_MAX)
     found: list[Json] = []
@@ -141,6 +173,7 @@ def _tools(request: Request, model: Model, body: Json, dropped: set[str]) -> Non
         if isinstance(tool, CustomTool):
             if tool.format:
                 dropped.add("tools.format")
+            dropped.update(f"tools.{name}" for name in tool.extras)
             tool = as_function(tool)  # noqa: PLW2901
         # A tool that may not be called now is not shown: there is no other way to allow some of several.
         if not allowed or {tool.name, flat_name(tool.namespace, tool.name)} & {*allowed}:
@@ -206,33 +239,33 @@ def _output(
 def _thinking(request: Request, model: Model, conversation: tuple[Message, ...], body: Json, dropped: set[str]) -> None:
     """Ask for thought in the way that the model knows."""
     reasoning = request.reasoning
-    unwanted = reasoning is not None and budget_of(reasoning) == 0
-    forced = body.get("tool_choice", {}).get("type") in ("any", "tool")
-    if forced or unwanted:
-        if reasoning is not None and not unwanted:
+    if reasoning is None:
+        return
+    if budget_of(reasoning) == 0:
+        _without_thinking(model, body, dropped)
+        return
+    if model.adaptive:
+        body["thinking"] = {"type": "adaptive"}
+        if (effort := effort_of(reasoning)) is not None:
+            body.setdefault("output_config", {})["effort"] = nearest(effort, model.efforts)
+    else:
+        budget = _budget(reasoning, body["max_tokens"], dropped)
+        # A budget leaves no tool that has to be called, and no turn that went on without a thought.
+        forced = body.get("tool_choice", {}).get("type") in ("any", "tool")
+        if budget is None or forced or not begins_with_thought(conversation):
             dropped.add("reasoning")
-        _without_thinking(model, body, dropped, unwanted=unwanted)
-    elif reasoning is not None:
-        if model.adaptive:
-            body["thinking"] = {"type": "adaptive"}
-            if (effort := effort_of(reasoning)) is not None:
-                body.setdefault("output_config", {})["effort"] = nearest(effort, model.efforts)
-        else:
-            budget = _budget(reasoning, body["max_tokens"], dropped)
-            if budget is None or not begins_with_thought(conversation):
-                dropped.add("reasoning")
-                return
-            body["thinking"] = {"type": "enabled", "budget_tokens": budget}
-        if reasoning.summary:
-            body["thinking"]["display"] = DISPLAYS[reasoning.summary]
+            return
+        body["thinking"] = {"type": "enabled", "budget_tokens": budget}
+    if reasoning.summary:
+        body["thinking"]["display"] = DISPLAYS[reasoning.summary]
 
 
-def _without_thinking(model: Model, body: Json, dropped: set[str], *, unwanted: bool) -> None:
-    """Turn thought off: the caller wants none, or a tool has to be called, which leaves no room for it."""
+def _without_thinking(model: Model, body: Json, dropped: set[str]) -> None:
+    """Turn thought off, as far as the model can do without."""
     if model.off is None:
         body.setdefault("output_config", {})["effort"] = "low"
         dropped.add("reasoning")
-    elif model.off and (unwanted or model.version is not None):
+    elif model.off:
         body["thinking"] = model.off
 
 

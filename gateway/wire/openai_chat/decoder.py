@@ -142,14 +142,16 @@ class Decoder:
         return out
 
     def _take(self, data: bytes, out: list[Event]) -> None:
+        if data[:1] == b"[" and data.strip() == b"[DONE]":
+            self._done(out)
+            return
         try:
             chunk = decode_chunk(data)
         except msgspec.ValidationError:
-            # JSON, and nothing that is known.
+            # Nothing that is known.
             return
         except (ValueError, RecursionError):
-            self._no_chunk(data, out)
-            return
+            raise Unreadable("sent an event that is no JSON") from None
         if chunk.error is not None or chunk.object == "error":
             self.over = True
             out.append(Failed(_whole_error(data)))
@@ -169,9 +171,7 @@ class Decoder:
             if tokens is not None:
                 out.append(Used(tokens))
 
-    def _no_chunk(self, data: bytes, out: list[Event]) -> None:
-        if data.strip() != b"[DONE]":
-            raise Unreadable("sent an event that is no JSON") from None
+    def _done(self, out: list[Event]) -> None:
         self.over = True
         for voice in self.choices.values():
             if not voice.finished:
@@ -327,7 +327,7 @@ class Voice:
         if self.kind is not None:
             out.append(PartEnded(self.open, self.number))
             self.kind = self.key = None
-        for call in [call for call in self.live if call.is_whole()]:
+        for call in [call for call in self.live if call.index is not None and call.is_whole()]:
             self._end_call(call, out)
 
     def _pieces(self, content: Any, out: list[Event]) -> None:

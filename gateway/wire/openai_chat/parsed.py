@@ -231,7 +231,7 @@ def _tool_choice(fields: Fields) -> ToolChoice | None:
         return None
     if isinstance(chosen, dict):
         return _choice_of(chosen, name)
-    if chosen in MODES:
+    if isinstance(chosen, str) and chosen in MODES:
         return ToolChoice(MODES[chosen])
     raise wrong(name, "auto, none, required, or an object that names a tool")
 

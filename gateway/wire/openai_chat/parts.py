@@ -182,7 +182,7 @@ def write_content(parts: Iterable[Part], losses: Losses, path: str) -> str | lis
         each = write_part(part, losses, path)
         if each is not None:
             written.append(each)
-            plain = plain and len(each) == 2 and "text" in each
+            plain = plain and len(each) == 2 and each["type"] == "text"
     return "\n".join(each["text"] for each in written) if plain else written
 
 

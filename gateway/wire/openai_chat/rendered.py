@@ -141,10 +141,12 @@ class Conversation:
         for part in message.parts:
             self._take(part, written, said, path)
         content = write_content(said, self.losses, path)
+        thoughts = [part for part in message.parts if isinstance(part, Thinking) and _own_thought(part)]
         if not content and not written:
+            # A thought that led to nothing is no message.
+            self.losses.names.update(["thinking"] if thoughts else [])
             return
         head = {"role": "assistant", "content": content or None} | ({"name": message.name} if message.name else {})
-        thoughts = [part for part in message.parts if isinstance(part, Thinking) and _own_thought(part)]
         self.out.append(head | written | _thought(thoughts))
 
     def _take(self, part: Part, written: Json, said: list[Part], path: str) -> None:

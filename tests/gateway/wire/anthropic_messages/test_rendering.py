@@ -238,6 +238,16 @@ def test_results_hold_what_they_held() -> None:
         "is_error": True,
         "cache_control": {"type": "ephemeral"},
     }
+    found = turns(USER, said("tool", ToolResult("t", (), is_error=True)))
+    assert found == [
+        (
+            "user",
+            [
+                {"type": "tool_result", "tool_use_id": "t", "is_error": True, "content": "The tool failed."},
+                {"type": "text", "text": "hi"},
+            ],
+        )
+    ]
 
 
 def test_several_answers_at_once_are_refused() -> None:
@@ -253,7 +263,7 @@ def test_tools_of_every_kind() -> None:
     strict = Tool(
         "s", "S", {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}}, True, cache="5m"
     )
-    found = rendered(tools=(Tool("f", extras={"x": 1}), grammar, CustomTool("raw"), search, strict))
+    found = rendered(tools=(Tool("f", extras={"x": 1}), grammar, CustomTool("raw", extras={"y": 1}), search, strict))
     tools = json.loads(found.body)["tools"]
     assert [tool["name"] for tool in tools] == ["f", "ns__patch", "raw", "s"]
     assert tools[0]["input_schema"] == {"type": "object", "properties": {}}
@@ -268,7 +278,7 @@ def test_tools_of_every_kind() -> None:
         "strict": True,
         "cache_control": {"type": "ephemeral"},
     }
-    assert found.dropped == ("tools.format", "tools.web_search", "tools.x")
+    assert found.dropped == ("tools.format", "tools.web_search", "tools.x", "tools.y")
 
 
 def test_strictness_is_dropped_where_it_would_be_refused() -> None:
@@ -286,6 +296,7 @@ def test_strictness_is_dropped_where_it_would_be_refused() -> None:
         (None, False, {"type": "auto", "disable_parallel_tool_use": True}),
         (ToolChoice("auto"), None, {"type": "auto"}),
         (ToolChoice("none"), False, {"type": "none"}),
+        (ToolChoice("none", ("now",)), None, {"type": "none"}),
         (ToolChoice("required"), False, {"type": "any", "disable_parallel_tool_use": True}),
         (ToolChoice("required", ("now",)), None, {"type": "tool", "name": "now"}),
     ],
@@ -362,6 +373,8 @@ def test_a_budget_is_smaller_than_the_answers_limit() -> None:
         ),
         ((USER, said("assistant", CALL), said("tool", RESULT), said("assistant", "x"), USER), OLD, True),
         ((USER, said("assistant", "prefill")), OLD, False),
+        ((said("assistant", CALL), said("tool", RESULT)), OLD, False),
+        ((said("system", "S"),), OLD, True),
     ],
 )
 def test_a_turn_that_goes_on_without_a_thought_goes_on_without(messages: Any, to: str, kept: bool) -> None:
@@ -373,20 +386,37 @@ def test_a_turn_that_goes_on_without_a_thought_goes_on_without(messages: Any, to
 @pytest.mark.parametrize(
     ("to", "reasoning", "choice", "thinking", "dropped"),
     [
-        (SONNET, Reasoning("high"), "any", None, ("reasoning",)),
-        (NEW, Reasoning("high"), "any", {"type": "disabled"}, ("reasoning",)),
-        (NEW, None, "any", {"type": "disabled"}, ()),
-        ("glm-5", None, "any", None, ()),
+        (OLD, Reasoning("high"), "any", None, ("reasoning",)),
+        (SONNET, Reasoning("high"), "any", {"type": "adaptive"}, ()),
+        (NEW, None, "any", None, ()),
+        ("glm-5", Reasoning("high"), "any", None, ("reasoning",)),
         (NEWEST, Reasoning("high"), "auto", {"type": "adaptive"}, ("tool_choice",)),
-        ("claude-fable-5", None, "auto", None, ("tool_choice",)),
+        ("claude-fable-5-1", None, "auto", None, ("tool_choice",)),
     ],
 )
-def test_a_tool_that_has_to_be_called_leaves_no_room_for_thought(
+def test_a_tool_that_has_to_be_called_leaves_no_room_for_a_budget(
     to: str, reasoning: Any, choice: str, thinking: Any, dropped: Any
 ) -> None:
     found = rendered(to=to, reasoning=reasoning, tools=(NOW,), tool_choice=ToolChoice("required"))
     told = json.loads(found.body)
     assert (told["tool_choice"]["type"], told.get("thinking"), found.dropped) == (choice, thinking, dropped)
+
+
+@pytest.mark.parametrize(
+    ("to", "later", "choice", "kept"),
+    [
+        (NEWEST, said("user", "more"), None, True),
+        (NEWEST, said("system", "more"), None, False),
+        (SONNET, said("system", "more"), None, True),
+        (NEWEST, said("user", "more"), ToolChoice("auto", ("now",)), False),
+    ],
+)
+def test_a_thought_is_left_out_where_it_would_no_longer_hold(
+    to: str, later: Message, choice: ToolChoice | None, kept: bool
+) -> None:
+    told = (said("system", "S"), USER, said("assistant", THOUGHT, "x"), later, USER)
+    found = rendered(*told, to=to, tools=(NOW, WEATHER), tool_choice=choice)
+    assert (b'"thinking"' in found.body, "thinking" in found.dropped) == (kept, not kept)
 
 
 # --- The rest -------------------------------------------------------------------------------------------------------

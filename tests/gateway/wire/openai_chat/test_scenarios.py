@@ -1,7 +1,7 @@
 """Every scenario, in and out: requests, whole answers, streams, and that these say the same.
 
-A scenario is a folder: `request.json` with what it becomes on its way through the canonical form (`rendered.json`, where
-that is not the same); `response.json` with what a caller gets of it (`written.json`, likewise); and `stream.sse`.
+A scenario is a folder: `request.json` with what it becomes on its way through the canonical form (`rendered.json`,
+where that is not the same); `response.json` with what a caller gets of it (`written.json`, likewise); `stream.sse`.
 """
 
 import json
@@ -55,7 +55,10 @@ def test_an_answer_comes_through_the_canonical_form_as_it_was(folder: Path) -> N
     written = json.loads(DIALECT.render_response(response_of(folder), REPLY, None))
     expected = read(folder, "written.json", "response.json")
     assert written == expected | {"model": "mine"}
-    assert json.loads(DIALECT.render_response(DIALECT.parse_response(json.dumps(written).encode()), REPLY, None)) == written
+    assert (
+        json.loads(DIALECT.render_response(DIALECT.parse_response(json.dumps(written).encode()), REPLY, None))
+        == written
+    )
 
 
 @pytest.mark.parametrize("folder", having("stream.sse"))
