@@ -236,21 +236,3 @@ def annotation(citation: Citation, offset: int, length: int) -> Json:
     if citation.quote:
         cited["content"] = citation.quote
     return {"type": "url_citation", "url_citation": cited}
-
-
-def pieces_of(content: Any) -> Iterator[tuple[bool, str]]:
-    """Yield (whether it is a thought, text) of an answer's content, which some upstreams write as a list of parts."""
-    if isinstance(content, str):
-        yield False, content
-    for part in content if isinstance(content, list) else ():
-        if not isinstance(part, dict):
-            continue
-        thinking, text = part.get("thinking"), part.get("text")
-        if isinstance(thinking, list):
-            for piece in thinking:
-                if isinstance(piece, dict) and isinstance(piece.get("text"), str):
-                    yield True, piece["text"]
-        elif isinstance(thinking, str):
-            yield True, thinking
-        elif isinstance(text, str):
-            yield False, text

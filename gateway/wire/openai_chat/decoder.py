@@ -38,9 +38,8 @@ from gateway.wire.openai_chat.assistant import (
     continues,
     details_of,
     made_id,
-    pieces_of,
 )
-from gateway.wire.openai_chat.parts import read_image
+from gateway.wire.openai_chat.parts import pieces_of, read_image
 from gateway.wire.openai_chat.response import CLOSE, OPEN, SPACE_MAX, finish_of, logprobs_of, tokens_of
 from gateway.wire.openai_chat.tables import NO_REASONS
 

@@ -27,6 +27,7 @@ from gateway.wire.canonical import (
     Request,
     ServerTool,
     Text,
+    Thinking,
     Tool,
     ToolChoice,
     ToolResult,
@@ -164,7 +165,7 @@ def _shown(part: Part) -> Text | Image | Document | Audio:
         return part
     if isinstance(part, Native):
         return Text(encode(part.value).decode())
-    return Text(part.text) if isinstance(part, Refusal) else Text("")
+    return Text(part.text if isinstance(part, Refusal | Thinking) else "")
 
 
 # --- Tools ----------------------------------------------------------------------------------------------------------

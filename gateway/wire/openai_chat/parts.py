@@ -6,7 +6,7 @@ Anthropic's, which OpenRouter and others take in this format too (https://openro
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -23,6 +23,7 @@ from gateway.wire.canonical import (
     Refusal,
     Source,
     Text,
+    Thinking,
     Url,
 )
 from gateway.wire.codec import Unsupported
@@ -94,6 +95,9 @@ def _read_part(part: Any, path: str) -> Part:
         return _read_file(_object(part, "file", path), cache_of(part), f"{path}.file")
     if kind == "refusal":
         return Refusal(text_of(part, "refusal", path))
+    if kind == "thinking":
+        # Mistral's, as its answers have it.
+        return Thinking("".join(text for _, text in pieces_of([part])))
     return Native(NAME, kind, part)
 
 
@@ -138,6 +142,24 @@ def read_source(url: str, path: str) -> Source:
         return Inline(head[: -len(BASE64)].partition(";")[0], data)
     media_type = head.partition(";")[0] or "text/plain"
     return Inline(media_type, base64.b64encode(unquote_to_bytes(data)).decode())
+
+
+def pieces_of(content: Any) -> Iterator[tuple[bool, str]]:
+    """Yield (whether it is a thought, text) of an answer's content, which some upstreams write as a list of parts."""
+    if isinstance(content, str):
+        yield False, content
+    for part in content if isinstance(content, list) else ():
+        if not isinstance(part, dict):
+            continue
+        thinking, text = part.get("thinking"), part.get("text")
+        if isinstance(thinking, list):
+            for piece in thinking:
+                if isinstance(piece, dict) and isinstance(piece.get("text"), str):
+                    yield True, piece["text"]
+        elif isinstance(thinking, str):
+            yield True, thinking
+        elif isinstance(text, str):
+            yield False, text
 
 
 # --- Written --------------------------------------------------------------------------------------------------------

@@ -39,12 +39,11 @@ from gateway.wire.openai_chat.assistant import (
     calls_of,
     citations_of,
     detail,
-    pieces_of,
     signed_call,
     thoughts,
     written_call,
 )
-from gateway.wire.openai_chat.parts import write_image
+from gateway.wire.openai_chat.parts import pieces_of, write_image
 from gateway.wire.openai_chat.relay import with_cost
 from gateway.wire.openai_chat.tables import FINISHES, NAME, NO_REASONS, REASONS
 from gateway.wire.usage import Tokens

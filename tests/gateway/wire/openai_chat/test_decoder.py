@@ -191,6 +191,11 @@ def test_what_was_held_for_a_tag_comes_out_when_the_stream_breaks_or_goes_on() -
     assert Ended() not in decoded(chunk({"content": "Hi"}))
 
 
+def test_a_content_may_be_a_list() -> None:
+    first, second = ({"content": [{"type": "text", "text": text}]} for text in "ab")
+    assert parts(first, second, {"content": [{"type": "thinking", "thinking": "c"}]}) == (Text("ab"), Thinking("c"))
+
+
 def test_thoughts_that_are_none_are_left_out() -> None:
     assert parts({"reasoning": {"effort": "high"}, "reasoning_details": [{"type": "x"}, 7]}, {"content": "a"}) == (
         Text("a"),

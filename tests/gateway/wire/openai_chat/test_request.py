@@ -15,6 +15,7 @@ from gateway.wire.canonical import (
     Reasoning,
     Request,
     Text,
+    Thinking,
     Tool,
     ToolChoice,
     ToolResult,
@@ -98,10 +99,19 @@ def test_parts_are_read_as_clients_write_them() -> None:
     )
 
 
+def test_thoughts_among_the_parts_of_a_content_are_thoughts() -> None:
+    said = [{"type": "thinking", "thinking": [{"type": "text", "text": "a"}]}, {"type": "text", "text": "b"}]
+    found = parsed(messages=[{"role": "assistant", "content": said}])
+    assert found.messages[0].parts == (Thinking("a"), Text("b"))
+
+
 def test_a_tool_s_result_may_hold_pictures() -> None:
     picture = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
     found = parsed(messages=[{"role": "tool", "tool_call_id": "c", "content": [picture]}])
     assert found.messages[0].parts == (ToolResult("c", (Image(Url("https://example.com/a.png")),)),)
+    odd = [{"type": "thinking", "thinking": "a"}, {"type": "refusal", "refusal": "b"}]
+    odd_result = parsed(messages=[{"role": "tool", "tool_call_id": "c", "content": odd}]).messages[0].parts
+    assert odd_result == (ToolResult("c", (Text("a"), Text("b"))),)
     nameless = parsed(messages=[{"role": "tool", "content": "x"}]).messages[0].parts
     assert nameless == (ToolResult("call_0_0", (Text("x"),)),)
 
