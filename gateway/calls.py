@@ -145,8 +145,10 @@ def written(call: Call, data: bytes, whole: Whole, cost: bytes) -> bytes:
 
 def relay(call: Call) -> codec.Relay:
     """Return what a stream passes through on its way to the caller."""
-    if call.request is None:
+    if call.request is None and not call.target.provider.mends:
         return call.upstream.relay(call.asked, call.reply)
+    if call.request is None and call.upstream.mended is not None:
+        return call.upstream.mended(call.asked, call.reply)
     return Translation(call.upstream.stream_decoder(), call.route.front.stream_encoder(call.reply))
 
 

@@ -1,8 +1,7 @@
 """A stream of this dialect on its way through. Pure.
 
 No JSON is parsed for an ordinary event. Only events that hold a response object name the model; the last of them, with
-the usage, is what tells the caller that the answer is complete, and is kept back. `mended` is for upstreams whose
-streams OpenAI's own readers refuse: those are read and written anew.
+the usage, is what tells the caller that the answer is complete, and is kept back.
 """
 
 import re
@@ -12,11 +11,10 @@ import msgspec
 from gateway.wire import sse, top_level
 from gateway.wire.codec import Reply, Unreadable
 from gateway.wire.fields import Asked, encode
-from gateway.wire.openai_responses.decoder import Decoder, named
-from gateway.wire.openai_responses.encoder import CUT, Encoder, fault
+from gateway.wire.openai_responses.decoder import named
+from gateway.wire.openai_responses.encoder import CUT, fault
 from gateway.wire.openai_responses.items import text_of
 from gateway.wire.openai_responses.response import tokens_in, with_cost
-from gateway.wire.translation import Translation
 from gateway.wire.usage import Tokens
 
 # What an event that is no ordinary one holds; inside a text the quotes would be escaped.
@@ -50,11 +48,6 @@ decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 def relay(asked: Asked, reply: Reply) -> "StreamRelay":
     """Return the relay of one stream."""
     return StreamRelay(reply.model, wants_cost=asked.wants_cost)
-
-
-def mended(_: Asked, reply: Reply) -> Translation:
-    """Return the relay of a stream whose upstream leaves out what OpenAI's readers need (llama.cpp)."""
-    return Translation(Decoder(), Encoder(reply))
 
 
 class StreamRelay:
