@@ -3,7 +3,8 @@
 No JSON is parsed for an ordinary chunk. The model's name and the key before it are learned from the first chunk; with
 its quotes it can stand in no text, where they would be escaped, and what could hold such a key of its own (a call's
 arguments) is read with care. From the first `finishReason` on the last event is kept back, for more may follow it: it
-comes from `closing`. Usage is cumulative, so only the kept event's counts, and it says what was delivered so far.
+comes from `closing`. Usage is cumulative, so the last one counts if no output came after it, and every one says what
+was delivered so far.
 """
 
 import re
@@ -23,6 +24,7 @@ from gateway.wire.usage import Tokens, count
 
 # What marks a chunk that is more than some text: its end, an error, or objects with keys of their own.
 SPECIAL = re.compile(rb'"(?:finish_?reason|block_?reason|error|args|response|web_?search_?queries)"', re.IGNORECASE)
+USAGE = re.compile(rb'"usage_?metadata"', re.IGNORECASE)
 BYTES_PER_TOKEN = 4
 # Chunks after which something has certainly been said; of fewer each is looked at.
 CHUNKS_LOOKED_AT = 4
@@ -38,7 +40,7 @@ class StreamRelay:
         # `"modelVersion":"…"` as this upstream writes it, and as the caller gets it.
         self.named = self.renamed = b""
         self.pending = b""
-        self.last = b""
+        self.last = self.final = b""
         self.early: list[bytes] = []
         self.bytes_count = self.chunks_count = 0
         self.searches: dict[int, int] = {}
@@ -81,7 +83,10 @@ class StreamRelay:
         if SPECIAL.search(data) and self._is_failure(_object(data)):
             self.failure, self.ended = data, True
             return b""
+        before_it = self.last
         self._count(event, 1)
+        if self.has_finished:
+            self._note_usage(data, before_it)
         event, data = self._rename(event), self._rename(data)
         before, self.pending = self.pending, b""
         if self.has_finished:
@@ -127,14 +132,18 @@ class StreamRelay:
         """Return what the caller gets once the upstream's connection has ended: nothing more."""
         return b""
 
-    def _told(self) -> Json:
-        """Return the last chunk that came."""
-        events = [data for event in sse.split(self.last) if (data := sse.data_of(event).strip())]
-        return _object(events[-1]) if events else {}
+    def _note_usage(self, data: bytes, before_it: bytes) -> None:
+        """Keep the event with the whole answer's usage: the last one that tells it, if no output came after it."""
+        if USAGE.search(data):
+            self.final = b"data: " + data
+        elif _output_bytes(data):
+            self.final = b""
+        else:
+            self.final = self.final or before_it
 
     def delivered_tokens(self) -> int:
         """Return about how many tokens of output came through: as the last chunk says, or as its bytes do."""
-        usage = pick(self._told(), "usageMetadata")
+        usage = pick(_last(self.last), "usageMetadata")
         usage = usage if type(usage) is dict else {}
         told = (count(pick(usage, name)) or 0 for name in ("candidatesTokenCount", "thoughtsTokenCount"))
         whole, output, chunks = 0, 0, 0
@@ -154,7 +163,7 @@ class StreamRelay:
         """Return the whole answer's usage, None where its last chunk told none that can be true."""
         if not self.complete:
             return None
-        tokens: Tokens | None = usage_of(self._told(), sum(self.searches.values()))
+        tokens: Tokens | None = usage_of(_last(self.final), sum(self.searches.values()))
         return tokens
 
     def closing(self, cost: bytes) -> bytes:
@@ -172,6 +181,12 @@ class StreamRelay:
             tail = b',"modelVersion":' + self.model + b',"responseId":' + encode(self.reply.request_id) + b"}"
             kept += self.framing.chunk(cut_short(tail))
         return kept + self.framing.chunk(error) + self.framing.end()
+
+
+def _last(block: bytes) -> Json:
+    """Return the last chunk of a block of events."""
+    found = [data for event in sse.split(block) if (data := sse.data_of(event).strip())]
+    return _object(found[-1]) if found else {}
 
 
 def _object(data: bytes) -> Json:

@@ -6,7 +6,7 @@ One chunk is one `GenerateContentResponse`; a whole answer is a stream of one ch
   Gemini signed beside a thought becomes a Thinking without text right after it, and neighbours of a signed part are
   not joined to it (https://ai.google.dev/gemini-api/docs/thought-signatures).
 * The end is told by nothing but the connection's: chunks with a `finishReason` may be followed by more, so `Finished`
-  and `Used` come from `finish`. Usage is cumulative, the last one counts.
+  and `Used` come from `finish`. Usage is cumulative, the last one counts, if no output came after it.
 * What is kept is the text of the open part, for its citations count in bytes, and the last of each kind of metadata.
 """
 
@@ -106,9 +106,7 @@ class Decoder:
         if not self.is_started:
             self.is_started = True
             events.append(Started(_text(chunk, "responseId"), _text(chunk, "modelVersion")))
-        usage = pick(chunk, "usageMetadata")
-        if usage is not None:
-            self.usage = usage
+        before_count = len(events)
         candidates = chunk.get("candidates")
         if candidates:
             for candidate in candidates if type(candidates) is list else ():
@@ -118,6 +116,10 @@ class Decoder:
             feedback = pick(chunk, "promptFeedback")
             if type(feedback) is dict and pick(feedback, "blockReason"):
                 self.candidates.setdefault(0, Candidate(0)).finish = "content_filter"
+        usage = pick(chunk, "usageMetadata")
+        if usage is not None or len(events) > before_count:
+            # One that is older than some of the output is not the whole answer's.
+            self.usage = usage
 
     def _candidate(self, candidate: Json, events: list[Event]) -> None:
         index = candidate.get("index") or 0

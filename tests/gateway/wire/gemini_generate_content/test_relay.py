@@ -93,8 +93,20 @@ def test_what_follows_the_end_takes_its_place() -> None:
 
 def test_a_usage_before_the_end_is_no_final_one() -> None:
     found = relay()
-    found.feed(event("a", 1) + event("", finishReason="STOP"))
+    found.feed(event("a", 1) + event("b", finishReason="STOP"))
     assert (found.complete, found.final_usage()) == (True, None)
+
+
+def test_a_usage_that_only_silence_follows_is_the_final_one() -> None:
+    for chunks in (
+        [event("a", 1), event("", finishReason="STOP")],
+        [event("a", 1, finishReason="STOP"), event("")],
+        [event("a", 9, finishReason="STOP"), event("", 1)],
+    ):
+        found = relay()
+        for chunk in chunks:
+            found.feed(chunk)
+        assert found.final_usage() == Tokens(input=3, output=1)
 
 
 @pytest.mark.parametrize("reason", ["", "FINISH_REASON_UNSPECIFIED"])

@@ -65,6 +65,7 @@ def test_the_last_usage_counts() -> None:
 
     response = fold(events(told(1), told(5), chunk(finishReason="STOP")))
     assert response.usage == Tokens(input=1, output=5)
+    assert fold(events(told(1), chunk({"text": "b"}, finishReason="STOP"))).usage is None
 
 
 @pytest.mark.parametrize(
