@@ -93,20 +93,20 @@ def rendered(call: Call, cap: int | None) -> Rendered:
     if call.request is not None:
         made = call.upstream.render_request(call.request, call.target.upstream_id, cap)
         own = call.upstream.name == "openai_chat"
-        return openai_chat.with_limit_named(made, cap_parameter(call)) if own else made
-    named = None if cap is None else (cap_parameter(call), cap)
+        return openai_chat.with_limit_named(made, cap_parameter(call.upstream, call.target)) if own else made
+    named = None if cap is None else (cap_parameter(call.upstream, call.target), cap)
     passing = call.upstream.passed(call.asked, call.target.upstream_id, named)
     return msgspec.structs.replace(passing, path=call.route.path) if call.route.path else passing
 
 
-def cap_parameter(call: Call) -> str:
+def cap_parameter(upstream: Dialect, target: Target) -> str:
     """Return the name under which an upstream knows the limit of an answer's tokens.
 
     OpenAI's own reasoning models refuse `max_tokens`; others of their chat know nothing else.
     """
-    if call.upstream.name != "openai_chat":
-        return CAPS[call.upstream.name]
-    own = vendors.is_at(call.target.provider.base_url, ("openai.com", "azure.com"))
+    if upstream.name != "openai_chat":
+        return CAPS[upstream.name]
+    own = vendors.is_at(target.provider.base_url, ("openai.com", "azure.com"))
     return "max_completion_tokens" if own else "max_tokens"
 
 

@@ -187,7 +187,7 @@ class Dialect(Front, frozen=True, kw_only=True):
     read_answer: Callable[[bytes], Answer]
     renamed: Callable[[bytes, str, "bytes | None"], bytes]
     relay: Callable[[Asked, Reply], Relay]
-    # The same for an upstream whose streams lack what the vendor's own readers need; else they are read and written anew.
+    # The same for an upstream whose streams lack what the vendor's own readers need; without it they are written anew.
     mended: "Callable[[Asked, Reply], Relay] | None" = None
     # --- facing the upstream: (request, upstream's model id, a cap on the answer's tokens)
     render_request: Callable[[Request, str, "Cap | None"], Rendered]
