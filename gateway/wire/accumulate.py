@@ -80,8 +80,6 @@ def _take(
             draft.logprobs += logprobs
         case Finished():
             draft.finished = event
-        case PartEnded():
-            pass
 
 
 def _filled(part: Part, text: str) -> Part:
@@ -117,10 +115,10 @@ def _part(index: int, part: Part, choice: int) -> Iterator[Event]:
         text, begun = part.text, replace(part, text="", citations=())
     elif isinstance(part, Thinking):
         text, signature, origin = part.text, part.signature, part.origin
-        begun = replace(part, text="", signature="", origin="")
+        begun = replace(part, text="", signature="")
     elif isinstance(part, ToolCall):
         text, signature, origin = part.arguments, part.signature, part.origin
-        begun = replace(part, arguments="", signature="", origin="")
+        begun = replace(part, arguments="", signature="")
     elif isinstance(part, Refusal):
         text, begun = part.text, Refusal("")
     elif isinstance(part, Audio) and isinstance(part.source, Inline):

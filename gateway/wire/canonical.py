@@ -290,16 +290,16 @@ class Response(msgspec.Struct, frozen=True):
 # --- Normal form --------------------------------------------------------------------------------------------------
 def alternate(messages: Iterable[Message]) -> tuple[Message, ...]:
     """Return messages in normal form: neighbours of one role and name joined, empty ones left out."""
-    joined: list[Message] = []
+    # Parts are gathered in lists: a tuple for each of very many neighbours would be copied as often.
+    joined: list[tuple[Role, str, list[Part]]] = []
     for message in messages:
         if not message.parts:
             continue
-        last = joined[-1] if joined else None
-        if last is not None and (last.role, last.name) == (message.role, message.name):
-            joined[-1] = Message(last.role, last.parts + message.parts, last.name)
+        if joined and joined[-1][:2] == (message.role, message.name):
+            joined[-1][2].extend(message.parts)
         else:
-            joined.append(message)
-    return tuple(joined)
+            joined.append((message.role, message.name, list(message.parts)))
+    return tuple(Message(role, tuple(parts), name) for role, name, parts in joined)
 
 
 def by_role(parts: Iterable[Part], name: str = "") -> Iterator[Message]:

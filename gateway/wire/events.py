@@ -38,7 +38,7 @@ class PartDelta(msgspec.Struct, frozen=True):
 
 
 class PartSigned(msgspec.Struct, frozen=True):
-    """A Thinking's or ToolCall's signature, whole; `redacted` as in Thinking."""
+    """A Thinking's or ToolCall's signature, whole."""
 
     index: int
     signature: str

@@ -40,16 +40,19 @@ def has_marks(body: bytes) -> bool:
 
 def signed_id(id: str, signature: str, origin: str) -> str:
     """Return the id of a call with the call's signature in it, in letters that every vendor takes in an id."""
-    return f"{id}{ID_MARK}{_pack(origin)}_{_pack(signature)}" if signature else id
+    # An id that looks marked by itself is marked once more, so that it comes back as it is.
+    return f"{id}{ID_MARK}{_pack(origin)}_{_pack(signature)}" if signature or ID_MARK in id else id
 
 
 def unsigned_id(text: str) -> tuple[str, str, str]:
-    """Return (id, signature, origin) of a call's id as it came back."""
-    id, found, rest = text.partition(ID_MARK)
-    origin, _, signature = rest.partition("_")
-    if not found:
+    """Return (id, signature, origin) of a call's id as it came back; what only looks marked is an id."""
+    # The last mark is ours, for what is packed behind it holds no `_`.
+    id, found, rest = text.rpartition(ID_MARK)
+    packed_origin, between, packed_signature = rest.partition("_")
+    signature, origin = _unpack(packed_signature), _unpack(packed_origin)
+    if not found or not between or (_pack(signature), _pack(origin)) != (packed_signature, packed_origin):
         return text, "", ""
-    return id, _unpack(signature), _unpack(origin)
+    return id, signature, origin
 
 
 def safe_id(id: str) -> str:
@@ -60,21 +63,22 @@ def safe_id(id: str) -> str:
 
 
 def original_id(id: str) -> str:
-    """Return the id that `safe_id` was given."""
-    return _unpack(id[len(ESCAPED) :]) if id.startswith(ESCAPED) else id
+    """Return the id that `safe_id` was given; what it did not make is an id as it is."""
+    found = _unpack(id.removeprefix(ESCAPED))
+    return found if id.startswith(ESCAPED) and ESCAPED + _pack(found) == id else id
 
 
 def _pack(text: str) -> str:
     """Return a text in letters, digits and `-` alone: hexadecimal where base64 would need a `_`."""
-    packed = base64.urlsafe_b64encode(text.encode("utf-8", "surrogatepass")).decode().rstrip("=")
-    return "0x-" + text.encode("utf-8", "surrogatepass").hex() if "_" in packed else packed
+    packed = base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    return "0x-" + text.encode().hex() if "_" in packed else packed
 
 
 def _unpack(text: str) -> str:
-    """Return what was packed; what was not is nothing."""
+    """Return what was packed; what was not is nothing. Half a surrogate is nothing too: no JSON can carry it."""
     try:
         if text.startswith("0x-"):
-            return bytes.fromhex(text[3:]).decode("utf-8", "surrogatepass")
-        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("utf-8", "surrogatepass")
+            return bytes.fromhex(text[3:]).decode()
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
     except (binascii.Error, ValueError):
         return ""

@@ -23,6 +23,8 @@ class Translation:
         self.failure: bytes | None = None
         self.ended = False
         self.finished = False
+        # Choices that have begun and are not complete.
+        self.open: set[int] = set()
         self.usage: Tokens | None = None
         self.deltas_count = 0
         self.chars_count = 0
@@ -31,7 +33,7 @@ class Translation:
     @property
     def complete(self) -> bool:
         """Whether the answer came to its proper end."""
-        return self.finished or (self.ended and self.failure is None)
+        return (self.finished and not self.open) or (self.ended and self.failure is None)
 
     def feed(self, block: bytes) -> bytes:
         """Return what the caller gets for a block of whole events."""
@@ -54,6 +56,7 @@ class Translation:
                 self._begun(event)
             elif isinstance(event, Finished):
                 self.finished = True
+                self.open.discard(event.choice)
             elif isinstance(event, Failed):
                 self.ended, self.failure, self.finished = True, encode(event.error), False
                 return self.encoder.encode(events[:number])
@@ -64,6 +67,7 @@ class Translation:
 
     def _begun(self, event: PartStarted) -> None:
         part = event.part
+        self.open.add(event.choice)
         if isinstance(part, OUTPUT):
             self.has_output = True
         elif isinstance(part, Text | Thinking | Refusal):
