@@ -212,7 +212,7 @@ def test_gemini_streams_as_events_and_as_an_array(client: httpx.Client) -> None:
     assert "".join(event["candidates"][0]["content"]["parts"][0]["text"] for event in events) == "Grüße, 世界 👋🏽!"
 
 
-ROUTES = {
+ROUTES: dict[str, tuple[str, dict[str, Any]]] = {
     "responses": ("/v1/responses", {"input": "hi", "stream": True}),
     "messages": ("/v1/messages", {"max_tokens": 9, "messages": [ASK], "stream": True}),
     "gemini": ("/v1beta/models/{}:streamGenerateContent?alt=sse", {"contents": [ASK_GEMINI]}),
