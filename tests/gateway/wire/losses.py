@@ -1,7 +1,10 @@
 """What each dialect does not carry, for the matrix: literal tables, and nothing else may change on the way.
 
-LOSSES: canonical path of a request → the name in `Rendered.dropped`, "" where the meaning is kept in another form.
-ANSWER_LOSSES: canonical paths of an answer. REFUSED: scenarios that raise Unsupported → what its `param` holds.
+A path begins with `-` where something is left out, with `+` where it is filled in, else it is changed.
+
+LOSSES: path of a request → the name in `Rendered.dropped`, "" where the meaning is kept in another form.
+ANSWER_LOSSES: paths of an answer. FORMS and ANSWER_FORMS: what one scenario changes and no other may.
+REFUSED: scenarios that raise Unsupported → what its `param` holds.
 """
 
 # Of models that have the most: what an older one of the same vendor lacks is tested with its dialect.
@@ -12,109 +15,127 @@ UPSTREAM_IDS = {
     "gemini_generate_content": "gemini-3-flash",
 }
 
-# Custom tools become functions of one text, namespaces a part of names.
-FLATTENED = {
-    "tools.CustomTool": "",
-    "tools.Tool": "",
-    "tools.Tool.name": "",
-    "tools.Tool.namespace": "",
-    "messages.ToolCall.arguments": "",
-    "messages.ToolCall.custom": "",
-    "messages.ToolCall.name": "",
-    "messages.ToolCall.namespace": "",
-    "messages.ToolResult.custom": "",
+# What changes its form in one scenario and keeps its meaning, where a dialect has no word for it.
+FLAT: dict[str, tuple[str, ...]] = {
+    "custom tool": (
+        "-tools.CustomTool",
+        "+tools.Tool",
+        "messages.ToolCall.arguments",
+        "-messages.ToolCall.custom",
+        "-messages.ToolResult.custom",
+    ),
+    "namespace": (
+        "tools.Tool.name",
+        "-tools.Tool.namespace",
+        "messages.ToolCall.name",
+        "-messages.ToolCall.namespace",
+    ),
 }
-# Effort and budget stand for one another.
-REASONED = {"reasoning.effort": "", "reasoning.budget_tokens": ""}
+REASONED: dict[str, tuple[str, ...]] = {
+    "effort": ("-reasoning.effort", "+reasoning.budget_tokens", "+reasoning.effort", "-reasoning.budget_tokens"),
+    "summary": ("-reasoning.effort", "+reasoning.budget_tokens", "+reasoning.effort", "-reasoning.budget_tokens"),
+    "budget": ("-reasoning.effort", "+reasoning.budget_tokens", "+reasoning.effort", "-reasoning.budget_tokens"),
+}
+FORMS: dict[str, dict[str, tuple[str, ...]]] = {
+    "openai_chat": {},
+    "openai_responses": REASONED,
+    "anthropic_messages": {
+        **FLAT,
+        **REASONED,
+        # Nothing said is no thought at all, and a budget of none.
+        "no reasoning": ("-reasoning", "-reasoning.effort", "+reasoning.budget_tokens"),
+        # Said beside the choice.
+        "one call at a time": ("+tool_choice",),
+        # The third is not shown, and any of those that are has to be called.
+        "tool choice of two": ("-tools.Tool", "tool_choice"),
+    },
+    "gemini_generate_content": {
+        **REASONED,
+        "custom tool": FLAT["custom tool"],
+        "namespace": (*FLAT["namespace"], "messages.ToolResult.name"),
+        # The least that the model can.
+        "no reasoning": ("reasoning.effort",),
+        # Instructions stand apart.
+        "instructions late": ("messages.order",),
+    },
+}
 
 LOSSES: dict[str, dict[str, str]] = {
     "openai_chat": {},
     "openai_responses": {
-        **REASONED,
-        # What goes with logprobs and reasoning: `include`.
-        "extensions": "",
-        # Required there; and strict unless it says that it is not.
-        "tools.Tool.parameters": "",
-        "tools.Tool.strict": "",
-        # Required there too.
-        "output.name": "",
-        "output.strict": "",
-        "messages.Document.name": "",
+        # `include` goes with logprobs and reasoning.
+        "+extensions": "",
+        # Required there; and a schema is strict unless it says that it is not.
+        "+tools.Tool.parameters": "",
+        "-tools.Tool.strict": "",
+        "+output.name": "",
+        "-output.strict": "",
+        "+messages.Document.name": "",
         # A result names its call alone.
-        "messages.ToolResult.name": "",
-        "messages.ToolResult.is_error": "is_error",
-        "messages.Thinking": "thinking",
-        "messages.ToolCall.signature": "tool_call.signature",
-        "messages.ToolCall.origin": "tool_call.signature",
-        "messages.Text.cache": "cache",
-        "tools.Tool.cache": "cache",
-        "stop": "stop",
-        "top_k": "top_k",
-        "frequency_penalty": "frequency_penalty",
-        "presence_penalty": "presence_penalty",
-        "seed": "seed",
-        "logit_bias": "logit_bias",
+        "-messages.ToolResult.name": "",
+        "-messages.ToolResult.is_error": "is_error",
+        "-messages.Thinking": "thinking",
+        "-messages.ToolCall.signature": "tool_call.signature",
+        "-messages.ToolCall.origin": "tool_call.signature",
+        "-messages.Text.cache": "cache",
+        "-tools.Tool.cache": "cache",
+        "-stop": "stop",
+        "-top_k": "top_k",
+        "-frequency_penalty": "frequency_penalty",
+        "-presence_penalty": "presence_penalty",
+        "-seed": "seed",
+        "-logit_bias": "logit_bias",
     },
     "anthropic_messages": {
-        **FLATTENED,
-        **REASONED,
         # Required there.
-        "max_tokens": "",
-        "tools.Tool.parameters": "",
-        # Nothing said is no thought at all.
-        "reasoning": "",
-        # One call at a time is asked for beside the choice.
-        "tool_choice": "",
+        "+max_tokens": "",
+        "+tools.Tool.parameters": "",
         # A schema has no name, and is always followed.
-        "output.name": "",
-        "output.strict": "",
+        "-output.name": "",
+        "-output.strict": "",
         # Without a schema JSON is asked for in words.
-        "output": "output",
-        "messages.Text": "output",
-        "messages.ToolResult.name": "",
+        "-output": "output",
+        "+messages.Text": "output",
+        "-messages.ToolResult.name": "",
         "messages.order": "messages.system_position",
-        "messages.Image.detail": "image.detail",
-        "messages.Thinking": "thinking",
-        "messages.ToolCall.signature": "tool_calls.signature",
-        "messages.ToolCall.origin": "tool_calls.signature",
-        "logprobs": "logprobs",
-        "top_logprobs": "top_logprobs",
+        "-messages.Image.detail": "image.detail",
+        "-messages.Thinking": "thinking",
+        "-messages.ToolCall.signature": "tool_calls.signature",
+        "-messages.ToolCall.origin": "tool_calls.signature",
+        "-logprobs": "logprobs",
+        "-top_logprobs": "top_logprobs",
         # The newest models take one of the two.
-        "top_p": "top_p",
-        "frequency_penalty": "frequency_penalty",
-        "presence_penalty": "presence_penalty",
-        "seed": "seed",
-        "logit_bias": "logit_bias",
-        "verbosity": "verbosity",
-        "service_tier": "service_tier",
-        "metadata": "metadata",
-        "cache_key": "cache_key",
+        "-top_p": "top_p",
+        "-frequency_penalty": "frequency_penalty",
+        "-presence_penalty": "presence_penalty",
+        "-seed": "seed",
+        "-logit_bias": "logit_bias",
+        "-verbosity": "verbosity",
+        "-service_tier": "service_tier",
+        "-metadata": "metadata",
+        "-cache_key": "cache_key",
     },
     "gemini_generate_content": {
-        **FLATTENED,
-        **REASONED,
-        # Instructions stand apart.
-        "messages.order": "",
         # Thoughts are not shown unless they are asked for, and always summed up.
-        "reasoning.summary": "",
-        "messages.Thinking.is_summary": "",
+        "+reasoning.summary": "",
+        "+messages.Thinking.is_summary": "",
         # A schema has no name, and is always followed.
-        "output.name": "",
-        "output.strict": "",
-        # A result is not taken without a name: the call's is found.
-        "messages.ToolResult.name": "",
-        "messages.Document.name": "",
-        "messages.Image.detail": "detail",
-        "messages.Thinking": "thinking",
-        "tools.Tool.strict": "tools.strict",
-        "parallel_tool_calls": "parallel_tool_calls",
-        "messages.Text.cache": "cache",
-        "tools.Tool.cache": "cache",
-        "logit_bias": "logit_bias",
-        "verbosity": "verbosity",
-        "metadata": "metadata",
-        "user": "user",
-        "cache_key": "cache_key",
+        "-output.name": "",
+        "-output.strict": "",
+        # No result is taken without a name: the call's is found.
+        "+messages.ToolResult.name": "",
+        "-messages.Document.name": "",
+        "-messages.Image.detail": "detail",
+        "-messages.Thinking": "thinking",
+        "-tools.Tool.strict": "tools.strict",
+        "-parallel_tool_calls": "parallel_tool_calls",
+        "-messages.Text.cache": "cache",
+        "-tools.Tool.cache": "cache",
+        "-logit_bias": "logit_bias",
+        "-verbosity": "verbosity",
+        "-metadata": "metadata",
+        "-user": "user",
+        "-cache_key": "cache_key",
     },
 }
 
@@ -126,55 +147,58 @@ REFUSED: dict[str, dict[str, str]] = {
 }
 
 # A signature of another origin goes behind a mark and is the front's own then; the conversation that goes on undoes it.
-MARKED = {"parts.Thinking.signature", "parts.Thinking.origin"}
-MARKED_CALL = {"parts.ToolCall.id", "parts.ToolCall.signature", "parts.ToolCall.origin"}
-FLATTENED_CALL = {f"parts.ToolCall.{name}" for name in ("arguments", "custom", "name", "namespace")}
+MARKED = {"parts.Thinking.signature", "parts.Thinking.origin", "+parts.Thinking.signature", "+parts.Thinking.origin"}
+MARKED_CALL = {"parts.ToolCall.id", "-parts.ToolCall.signature", "-parts.ToolCall.origin"}
+FLAT_ANSWERS: dict[str, tuple[str, ...]] = {
+    "custom tool": ("parts.ToolCall.arguments", "-parts.ToolCall.custom"),
+    "namespace": ("parts.ToolCall.name", "-parts.ToolCall.namespace"),
+}
+# A refusal is said as a text, and the finish tells.
+REFUSED_IN_WORDS = ("-parts.Refusal", "+parts.Text")
 
+ANSWER_FORMS: dict[str, dict[str, tuple[str, ...]]] = {
+    "openai_chat": {},
+    "openai_responses": {"stop sequences": ("finish", "-stop_sequence"), "two choices": ("choices",)},
+    "anthropic_messages": {
+        **FLAT_ANSWERS,
+        "refusal": REFUSED_IN_WORDS,
+        "two choices": ("choices",),
+        "content filter": ("finish",),
+        "audio tokens": ("usage.input", "-usage.audio_input"),
+    },
+    "gemini_generate_content": {
+        **FLAT_ANSWERS,
+        "refusal": (*REFUSED_IN_WORDS, "finish"),
+        "stop sequences": ("finish", "-stop_sequence"),
+        # Tokens come without their bytes.
+        "logprobs": ("logprobs",),
+        "cache writes": ("usage.input", "-usage.cache_write_5m", "-usage.cache_write_1h"),
+        "searches": ("-usage.web_searches",),
+    },
+}
 ANSWER_LOSSES: dict[str, set[str]] = {
     "openai_chat": set(),
     "openai_responses": {
         *MARKED,
         *MARKED_CALL,
-        # Every thought is an item of its own, with its id; whether it is summed up and whose it is stands in the mark.
-        "parts.Thinking.id",
-        "parts.Thinking.is_summary",
-        "parts.Thinking.redacted",
-        "choices",
-        "finish",
-        "stop_sequence",
+        # Every thought is an item of its own; whether it is summed up or hidden stands in the mark.
+        "+parts.Thinking.id",
+        "+parts.Thinking.is_summary",
+        "-parts.Thinking.redacted",
     },
     "anthropic_messages": {
         *MARKED,
         *MARKED_CALL,
-        *FLATTENED_CALL,
-        "parts.Thinking.id",
-        "parts.Thinking.is_summary",
-        # Refusals are said as texts, and the finish tells.
-        "parts.Refusal",
-        "parts.Text",
+        "-parts.Thinking.id",
+        "-parts.Thinking.is_summary",
         "parts.Text.citations",
-        "choices",
-        "finish",
-        "logprobs",
-        "usage.audio_input",
-        "usage.input",
+        "-logprobs",
     },
     "gemini_generate_content": {
         *MARKED,
-        *MARKED_CALL,
-        *FLATTENED_CALL,
-        "parts.Thinking.id",
-        "parts.Thinking.is_summary",
-        "parts.Thinking.redacted",
-        "parts.Refusal",
-        "parts.Text",
-        "finish",
-        "stop_sequence",
-        "logprobs",
-        "usage.cache_write_5m",
-        "usage.cache_write_1h",
-        "usage.input",
-        "usage.web_searches",
+        "-parts.Thinking.id",
+        "+parts.Thinking.is_summary",
+        "-parts.Thinking.redacted",
     },
 }
 
