@@ -37,7 +37,12 @@ REASONED: dict[str, tuple[str, ...]] = {
     "budget": ("-reasoning.effort", "+reasoning.budget_tokens", "+reasoning.effort", "-reasoning.budget_tokens"),
 }
 FORMS: dict[str, dict[str, tuple[str, ...]]] = {
-    "openai_chat": {},
+    "openai_chat": {
+        **FLAT,
+        **REASONED,
+        # The others are not shown.
+        "tool choice of two": ("-tools.Tool", "tool_choice"),
+    },
     "openai_responses": REASONED,
     "anthropic_messages": {
         **FLAT,
@@ -61,7 +66,23 @@ FORMS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 LOSSES: dict[str, dict[str, str]] = {
-    "openai_chat": {},
+    "openai_chat": {
+        "+output.name": "",
+        "+tools.Tool.parameters": "",
+        "+messages.Document.name": "",
+        # Tools answer in text: what they show follows as the user's.
+        "-messages.ToolResult.parts.Image": "tool_result.image",
+        "+messages.Text": "tool_result.image",
+        "+messages.Image": "tool_result.image",
+        "-messages.ToolResult.is_error": "tool_result.is_error",
+        "-messages.Thinking": "thinking",
+        "-messages.ToolCall.signature": "",
+        "-messages.ToolCall.origin": "",
+        "-reasoning.summary": "reasoning.summary",
+        "-messages.Text.cache": "cache_control",
+        "-tools.Tool.cache": "cache_control",
+        "-top_k": "top_k",
+    },
     "openai_responses": {
         # `include` goes with logprobs and reasoning.
         "+extensions": "",
@@ -157,8 +178,17 @@ FLAT_ANSWERS: dict[str, tuple[str, ...]] = {
 REFUSED_IN_WORDS = ("-parts.Refusal", "+parts.Text")
 
 ANSWER_FORMS: dict[str, dict[str, tuple[str, ...]]] = {
-    "openai_chat": {},
-    "openai_responses": {"stop sequences": ("finish", "-stop_sequence"), "two choices": ("choices",)},
+    "openai_chat": {
+        "namespace": FLAT_ANSWERS["namespace"],
+        # Without a refusal's own words the answer is one that was filtered.
+        "refusal": ("finish",),
+    },
+    "openai_responses": {
+        "stop sequences": ("finish", "-stop_sequence"),
+        "two choices": ("choices",),
+        # Without a refusal's own words the answer is one that was filtered.
+        "refusal": ("finish",),
+    },
     "anthropic_messages": {
         **FLAT_ANSWERS,
         "refusal": REFUSED_IN_WORDS,
@@ -177,12 +207,13 @@ ANSWER_FORMS: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 ANSWER_LOSSES: dict[str, set[str]] = {
-    "openai_chat": set(),
+    "openai_chat": {*MARKED, *MARKED_CALL},
     "openai_responses": {
         *MARKED,
         *MARKED_CALL,
         # Every thought is an item of its own; whether it is summed up or hidden stands in the mark.
         "+parts.Thinking.id",
+        "parts.Thinking.id",
         "+parts.Thinking.is_summary",
         "-parts.Thinking.redacted",
     },
