@@ -125,6 +125,10 @@ LOSSES: dict[str, dict[str, str]] = {
         "-messages.ToolCall.origin": "tool_calls.signature",
         "-logprobs": "logprobs",
         "-top_logprobs": "top_logprobs",
+        # What goes with thought is little, and nothing else has to be called then.
+        "-temperature": "temperature",
+        "-top_k": "top_k",
+        "-reasoning": "reasoning",
         # The newest models take one of the two.
         "-top_p": "top_p",
         "-frequency_penalty": "frequency_penalty",
