@@ -1,9 +1,7 @@
 """How requests and answers differ after they went through a dialect, and whether that is declared."""
 
-import difflib
 import itertools
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -79,29 +77,35 @@ def spoken(request: Request) -> list[tuple[tuple[str, str], Part]]:
 def parts_differ(path: str, before: Iterable[Any], after: Iterable[Any]) -> set[str]:
     """Return the paths at which two lists of parts or tools differ: the order, kinds that are there or not, fields."""
     one, other = list(before), list(after)
-    shown: tuple[list[str], list[str]] = (list(map(repr, one)), list(map(repr, other)))
-    if shown[0] == shown[1]:
-        return set()
-    if sorted(shown[0]) == sorted(shown[1]):
+    if one != other and sorted(map(repr, one)) == sorted(map(repr, other)):
         return {f"{path}.order"}
     found = set()
-    for kind, a, b, c, d in difflib.SequenceMatcher(None, shown[0], shown[1], autojunk=False).get_opcodes():
-        if kind != "equal":
-            found |= _stretch_differs(path, one[a:b], other[c:d])
+    for x, y in aligned(one, other):
+        name = type(y if x is None else x).__name__
+        if x is None or y is None:
+            found.add(f"{'+' if x is None else '-'}{path}.{name}")
+            continue
+        found |= fields_differ(f"{path}.{name}.", x, y, ("parts",))
+        if isinstance(x, ToolResult):
+            found |= parts_differ(f"{path}.{name}.parts", x.parts, y.parts)
     return found
 
 
-def _stretch_differs(path: str, one: list[Any], other: list[Any]) -> set[str]:
-    kinds = [[type(part).__name__ for part in each] for each in (one, other)]
-    first, second = map(Counter, kinds)
-    found = {f"-{path}.{kind}" for kind in first - second} | {f"+{path}.{kind}" for kind in second - first}
-    for a, b, size in difflib.SequenceMatcher(None, kinds[0], kinds[1], autojunk=False).get_matching_blocks():
-        for x, y in zip(one[a : a + size], other[b : b + size], strict=True):
-            name = type(x).__name__
-            found |= fields_differ(f"{path}.{name}.", x, y, ("parts",))
-            if isinstance(x, ToolResult):
-                found |= parts_differ(f"{path}.{name}.parts", x.parts, y.parts)
-    return found
+def aligned(one: list[Any], other: list[Any]) -> list[tuple[Any, Any]]:
+    """Return both lists side by side with the least that differs; None stands for what only one of them has."""
+    best: dict[tuple[int, int], tuple[int, list[tuple[Any, Any]]]] = {(0, 0): (0, [])}
+    for a, b in itertools.product(range(len(one) + 1), range(len(other) + 1)):
+        ways = []
+        if a:
+            ways.append((best[a - 1, b], (one[a - 1], None), 1))
+        if b:
+            ways.append((best[a, b - 1], (None, other[b - 1]), 1))
+        if a and b and type(one[a - 1]) is type(other[b - 1]):
+            ways.append((best[a - 1, b - 1], (one[a - 1], other[b - 1]), int(one[a - 1] != other[b - 1])))
+        if ways:
+            before, pair, cost = min(ways, key=lambda way: way[0][0] + way[2])
+            best[a, b] = (before[0] + cost, [*before[1], pair])
+    return best[len(one), len(other)][1]
 
 
 def fields_differ(path: str, one: Any, other: Any, without: tuple[str, ...] = ()) -> set[str]:
