@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.upstream.answers import dump
 from tests.upstream.connection import Exchange
-from tests.upstream.turn import Offered, Refused, Said, Turn, halves, known, picture, signature
+from tests.upstream.turn import Offered, Refused, Said, Turn, dumped, halves, known, picture, signature
 
 VENDOR = "anthropic"
 FIELDS = (
@@ -260,7 +260,7 @@ def _pieces(block: dict[str, Any], said: Said) -> tuple[dict[str, Any], list[dic
         return {"type": "thinking", "thinking": "", "signature": ""}, deltas
     if block["type"] == "text":
         return {"type": "text", "text": ""}, [{"type": "text_delta", "text": piece} for piece in said.texts]
-    pieces = ("", *halves(json.dumps(block["input"], ensure_ascii=False)))
+    pieces = ("", *halves(dumped(block["input"])))
     return {**block, "input": {}}, [{"type": "input_json_delta", "partial_json": piece} for piece in pieces]
 
 

@@ -140,6 +140,8 @@ def _message(item: dict[str, Any], turn: Turn) -> None:
 def _seen(part: dict[str, Any]) -> str:
     if part["type"] == "input_text":
         return str(part["text"])
+    if part["type"] == "input_audio":
+        return picture("audio/" + part["input_audio"]["format"], part["input_audio"]["data"])
     address = str(part.get("image_url") or part.get("file_data") or part.get("file_url") or part.get("file_id") or "")
     inline = re.fullmatch(r"data:([^;,]+);base64,(.*)", address, re.DOTALL)
     if not address or (not inline and address.startswith("data:")):

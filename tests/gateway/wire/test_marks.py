@@ -1,5 +1,6 @@
 """Signatures and ids on their way through another vendor's conversation come back as they were, whatever they hold."""
 
+import base64
 import re
 
 import pytest
@@ -84,4 +85,5 @@ def test_a_signed_id_of_safe_letters_has_safe_letters(signature: str, origin: st
 def test_marks_are_found_in_a_body() -> None:
     assert marks.has_marks(b'{"signature":"aperture1.x.y.z"}')
     assert marks.has_marks(marks.signed_id("call_1", "s", "openai_chat").encode())
+    assert marks.has_marks(base64.b64encode(marks.mark("s", "openai_chat").encode()))
     assert not marks.has_marks(b'{"signature":"EqQBCgIYAhIM","id":"call_1"}')
