@@ -274,7 +274,13 @@ def check(call: Call, response: Answer, data: bytes) -> openai_chat.Answer:
 async def stream(runtime: Runtime, exchange: Exchange, call: Call, held: Held, response: Answer) -> None:
     """Relay a stream and settle; its last event, `[DONE]` or what ended it, is sent when the charge is durable."""
     request = call.request
-    relayed = StreamRelay(request.model, wants_usage=request.wants_usage, wants_cost=request.wants_cost)
+    relayed = StreamRelay(
+        request.model,
+        wants_usage=request.wants_usage,
+        wants_cost=request.wants_cost,
+        request_id=exchange.request_id,
+        created=int(time.time()),
+    )
     held.mark = lambda: ended(exchange, copy.copy(exchange.row), stream_charge(call, relayed, LOST), LOST)
     budget = Budget(runtime.journal, held, call.quote)
     framer = Framer(EVENT_BYTES_MAX)
@@ -310,7 +316,7 @@ async def stream(runtime: Runtime, exchange: Exchange, call: Call, held: Held, r
     if fault is not CLIENT_GONE:
         if not exchange.answered:
             await begin()
-        last = last_events(exchange, call, relayed, charged, fault)
+        last = last_events(exchange, relayed, charged, fault)
         await exchange.send({"type": "http.response.body", "body": last})
 
 
@@ -329,14 +335,11 @@ async def drained(runtime: Runtime, exchange: Exchange, call: Call, relayed: Str
         limiting.release(exchange)
 
 
-def last_events(exchange: Exchange, call: Call, relayed: StreamRelay, charged: Charge, fault: Fault | None) -> bytes:
+def last_events(exchange: Exchange, relayed: StreamRelay, charged: Charge, fault: Fault | None) -> bytes:
     """Return how a settled stream ends: with what was kept back of it and `[DONE]`, or with what went wrong."""
     if fault is None:
-        return relayed.closing(cost_of(exchange, charged)) + openai_chat.DONE
-    event = b"data: " + render(fault, OPENAI, exchange.request_id) + b"\n\n"
-    if fault.code in admission.CUTS:
-        event = openai_chat.cut_short(exchange.request_id, call.request.model, int(time.time())) + event
-    return relayed.pending + event
+        return relayed.closing(cost_of(exchange, charged))
+    return relayed.broken(render(fault, OPENAI, exchange.request_id), cut=fault.code in admission.CUTS)
 
 
 def early(target: Target, fault: Fault) -> Fault:
@@ -349,8 +352,7 @@ def early(target: Target, fault: Fault) -> Fault:
 
 def stream_charge(call: Call, relayed: StreamRelay, fault: Fault | None) -> Charge:
     """Return what a stream costs: the upstream's own count, else what was delivered; nothing for no output."""
-    final = relayed.final_usage()
-    usage = openai_chat.parse_usage(final, relayed.service_tier) if final else None
+    usage = relayed.final_usage()
     if (usage is None or fault is not None) and not relayed.produced():
         return settlement.NOTHING
     now, markup_ppm = time.time(), call.quote.markup_ppm

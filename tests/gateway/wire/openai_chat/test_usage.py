@@ -14,6 +14,7 @@ from billing import pricing
 from gateway import settlement
 from gateway.wire import openai_chat
 from gateway.wire.openai_chat import StreamRelay, parse_usage
+from gateway.wire.openai_chat import usage as usages
 from gateway.wire.usage import Tokens
 from tests.gateway.scenery import RATES
 
@@ -88,6 +89,24 @@ def test_a_total_settles_whether_the_cache_is_on_top() -> None:
     assert read(BOTH | cache).input == 40
     on_top = read(BOTH | cache | {"total_tokens": 170})
     assert (on_top.input, on_top.cache_read, on_top.reasoning, on_top.sound) == (100, 60, 0, True)
+
+
+def test_a_cache_that_is_named_twice_and_differently_is_flagged() -> None:
+    tokens = read(BOTH | {"prompt_tokens_details": {"cached_tokens": 5}, "cache_read_input_tokens": 60})
+    assert (tokens.input, tokens.cache_read, tokens.sound) == (100, 60, False)
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        Tokens(),
+        Tokens(input=1, cache_read=2, cache_write_5m=3, cache_write_1h=4, audio_input=5, image_input=6, output=7),
+        Tokens(input=1, output=2, reasoning=3, audio_output=4, web_searches=5),
+        Tokens(cache_write_1h=9),
+    ],
+)
+def test_what_is_written_is_read_the_same(tokens: Tokens) -> None:
+    assert parsed(usages.render(tokens)) == tokens
 
 
 def test_new_api_1103_gemini_s_thoughts_are_billed() -> None:

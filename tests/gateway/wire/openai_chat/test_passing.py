@@ -380,3 +380,31 @@ def test_a_last_chunk_that_cannot_be_read_whole_is_sent_as_it_is() -> None:
     relay = StreamRelay("m", wants_usage=True, wants_cost=True)
     out = relay.feed(last + DONE) + relay.closing(b"0.1")
     assert b'"prompt_tokens":1' in out
+
+
+# --- What was delivered ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("delta", "output"),
+    [({"role": "assistant"}, False), ({"content": ""}, False), ({"content": "hi"}, True), ({"tool_calls": [{}]}, True)],
+)
+def test_output_is_more_than_who_speaks(delta: Any, output: bool) -> None:
+    _, relay = relay_all([event({"model": "up", "choices": [{"delta": delta}]})])
+    assert relay.produced() is output
+    assert relay.delivered_tokens() == 1
+
+
+def test_what_was_delivered_is_measured_beside_its_envelopes() -> None:
+    _, relay = relay_all([event(chunk(text="x" * 400))] * 10)
+    assert relay.produced()
+    assert 900 < relay.delivered_tokens() < 1100
+    _, small = relay_all([event(chunk(text="x"))] * 10)
+    assert (small.delivered_tokens(), small.delivered_tokens()) == (10, 10)
+    _, rubbish = relay_all([event('{"usage":')])
+    assert not rubbish.produced()
+
+
+def test_a_cost_that_is_asked_for_is_no_upstream_s_business() -> None:
+    request = parse_request(b'{"model":"m","stream":true,"usage":{"include":true},"tools":[],"messages":[]}')
+    assert request.wants_cost and request.wants_usage
+    assert b'"usage"' not in render_request(request, "u").replace(b"include_usage", b"")
+    assert list(openai_chat.texts(request.fields)) == [b'"m"', b"true", b"[]"]

@@ -1,4 +1,4 @@
-"""Usage as upstreams of OpenAI's dialect report it, read as disjoint parts. Pure.
+"""Usage as upstreams of OpenAI's dialect report it, read as disjoint parts and written from them. Pure.
 
 Every vendor has its own idea of what is inside what. The rules, by what stands in the object and never by the vendor's
 name, for a gateway in between keeps the shape and not the name:
@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.wire.canonical import Json
 from gateway.wire.usage import SEARCHES_MAX, Reading, Tokens, count, tier_of
 
 SEARCHES = ("num_search_queries", "num_sources_used")
@@ -73,6 +74,29 @@ def parse(raw: bytes, service_tier: bytes = b"") -> Tokens | None:
         service_tier=tier_of(usage.get("service_tier"), service_tier),
         sound=reading.sound,
     )
+
+
+def render(tokens: Tokens) -> Json:
+    """Return a usage object: OpenAI's own names, and those of OpenRouter and Anthropic for what OpenAI has none."""
+    written = tokens.cache_write_5m + tokens.cache_write_1h
+    prompt = tokens.input + tokens.cache_read + written + tokens.audio_input + tokens.image_input
+    completion = tokens.output + tokens.reasoning + tokens.audio_output
+    into: Json = {"cached_tokens": tokens.cache_read, "audio_tokens": tokens.audio_input}
+    if tokens.image_input:
+        into["image_tokens"] = tokens.image_input
+    if written:
+        into["cache_write_tokens"] = written
+        into["cache_creation"] = dict(zip(LIFETIMES, (tokens.cache_write_5m, tokens.cache_write_1h), strict=True))
+    found: Json = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": into,
+        "completion_tokens_details": {"reasoning_tokens": tokens.reasoning, "audio_tokens": tokens.audio_output},
+    }
+    if tokens.web_searches:
+        found["server_tool_use"] = {"web_search_requests": tokens.web_searches}
+    return found
 
 
 def _whole(usage: dict[str, Any]) -> tuple[int, int, int | None] | None:

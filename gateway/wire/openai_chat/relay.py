@@ -1,199 +1,19 @@
-"""OpenAI's chat completions and embeddings, same dialect in and out. Pure.
+"""A stream in OpenAI's chat format on its way from an upstream to a caller of the same dialect. Pure.
 
-https://platform.openai.com/docs/api-reference/chat. Requests are read one level deep: what is not needed stays the
-bytes that the caller sent. Usage is latest-wins: the last chunk that carries it has the whole request's.
+Usage is latest-wins: the last chunk that carries it has the whole request's.
 """
 
 import re
 from collections import deque
-from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 
-from gateway.wire import openai_usage, sse, top_level
-from gateway.wire.usage import TOKENS_MAX
-
-Fields = dict[str, msgspec.Raw]
-
-decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-encode = msgspec.json.encode
+from gateway.wire import sse, top_level
+from gateway.wire.fields import decode_fields, encode, present
+from gateway.wire.openai_chat import usage
+from gateway.wire.usage import Tokens
 
 DONE = b"data: [DONE]\n\n"
-# The one bound of a model name; the catalog, which is below the gateway, keeps ids of the same length.
-MODEL_CHARS_MAX = 256
-# Of a request's JSON. Tools' schemas nest tens deep; Python's guard up to 3.13 is some 900.
-DEPTH_MAX = 500
-TOO_DEEP = f"The body's JSON is nested too deeply: more than {DEPTH_MAX} levels."
-CHOICES_MAX = 128
-LABELS_MAX, LABEL_NAME_CHARS, LABEL_CHARS = 16, 64, 512
-
-
-parse_usage = openai_usage.parse
-
-
-class InvalidRequest(ValueError):
-    """The request's body cannot be read; `code` and `param` say how and where.
-
-    `model` is there when the body names one and only another parameter is wrong.
-    """
-
-    model: str | None = None
-
-    def __init__(self, code: str, message: str, param: str | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.param = param
-
-
-class Request(msgspec.Struct):
-    """What the gateway needs to know of a request; `fields` hold all of it."""
-
-    model: str
-    stream: bool
-    wants_usage: bool
-    fields: Fields
-    # What the caller limits each answer to, and how many answers it asks for.
-    max_tokens: int | None = None
-    choices: int = 1
-    wants_cost: bool = False
-    labels: dict[str, str] | None = None
-
-
-def parse_request(body: bytes) -> Request:
-    """Return the request, or raise InvalidRequest."""
-    try:
-        if not body.isascii():
-            body.decode()
-        fields = decode_fields(body)
-    except ValueError as error:
-        raise InvalidRequest("invalid_json", f"The body is not a JSON object: {error}.") from None
-    except RecursionError:
-        raise InvalidRequest("invalid_json", TOO_DEEP) from None
-    # From 3.14 on, Python's own guard is the size of the stack, which lets tens of thousands of levels through.
-    if top_level.deeper_than(body, DEPTH_MAX):
-        raise InvalidRequest("invalid_json", TOO_DEEP)
-    model = _model(fields)
-    try:
-        wants_cost = _wants_cost(fields)
-        return Request(
-            model=model,
-            stream=_stream(fields),
-            wants_usage=_wants_usage(fields) or wants_cost,
-            fields=fields,
-            max_tokens=_max_tokens(fields),
-            choices=_whole(fields, "n", CHOICES_MAX) or 1,
-            wants_cost=wants_cost,
-            labels=_labels(fields),
-        )
-    except InvalidRequest as error:
-        error.model = model if error.code == "invalid_parameter" else None
-        raise
-
-
-def _model(fields: Fields) -> str:
-    model = _value(fields, "model")
-    if not isinstance(model, str) or not model:
-        raise InvalidRequest("invalid_parameter", "model is missing: name one of GET /v1/models.", "model")
-    if len(model) > MODEL_CHARS_MAX:
-        raise InvalidRequest("invalid_parameter", f"model is longer than {MODEL_CHARS_MAX} characters.", "model")
-    return model
-
-
-def _stream(fields: Fields) -> bool:
-    stream = _value(fields, "stream")
-    if stream is None or isinstance(stream, bool):
-        return bool(stream)
-    raise InvalidRequest("invalid_parameter", "stream is neither true nor false.", "stream")
-
-
-def _wants_usage(fields: Fields) -> bool:
-    options = _value(fields, "stream_options")
-    if options is None:
-        return False
-    if not isinstance(options, dict):
-        raise InvalidRequest("invalid_parameter", "stream_options is not an object.", "stream_options")
-    return options.get("include_usage") is True
-
-
-def _max_tokens(fields: Fields) -> int | None:
-    """Return the larger of the two names' limits: what an upstream may go by."""
-    found = [_whole(fields, name, TOKENS_MAX) for name in ("max_completion_tokens", "max_tokens")]
-    return max((each for each in found if each is not None), default=None)
-
-
-def _whole(fields: Fields, name: str, most: int) -> int | None:
-    """Return a number that is multiplied by a price: whole, at least one, and bounded."""
-    value = _value(fields, name)
-    if value is None:
-        return None
-    if type(value) is not int or not 1 <= value <= most:
-        raise InvalidRequest("invalid_parameter", f"{name} is not a whole number from 1 to {most}.", name)
-    return value
-
-
-def _wants_cost(fields: Fields) -> bool:
-    """Tell whether the caller asks for the cost in the usage, as `usage: {"include": true}`; no upstream gets that."""
-    usage = _value(fields, "usage")
-    if isinstance(usage, dict):
-        del fields["usage"]
-        return usage.get("include") is True
-    return False
-
-
-def _labels(fields: Fields) -> dict[str, str] | None:
-    """Return the request's `metadata` where it is what labels are: short texts. The upstream gets it all the same."""
-    metadata = _value(fields, "metadata")
-    if not isinstance(metadata, dict):
-        return None
-    texts = [(name, value) for name, value in metadata.items() if isinstance(value, str)]
-    return {name[:LABEL_NAME_CHARS]: value[:LABEL_CHARS] for name, value in texts[:LABELS_MAX]} or None
-
-
-def _value(fields: Fields, name: str) -> Any:
-    raw = fields.get(name)
-    if raw is None:
-        return None
-    try:
-        return msgspec.json.decode(raw)
-    except (ValueError, RecursionError):
-        raise InvalidRequest("invalid_json", f"{name} is not valid JSON.", name) from None
-
-
-def texts(fields: Fields) -> Iterator[bytes]:
-    """Yield what goes to the model as it stands, and holds no attachments: everything but the messages and inputs."""
-    return (bytes(raw) for name, raw in fields.items() if name not in ("messages", "input"))
-
-
-def render_request(request: Request, upstream_id: str, cap: tuple[str, int] | None = None) -> bytes:
-    """Return the body for the upstream: its own model id, and usage always asked for in a stream.
-
-    CAP is a limit of ours on the answer's tokens, under the parameter that this upstream knows.
-    """
-    fields = request.fields | {"model": msgspec.Raw(encode(upstream_id))}
-    if cap is not None:
-        fields[cap[0]] = msgspec.Raw(encode(cap[1]))
-    if request.stream and (not request.wants_usage or request.wants_cost):
-        options = _value(fields, "stream_options") or {}
-        fields["stream_options"] = msgspec.Raw(encode(options | {"include_usage": True}))
-    return encode(fields)
-
-
-class Answer(msgspec.Struct):
-    """The parts of a JSON answer that the gateway reads."""
-
-    usage: msgspec.Raw = msgspec.Raw(b"")
-    service_tier: msgspec.Raw = msgspec.Raw(b"")
-    error: msgspec.Raw = msgspec.Raw(b"")
-
-
-decode_answer = msgspec.json.Decoder(Answer).decode
-NULLS = (b"", b"null")
-
-
-def present(raw: msgspec.Raw) -> bool:
-    """Tell whether a field was there and not null."""
-    return bytes(raw) not in NULLS
 
 
 def with_cost(data: bytes, cost: bytes) -> bytes:
@@ -201,10 +21,10 @@ def with_cost(data: bytes, cost: bytes) -> bytes:
     try:
         fields = decode_fields(data)
         # One level deep: a number that Python cannot hold is no reason to fail what has been charged.
-        usage = decode_fields(fields.get("usage", b""))
+        counted = decode_fields(fields.get("usage", b""))
     except ValueError:
         return data
-    return encode(fields | {"usage": msgspec.Raw(encode(usage | {"cost": msgspec.Raw(cost)}))})
+    return encode(fields | {"usage": msgspec.Raw(encode(counted | {"cost": msgspec.Raw(cost)}))})
 
 
 def cut_short(request_id: str, model: str, created: int) -> bytes:
@@ -217,11 +37,6 @@ def cut_short(request_id: str, model: str, created: int) -> bytes:
         "choices": [{"index": 0, "delta": {}, "finish_reason": "length"}],
     }
     return b"data: " + encode(chunk) + b"\n\n"
-
-
-def rename(data: bytes, model: bytes) -> bytes:
-    """Return a JSON answer with `model` (a JSON string) as its model; every other byte stays."""
-    return top_level.replace_string(data, b'"model"', model)
 
 
 class Chunk(msgspec.Struct):
@@ -262,7 +77,12 @@ class StreamRelay:
     block it came in. Nothing is relayed after either.
     """
 
-    def __init__(self, model: str, *, wants_usage: bool, wants_cost: bool = False) -> None:
+    def __init__(
+        self, model: str, *, wants_usage: bool, wants_cost: bool = False, request_id: str = "", created: int = 0
+    ) -> None:
+        self.model = model
+        self.request_id = request_id
+        self.created = created
         self.asked = encode(model)
         self.wants_usage = wants_usage
         self.wants_cost = wants_cost
@@ -273,7 +93,7 @@ class StreamRelay:
         self.early: list[bytes] = []
         self.beginning = self.renamed_beginning = b""
         self.usage: bytes | None = None
-        # As JSON, of the event that carried the usage; for `parse_usage`.
+        # As JSON, of the event that carried the usage.
         self.service_tier = b""
         self.failure: bytes | None = None
         self.done = False
@@ -308,14 +128,25 @@ class StreamRelay:
         later_bytes = self.bytes_count - seen.bytes - (self.chunks_count - seen.chunks) * seen.envelope_bytes
         return max(self.chunks_count, (seen.output_bytes + later_bytes) // BYTES_PER_TOKEN)
 
-    def final_usage(self) -> bytes | None:
-        """Return the last usage (JSON), or None where there is none, or where so much came after it that it is old."""
-        return None if self.chunks_count - self.usage_chunks >= CHUNKS_LOOKED_AT else self.usage
+    def final_usage(self) -> Tokens | None:
+        """Return the last usage, or None where there is none, or where so much came after it that it is old."""
+        if self.usage is None or self.chunks_count - self.usage_chunks >= CHUNKS_LOOKED_AT:
+            return None
+        return usage.parse(self.usage, self.service_tier)
+
+    def end(self) -> bytes:
+        """Return nothing more: whole events go on as they come."""
+        return b""
 
     def closing(self, cost: bytes) -> bytes:
-        """Return the event that was kept back, with the cost (a JSON number of dollars) in its usage."""
+        """Return the stream's end: what was kept back, with the cost (a JSON number of dollars), and `[DONE]`."""
         data = sse.data_of(self.pending)
-        return b"data: " + with_cost(data, cost) + b"\n\n" if data else b""
+        return (b"data: " + with_cost(data, cost) + b"\n\n" if data else b"") + DONE
+
+    def broken(self, error: bytes, *, cut: bool) -> bytes:
+        """Return how a broken stream ends: what was kept back, that it ends for its length, and the error."""
+        short = cut_short(self.request_id, self.model, self.created) if cut else b""
+        return self.pending + short + b"data: " + error + b"\n\n"
 
     def produced(self) -> bool:
         """Tell whether any output came through; a chunk that only says who speaks is none."""
