@@ -176,12 +176,13 @@ class Tool(msgspec.Struct, frozen=True):
 
 
 class CustomTool(msgspec.Struct, frozen=True):
-    """A tool that takes a text, which may have to follow a grammar (`format`)."""
+    """A tool that takes a text, which may have to follow a grammar (`format`); `extras` as in Tool."""
 
     name: str
     description: str = ""
     format: Json | None = None
     namespace: str = ""
+    extras: Json = {}
 
 
 class ServerTool(msgspec.Struct, frozen=True):
