@@ -26,8 +26,8 @@ from gateway.wire.anthropic_messages.response import (
     parse_error,
     parse_response,
     read_answer,
-    render_response,
     renamed,
+    render_response,
 )
 from gateway.wire.anthropic_messages.stream import Decoder, Encoder
 from gateway.wire.anthropic_messages.tables import NAME

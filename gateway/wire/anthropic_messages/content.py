@@ -1,8 +1,8 @@
 """A request's content blocks, as parts of a message. Pure.
 
-https://docs.anthropic.com/en/api/messages. A block that is not known is kept as it came (`Native`). What of a block only
-Anthropic knows (the index of a citation, who called a tool) is not kept: a request that stays in the dialect is passed
-on as bytes.
+https://docs.anthropic.com/en/api/messages. A block that is not known is kept as it came (`Native`). What of a
+block only Anthropic knows (the index of a citation, who called a tool) is not kept: a request that stays in the dialect
+is passed on as bytes.
 """
 
 import base64

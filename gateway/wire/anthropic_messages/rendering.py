@@ -1,8 +1,8 @@
 """A request as Anthropic's API takes it. Pure.
 
-https://docs.anthropic.com/en/api/messages. Every rule whose breach Anthropic answers with a 400 is kept here: instructions
-stand on top, user and assistant alternate, the user begins, results of tools come first in their message, nothing ends
-in white space, thought goes with certain parameters only, and a limit is there.
+https://docs.anthropic.com/en/api/messages. Every rule whose breach Anthropic answers with a 400 is kept here:
+instructions stand on top, user and assistant alternate, the user begins, results of tools come first in their message,
+nothing ends in white space, thought goes with certain parameters only, and a limit is there.
 """
 
 from gateway.wire.anthropic_messages.blocks import block_of, cached, collapsed
@@ -22,7 +22,6 @@ from gateway.wire.canonical import (
     ServerTool,
     Text,
     Tool,
-    ToolResult,
     as_function,
     flat_name,
     instructions,

@@ -202,7 +202,8 @@ def _messages(fields: Json) -> tuple[Message, ...]:
         path = f"messages.{number}"
         if not isinstance(message, dict):
             raise wrong(path, "is not an object with role and content")
-        role = ROLES.get(message.get("role")) if isinstance(message.get("role"), str) else None
+        speaker = message.get("role")
+        role = ROLES.get(speaker) if isinstance(speaker, str) else None
         if role is None:
             raise wrong(f"{path}.role", "is none of user, assistant and system")
         parts = parts_of(message.get("content"), f"{path}.content", calls)

@@ -1,7 +1,8 @@
 """An upstream's stream as events, and events as a caller's stream. Pure.
 
-https://docs.anthropic.com/en/docs/build-with-claude/streaming. Blocks come strictly one after the other, numbered from 0;
-usage is cumulative. `message_delta` and `message_stop` tell that the answer is complete: they come from `finish` alone.
+https://docs.anthropic.com/en/docs/build-with-claude/streaming. Blocks come strictly one after the other, numbered
+from 0; usage is cumulative. `message_delta` and `message_stop` tell that the answer is complete: they come from
+`finish` alone.
 """
 
 from collections.abc import Iterable, Sequence
@@ -350,7 +351,7 @@ class Encoder:
 
     def _begin(self, out: list[bytes]) -> None:
         self.begun = True
-        message = {
+        message: Json = {
             "id": f"msg_{self.reply.request_id}",
             "type": "message",
             "role": "assistant",
@@ -377,7 +378,7 @@ class Encoder:
             else:
                 self.waiting[event.index] = (event, [])
 
-    def _open(self, event: PartStarted, signature: tuple[str, str], out: list[bytes]) -> None:
+    def _open(self, event: PartStarted, signature: tuple[str, str], out: list[bytes]) -> Writing:
         """Begin a part; a text's block begins with its first words, for an empty one could not be sent back."""
         part = event.part
         writing = self.writing = Writing(event.index, part)
@@ -403,6 +404,7 @@ class Encoder:
                     self._native(writing, value, out)
             case _:
                 self._say(writing, said_as_text(part), out)
+        return writing
 
     def _native(self, writing: Writing, value: Json, out: list[bytes]) -> None:
         given = value.get("input")
@@ -470,10 +472,11 @@ class Encoder:
         """Write what waited, until a part is open again."""
         while self.waiting and self.writing is None:
             started, events = self.waiting.pop(next(iter(self.waiting)))
-            self._open(started, _signature(started, events), out)
+            writing = self._open(started, _signature(started, events), out)
             for event in events:
-                if self.writing is not None:
-                    self._write(self.writing, event, out)
+                self._write(writing, event, out)
+                if isinstance(event, PartEnded):
+                    break
 
     def _close_all(self, out: list[bytes]) -> None:
         while self.writing is not None:
