@@ -4,6 +4,7 @@ The bytes are the upstream's but for the model's name in `message_start`. `messa
 last `message_delta`, are kept back until the charge is durable.
 """
 
+import re
 from typing import Any
 
 import msgspec
@@ -20,11 +21,13 @@ from gateway.wire.usage import Tokens
 DELTA = b"event: content_block_delta\n"
 DELTA_LINES = 3
 SIGNATURE = b'"signature_delta"'
-# What of a delta's event is not its text.
-ENVELOPE_BYTES = 106
+# A delta's text as it stands in its event, which Anthropic fills up with blanks of a random number.
+TEXT = re.compile(rb'_delta" ?, ?"(?:text|thinking|partial_json)" ?: ?"((?:[^"\\]++|\\.)*+)"')
 BYTES_PER_TOKEN = 4
 # Blocks that only say what is coming.
 OPENING = ("text", "thinking", "redacted_thinking")
+# What of a delta is output.
+DELTAS = ("text", "thinking", "partial_json", "citation")
 
 
 class Event(msgspec.Struct):
@@ -78,7 +81,7 @@ class StreamRelay:
         # With no output yet the first delta is looked at; a signature is none.
         if self.has_output and block.count(b"\n") == DELTA_LINES * count and SIGNATURE not in block:
             self.deltas_count += count
-            self.output_bytes += max(0, len(block) - ENVELOPE_BYTES * count)
+            self.output_bytes += sum(map(len, TEXT.findall(block)))
             return self._released(block)
         return b"".join(map(self._event, sse.split(block)))
 
@@ -125,7 +128,7 @@ class StreamRelay:
             return b""
         if self.has_output and event.startswith(DELTA) and SIGNATURE not in event:
             self.deltas_count += 1
-            self.output_bytes += max(0, len(event) - ENVELOPE_BYTES)
+            self.output_bytes += sum(map(len, TEXT.findall(event)))
             return self._released(event)
         data = sse.data_of(event)
         if not data:
@@ -154,16 +157,16 @@ class StreamRelay:
             # A call is output by its name already, and so is what a vendor's own tool found.
             self.has_output = self.has_output or block.get("type") not in OPENING or any(map(block.get, OPENING))
         elif kind == "content_block_delta":
-            self._delta(found.delta, len(event))
+            self._delta(found.delta, event)
         elif kind == "content_block_stop":
             self.open_index = None
         return self._released(event)
 
-    def _delta(self, delta: Any, size: int) -> None:
-        if type(delta) is dict and any(delta.get(name) for name in ("text", "thinking", "partial_json", "citation")):
+    def _delta(self, delta: Any, event: bytes) -> None:
+        if type(delta) is dict and any(map(delta.get, DELTAS)):
             self.has_output = True
             self.deltas_count += 1
-            self.output_bytes += max(0, size - ENVELOPE_BYTES)
+            self.output_bytes += sum(map(len, TEXT.findall(event)))
 
     def _message_delta(self, found: Event, event: bytes) -> bytes:
         self.has_usage = self.counts.add(found.usage) or self.has_usage
