@@ -195,7 +195,8 @@ def _document(part: Document) -> Json:
         told = (source.media_type or _seen(source.data)).partition(";")[0].lower()
         if told in IMAGE_TYPES:
             return _image(Image(source, cache=part.cache), set())
-        found = _source(source) if told == "application/pdf" else _text_source(source.data, told)
+        pdf = told == "application/pdf"
+        found = _source(Inline(told, source.data)) if pdf else _text_source(source.data, told)
     else:
         found = _source(source)
     block: Json = {"type": "document", "source": found}

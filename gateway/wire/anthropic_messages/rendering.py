@@ -13,7 +13,6 @@ from gateway.wire.anthropic_messages.schema import followed
 from gateway.wire.anthropic_messages.tables import NAME, PATH
 from gateway.wire.canonical import (
     CustomTool,
-    Effort,
     Json,
     Message,
     OutputFormat,
@@ -207,14 +206,16 @@ def _output(
 def _thinking(request: Request, model: Model, conversation: tuple[Message, ...], body: Json, dropped: set[str]) -> None:
     """Ask for thought in the way that the model knows."""
     reasoning = request.reasoning
-    effort = None if reasoning is None else effort_of(reasoning)
+    unwanted = reasoning is not None and budget_of(reasoning) == 0
     forced = body.get("tool_choice", {}).get("type") in ("any", "tool")
-    if forced or effort == "none":
-        _without_thinking(model, effort, body, dropped)
+    if forced or unwanted:
+        if reasoning is not None and not unwanted:
+            dropped.add("reasoning")
+        _without_thinking(model, body, dropped, unwanted=unwanted)
     elif reasoning is not None:
         if model.adaptive:
             body["thinking"] = {"type": "adaptive"}
-            if effort is not None:
+            if (effort := effort_of(reasoning)) is not None:
                 body.setdefault("output_config", {})["effort"] = nearest(effort, model.efforts)
         else:
             budget = _budget(reasoning, body["max_tokens"], dropped)
@@ -226,14 +227,12 @@ def _thinking(request: Request, model: Model, conversation: tuple[Message, ...],
             body["thinking"]["display"] = DISPLAYS[reasoning.summary]
 
 
-def _without_thinking(model: Model, effort: Effort | None, body: Json, dropped: set[str]) -> None:
+def _without_thinking(model: Model, body: Json, dropped: set[str], *, unwanted: bool) -> None:
     """Turn thought off: the caller wants none, or a tool has to be called, which leaves no room for it."""
-    if effort not in (None, "none"):
-        dropped.add("reasoning")
     if model.off is None:
         body.setdefault("output_config", {})["effort"] = "low"
         dropped.add("reasoning")
-    elif model.off and (effort == "none" or model.version is not None):
+    elif model.off and (unwanted or model.version is not None):
         body["thinking"] = model.off
 
 

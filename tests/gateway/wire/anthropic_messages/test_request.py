@@ -79,9 +79,7 @@ def test_what_is_passed_keeps_every_byte_but_the_model() -> None:
     messages = b'[{"role":"user",  "content":[{"type":"thinking","signature":"Eq=="}, 1.10]}]'
     found = DIALECT.read(b'{"model":"m","strange": {"a" : 1},"messages":' + messages + b"}", None, None)
     rendered = DIALECT.passed(found, "claude", ("max_tokens", 7))
-    assert rendered.body == (
-        b'{"model":"claude","strange":{"a" : 1},"messages":' + messages + b',"max_tokens":7}'
-    )
+    assert rendered.body == (b'{"model":"claude","strange":{"a" : 1},"messages":' + messages + b',"max_tokens":7}')
     assert (rendered.path, rendered.dropped) == ("/v1/messages", ())
 
 
