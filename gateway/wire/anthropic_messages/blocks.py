@@ -17,7 +17,6 @@ from gateway.wire.canonical import (
     Audio,
     Cache,
     Document,
-    FileId,
     Image,
     Inline,
     Json,
@@ -53,6 +52,7 @@ BEGINNINGS = {
     "JVBERi": "application/pdf",
 }
 TEXT_TYPES = ("text/", "application/json", "application/xml", "application/yaml", "application/x-yaml")
+FAILED = "The tool failed."
 CACHES: dict[Cache, Json] = {"5m": {"type": "ephemeral"}, "1h": {"type": "ephemeral", "ttl": "1h"}}
 
 
@@ -91,7 +91,7 @@ def block_of(part: Part, role: str, dropped: set[str]) -> Json | None:
             return _image(part, dropped)
         case Document():
             return _document(part)
-        case Audio():
+        case _:
             return _audio(part, dropped)
 
 
@@ -136,10 +136,12 @@ def _call(part: ToolCall, dropped: set[str]) -> Json:
 def _result(part: ToolResult, role: str, dropped: set[str]) -> Json:
     block: Json = {"type": "tool_result", "tool_use_id": marks.safe_id(part.call_id)}
     content = [found for each in part.parts if (found := block_of(each, role, dropped)) is not None]
-    if content:
-        block["content"] = collapsed(content)
     if part.is_error:
         block["is_error"] = True
+        # Anthropic refuses an error that says nothing.
+        content = content or [{"type": "text", "text": FAILED}]
+    if content:
+        block["content"] = collapsed(content)
     return cached(block, part.cache)
 
 
@@ -183,10 +185,10 @@ def _source(source: Source) -> Json:
             return {"type": "url", "url": url}
         case Inline(media_type, data):
             return {"type": "base64", "media_type": media_type, "data": data}
-        case FileId(origin, id):
-            if origin != NAME:
+        case _:
+            if source.origin != NAME:
                 raise unsupported("A file that another vendor keeps", "send its content, or its URL")
-            return {"type": "file", "file_id": id}
+            return {"type": "file", "file_id": source.id}
 
 
 def _document(part: Document) -> Json:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from gateway.wire import sse
 from gateway.wire.accumulate import fold, unfold
 from gateway.wire.anthropic_messages import DIALECT
 from gateway.wire.canonical import Part, Response, ToolCall
-from gateway.wire.codec import Decoder, Reply
+from gateway.wire.codec import Decoder, Reply, Unreadable, Unsupported
 from gateway.wire.events import Event
+from gateway.wire.fields import InvalidRequest
 
 FOLDER = Path(__file__).parent / "fixtures"
 SCENARIOS = sorted(path.name for path in FOLDER.iterdir())
@@ -109,3 +111,57 @@ def test_events_of_one_block_come_together() -> None:
         assert [index for index, _ in itertools.groupby(indexes)] == sorted(set(indexes))
         assert [event["type"] for event in found[:2]] == ["message_start", "ping"]
         assert [event["type"] for event in found[-2:]] == ["message_delta", "message_stop"]
+
+
+ODD: list[Any] = [None, 7, -1.5, True, "", "odd", [], [7], [[]], [{}], {}, {"type": "text"}, {"type": 7}]
+
+
+def with_odd_values(value: Any) -> Iterator[Any]:
+    """Yield a JSON value with each value inside it replaced by each odd one."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from (value | {name: odd} for odd in with_odd_values(inner))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from ([*value[:number], odd, *value[number + 1 :]] for odd in with_odd_values(inner))
+    yield from ODD
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_request_with_anything_in_it_is_carried_or_refused(scenario: str) -> None:
+    refused = 0
+    for odd in with_odd_values(json.loads(file_of(scenario, "request.json"))):
+        try:
+            asked = DIALECT.read(json.dumps(odd).encode(), None, None)
+            DIALECT.passed(asked, "up", ("max_tokens", 2000))
+            rendered = DIALECT.render_request(DIALECT.parse_request(asked), "claude-sonnet-4-5", 4000)
+        except (InvalidRequest, Unsupported) as error:
+            refused += 1
+            assert error.param or error.code == "invalid_json"
+        else:
+            DIALECT.read(rendered.body, None, None)
+    assert refused
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_an_answer_with_anything_in_it_is_carried_or_unreadable(scenario: str) -> None:
+    for odd in with_odd_values(json.loads(file_of(scenario, "response.json"))):
+        body = json.dumps(odd).encode()
+        DIALECT.parse_error(body)
+        try:
+            DIALECT.read_answer(DIALECT.renamed(body, "m", b"1"))
+            response = DIALECT.parse_response(body)
+        except Unreadable:
+            continue
+        DIALECT.render_response(response, REPLY, b"1")
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_relay_passes_whatever_comes(scenario: str) -> None:
+    asked = DIALECT.read(b'{"model":"m"}', None, None)
+    for event in sse.split(file_of(scenario, "stream.sse")):
+        for odd in with_odd_values(json.loads(sse.data_of(event))):
+            relay = DIALECT.relay(asked, REPLY)
+            out = relay.feed(b"data: " + json.dumps(odd).encode() + b"\n\n")
+            assert out or relay.ended
+            relay.final_usage()

@@ -68,9 +68,8 @@ def test_what_comes_without_its_end_is_complete_where_it_said_why() -> None:
     found.feed(START + BEGUN + said("Hi"))
     assert (found.complete, found.final_usage()) == (False, None)
     found.feed(event("message_delta", delta=None, usage=None))
-    assert not found.complete
-    assert found.feed(WHY) == WHY
-    assert found.complete and found.final_usage() == Tokens(input=9, output=5)
+    assert (found.complete, found.feed(WHY)) == (False, WHY)
+    assert (found.complete, found.final_usage()) == (True, Tokens(input=9, output=5))
     assert found.closing(b"0") == b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 
 

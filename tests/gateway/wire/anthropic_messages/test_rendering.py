@@ -238,6 +238,16 @@ def test_results_hold_what_they_held() -> None:
         "is_error": True,
         "cache_control": {"type": "ephemeral"},
     }
+    found = turns(USER, said("tool", ToolResult("t", (), is_error=True)))
+    assert found == [
+        (
+            "user",
+            [
+                {"type": "tool_result", "tool_use_id": "t", "is_error": True, "content": "The tool failed."},
+                {"type": "text", "text": "hi"},
+            ],
+        )
+    ]
 
 
 def test_several_answers_at_once_are_refused() -> None:
@@ -362,6 +372,8 @@ def test_a_budget_is_smaller_than_the_answers_limit() -> None:
         ),
         ((USER, said("assistant", CALL), said("tool", RESULT), said("assistant", "x"), USER), OLD, True),
         ((USER, said("assistant", "prefill")), OLD, False),
+        ((said("assistant", CALL), said("tool", RESULT)), OLD, False),
+        ((said("system", "S"),), OLD, True),
     ],
 )
 def test_a_turn_that_goes_on_without_a_thought_goes_on_without(messages: Any, to: str, kept: bool) -> None:
