@@ -61,7 +61,7 @@ class Model(msgspec.Struct, frozen=True):
     @property
     def forceable(self) -> bool:
         """Whether it can be made to call a tool."""
-        return self.version is None or (self.version < (5, 1) and self.family not in THINKS_ALWAYS)
+        return self.version is None or self.version < (5, 1)
 
     @property
     def efforts(self) -> tuple[Effort, ...]:

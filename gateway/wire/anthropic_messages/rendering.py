@@ -206,33 +206,33 @@ def _output(
 def _thinking(request: Request, model: Model, conversation: tuple[Message, ...], body: Json, dropped: set[str]) -> None:
     """Ask for thought in the way that the model knows."""
     reasoning = request.reasoning
-    unwanted = reasoning is not None and budget_of(reasoning) == 0
-    forced = body.get("tool_choice", {}).get("type") in ("any", "tool")
-    if forced or unwanted:
-        if reasoning is not None and not unwanted:
+    if reasoning is None:
+        return
+    if budget_of(reasoning) == 0:
+        _without_thinking(model, body, dropped)
+        return
+    if model.adaptive:
+        body["thinking"] = {"type": "adaptive"}
+        if (effort := effort_of(reasoning)) is not None:
+            body.setdefault("output_config", {})["effort"] = nearest(effort, model.efforts)
+    else:
+        budget = _budget(reasoning, body["max_tokens"], dropped)
+        # A budget leaves no tool that has to be called, and no turn that went on without a thought.
+        forced = body.get("tool_choice", {}).get("type") in ("any", "tool")
+        if budget is None or forced or not begins_with_thought(conversation):
             dropped.add("reasoning")
-        _without_thinking(model, body, dropped, unwanted=unwanted)
-    elif reasoning is not None:
-        if model.adaptive:
-            body["thinking"] = {"type": "adaptive"}
-            if (effort := effort_of(reasoning)) is not None:
-                body.setdefault("output_config", {})["effort"] = nearest(effort, model.efforts)
-        else:
-            budget = _budget(reasoning, body["max_tokens"], dropped)
-            if budget is None or not begins_with_thought(conversation):
-                dropped.add("reasoning")
-                return
-            body["thinking"] = {"type": "enabled", "budget_tokens": budget}
-        if reasoning.summary:
-            body["thinking"]["display"] = DISPLAYS[reasoning.summary]
+            return
+        body["thinking"] = {"type": "enabled", "budget_tokens": budget}
+    if reasoning.summary:
+        body["thinking"]["display"] = DISPLAYS[reasoning.summary]
 
 
-def _without_thinking(model: Model, body: Json, dropped: set[str], *, unwanted: bool) -> None:
-    """Turn thought off: the caller wants none, or a tool has to be called, which leaves no room for it."""
+def _without_thinking(model: Model, body: Json, dropped: set[str]) -> None:
+    """Turn thought off, as far as the model can do without."""
     if model.off is None:
         body.setdefault("output_config", {})["effort"] = "low"
         dropped.add("reasoning")
-    elif model.off and (unwanted or model.version is not None):
+    elif model.off:
         body["thinking"] = model.off
 
 

@@ -385,15 +385,15 @@ def test_a_turn_that_goes_on_without_a_thought_goes_on_without(messages: Any, to
 @pytest.mark.parametrize(
     ("to", "reasoning", "choice", "thinking", "dropped"),
     [
-        (SONNET, Reasoning("high"), "any", None, ("reasoning",)),
-        (NEW, Reasoning("high"), "any", {"type": "disabled"}, ("reasoning",)),
-        (NEW, None, "any", {"type": "disabled"}, ()),
-        ("glm-5", None, "any", None, ()),
+        (OLD, Reasoning("high"), "any", None, ("reasoning",)),
+        (SONNET, Reasoning("high"), "any", {"type": "adaptive"}, ()),
+        (NEW, None, "any", None, ()),
+        ("glm-5", Reasoning("high"), "any", None, ("reasoning",)),
         (NEWEST, Reasoning("high"), "auto", {"type": "adaptive"}, ("tool_choice",)),
-        ("claude-fable-5", None, "auto", None, ("tool_choice",)),
+        ("claude-fable-5-1", None, "auto", None, ("tool_choice",)),
     ],
 )
-def test_a_tool_that_has_to_be_called_leaves_no_room_for_thought(
+def test_a_tool_that_has_to_be_called_leaves_no_room_for_a_budget(
     to: str, reasoning: Any, choice: str, thinking: Any, dropped: Any
 ) -> None:
     found = rendered(to=to, reasoning=reasoning, tools=(NOW,), tool_choice=ToolChoice("required"))
