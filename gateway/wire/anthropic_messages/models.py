@@ -64,6 +64,14 @@ class Model(msgspec.Struct, frozen=True):
         return self.version is None or self.version < (5, 1)
 
     @property
+    def binds(self) -> bool:
+        """Whether its thoughts hold only behind the very instructions, tools and messages that they came after.
+
+        https://docs.anthropic.com/en/docs/build-with-claude/preserved-thinking
+        """
+        return self.version is not None and self.version >= (5, 1)
+
+    @property
     def efforts(self) -> tuple[Effort, ...]:
         """The efforts that it knows."""
         return EFFORTS_4_6 if self.version == (4, 6) else EFFORTS

@@ -20,7 +20,9 @@ from gateway.wire.canonical import (
     Request,
     ServerTool,
     Text,
+    Thinking,
     Tool,
+    alternate,
     as_function,
     flat_name,
     instructions,
@@ -57,6 +59,8 @@ def render_request(request: Request, upstream_id: str, cap: Cap | None) -> Rende
     told, conversation = instructions(request.messages)
     extras = _output(request.output, request, model, body, dropped)
     system = [block for text in (*told, *extras) if (block := block_of(text, "system", dropped)) is not None]
+    if model.binds and (_told_later(request.messages) or _allowed(request)):
+        conversation = _forgotten(conversation, dropped)
     body["messages"] = _messages(conversation, dropped)
     if _scattered(request.messages):
         dropped.add("messages.system_position")
@@ -87,6 +91,27 @@ def _scattered(messages: tuple[Message, ...]) -> bool:
         elif began:
             return True
     return False
+
+
+def _told_later(messages: tuple[Message, ...]) -> bool:
+    """Tell whether instructions came after a thought: on top, they are now before it."""
+    thought = False
+    for message in messages:
+        if message.role == "system" and thought:
+            return True
+        thought = thought or any(isinstance(part, Thinking) for part in message.parts)
+    return False
+
+
+def _forgotten(conversation: tuple[Message, ...], dropped: set[str]) -> tuple[Message, ...]:
+    """Return a conversation without thoughts: none holds once anything before it is another."""
+    kept = []
+    for message in conversation:
+        parts = tuple(part for part in message.parts if not isinstance(part, Thinking))
+        if len(parts) < len(message.parts):
+            dropped.add("thinking")
+        kept.append(Message(message.role, parts, message.name))
+    return alternate(kept)
 
 
 # --- Messages -----------------------------------------------------------------------------------------------------
@@ -125,9 +150,16 @@ def _ordered(role: str, blocks: list[Json]) -> list[Json]:
 
 
 # --- Tools --------------------------------------------------------------------------------------------------------
-def _tools(request: Request, model: Model, body: Json, dropped: set[str]) -> None:
+def _allowed(request: Request) -> tuple[str, ...]:
+    """Return the names of the tools that may be called, where only some may."""
     choice = request.tool_choice
-    allowed = choice.names if choice is not None and (len(choice.names) > 1 or choice.mode == "auto") else ()
+    if choice is None or choice.mode == "none" or (len(choice.names) == 1 and choice.mode == "required"):
+        return ()
+    return choice.names
+
+
+def _tools(request: Request, model: Model, body: Json, dropped: set[str]) -> None:
+    allowed = _allowed(request)
     strict = [tool for tool in request.tools if isinstance(tool, Tool) and tool.strict]
     may_be_strict = request.dialect == NAME or (model.structured and len(strict) <= STRICT_TOOLS_MAX)
     found: list[Json] = []

@@ -296,6 +296,7 @@ def test_strictness_is_dropped_where_it_would_be_refused() -> None:
         (None, False, {"type": "auto", "disable_parallel_tool_use": True}),
         (ToolChoice("auto"), None, {"type": "auto"}),
         (ToolChoice("none"), False, {"type": "none"}),
+        (ToolChoice("none", ("now",)), None, {"type": "none"}),
         (ToolChoice("required"), False, {"type": "any", "disable_parallel_tool_use": True}),
         (ToolChoice("required", ("now",)), None, {"type": "tool", "name": "now"}),
     ],
@@ -399,6 +400,23 @@ def test_a_tool_that_has_to_be_called_leaves_no_room_for_a_budget(
     found = rendered(to=to, reasoning=reasoning, tools=(NOW,), tool_choice=ToolChoice("required"))
     told = json.loads(found.body)
     assert (told["tool_choice"]["type"], told.get("thinking"), found.dropped) == (choice, thinking, dropped)
+
+
+@pytest.mark.parametrize(
+    ("to", "later", "choice", "kept"),
+    [
+        (NEWEST, said("user", "more"), None, True),
+        (NEWEST, said("system", "more"), None, False),
+        (SONNET, said("system", "more"), None, True),
+        (NEWEST, said("user", "more"), ToolChoice("auto", ("now",)), False),
+    ],
+)
+def test_a_thought_is_left_out_where_it_would_no_longer_hold(
+    to: str, later: Message, choice: ToolChoice | None, kept: bool
+) -> None:
+    told = (said("system", "S"), USER, said("assistant", THOUGHT, "x"), later, USER)
+    found = rendered(*told, to=to, tools=(NOW, WEATHER), tool_choice=choice)
+    assert (b'"thinking"' in found.body, "thinking" in found.dropped) == (kept, not kept)
 
 
 # --- The rest -------------------------------------------------------------------------------------------------------
