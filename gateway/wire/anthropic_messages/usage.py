@@ -1,16 +1,22 @@
 """Usage as Anthropic reports it, read as disjoint parts and written again. Pure.
 
 https://docs.anthropic.com/en/api/messages. The parts of the input (uncached, read from a cache, written to one) are
-disjoint already; thought is inside `output_tokens`. In a stream usage is cumulative: of each field the latest counts,
+disjoint already; thought is inside `output_tokens`. What it took to sum up a conversation that had grown too long is
+billed, but stands in `iterations` alone, on top. In a stream usage is cumulative: of each field the latest counts,
 and one that is absent keeps what `message_start` said.
 """
 
 from typing import Any
 
+import msgspec
+
 from gateway.wire.canonical import Json
 from gateway.wire.usage import SEARCHES_MAX, Reading, Tokens, tier_of
 
 WRITTEN, SPLIT = "cache_creation_input_tokens", "cache_creation"
+COMPACTION = "compaction"
+SUMMED = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning")
+replace = msgspec.structs.replace
 FIVE, HOUR = "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"
 
 
@@ -41,26 +47,43 @@ class Counts:
 
     def tokens(self) -> Tokens | None:
         """Return the tokens, None where input or output was not told."""
-        reading = Reading()
         told = self.values
-        uncached = reading.optional(told, "input_tokens")
-        output = reading.optional(told, "output_tokens")
-        if uncached is None or output is None:
-            return None
-        five, hour = _written(reading, told)
-        thought = reading.within(reading.optional(told.get("output_tokens_details"), "thinking_tokens") or 0, output)
-        searches = reading.optional(told.get("server_tool_use"), "web_search_requests", SEARCHES_MAX)
-        return Tokens(
-            input=uncached,
-            cache_read=reading.optional(told, "cache_read_input_tokens") or 0,
-            cache_write_5m=five,
-            cache_write_1h=hour,
-            output=output - thought,
-            reasoning=thought,
-            web_searches=searches or 0,
-            service_tier=tier_of(told.get("service_tier"), b""),
-            sound=reading.sound,
-        )
+        whole = _tokens(told, tier_of(told.get("service_tier"), b""))
+        iterations = told.get("iterations")
+        if whole is None or type(iterations) is not list:
+            return whole
+        for each in iterations:
+            if type(each) is dict and each.get("type") == COMPACTION and (part := _tokens(each)) is not None:
+                whole = _sum(whole, part)
+        return whole
+
+
+def _tokens(told: Json, service_tier: str = "") -> Tokens | None:
+    reading = Reading()
+    uncached = reading.optional(told, "input_tokens")
+    output = reading.optional(told, "output_tokens")
+    if uncached is None or output is None:
+        return None
+    five, hour = _written(reading, told)
+    thought = reading.within(reading.optional(told.get("output_tokens_details"), "thinking_tokens") or 0, output)
+    searches = reading.optional(told.get("server_tool_use"), "web_search_requests", SEARCHES_MAX)
+    return Tokens(
+        input=uncached,
+        cache_read=reading.optional(told, "cache_read_input_tokens") or 0,
+        cache_write_5m=five,
+        cache_write_1h=hour,
+        output=output - thought,
+        reasoning=thought,
+        web_searches=searches or 0,
+        service_tier=service_tier,
+        sound=reading.sound,
+    )
+
+
+def _sum(whole: Tokens, part: Tokens) -> Tokens:
+    """Return a usage with another's tokens on top."""
+    added = {name: getattr(whole, name) + getattr(part, name) for name in SUMMED}
+    return replace(whole, **added, sound=whole.sound and part.sound)
 
 
 def _written(reading: Reading, told: Json) -> tuple[int, int]:

@@ -71,6 +71,19 @@ def test_an_answer_keeps_every_byte_but_the_models_name() -> None:
         ),
         (USAGE | {"service_tier": "batch"}, Tokens(input=3, output=5, service_tier="batch")),
         (USAGE | {"cache_read_input_tokens": -1}, Tokens(input=3, output=5, sound=False)),
+        (USAGE | {"iterations": 7}, Tokens(input=3, output=5)),
+        (
+            USAGE
+            | {
+                "iterations": [
+                    {"type": "compaction", "input_tokens": 180_000, "output_tokens": 3_500},
+                    {"type": "compaction"},
+                    {"type": "message", "input_tokens": 3, "output_tokens": 5},
+                    7,
+                ]
+            },
+            Tokens(input=180_003, output=3_505),
+        ),
         ({"input_tokens": 3}, None),
         ({"output_tokens": 3}, None),
         (7, None),
