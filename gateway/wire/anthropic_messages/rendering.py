@@ -173,6 +173,7 @@ def _tools(request: Request, model: Model, body: Json, dropped: set[str]) -> Non
         if isinstance(tool, CustomTool):
             if tool.format:
                 dropped.add("tools.format")
+            dropped.update(f"tools.{name}" for name in tool.extras)
             tool = as_function(tool)  # noqa: PLW2901
         # A tool that may not be called now is not shown: there is no other way to allow some of several.
         if not allowed or {tool.name, flat_name(tool.namespace, tool.name)} & {*allowed}:

@@ -132,6 +132,8 @@ def _may_think(fields: Fields) -> bool:
 def parse_request(asked: Asked) -> Request:
     """Return what is asked for; raise InvalidRequest."""
     fields: Json = {name: top.value(asked.fields, name) for name in asked.fields}
+    if fields.get("messages") in (None, []):
+        raise wrong("messages", "is missing: a list of at least one message")
     config = _object(fields, "output_config")
     extensions = {name: value for name, value in fields.items() if name not in KNOWN and value is not None}
     rest = {name: value for name, value in config.items() if name not in ("effort", "format")}

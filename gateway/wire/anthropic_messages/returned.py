@@ -42,7 +42,7 @@ def cleaned(messages: RAW) -> tuple[RAW, list[str]]:
         return messages, []
     if not lost:
         return messages, []
-    return RAW(encode([message for message in kept if message is not None])), sorted(set(lost))
+    return RAW(encode([message for message in kept if message is not None])), sorted({*lost} - {""})
 
 
 def _message(message: RAW, lost: list[str]) -> RAW | None:
@@ -74,10 +74,11 @@ def _block(block: RAW, lost: list[str]) -> RAW | None:
     field = IDS.get(found.type)
     if field is None:
         return block
-    id, signature, _ = marks.unsigned_id(getattr(found, field))
-    if not signature:
+    given = getattr(found, field)
+    id, signature, _ = marks.unsigned_id(given)
+    if id == given:
         return block
-    lost.append("tool_calls.signature")
+    lost.append("tool_calls.signature" if signature else "")
     return RAW(top_level.replace_string(data, encode(field), encode(marks.safe_id(id))))
 
 

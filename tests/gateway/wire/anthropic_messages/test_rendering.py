@@ -263,7 +263,7 @@ def test_tools_of_every_kind() -> None:
     strict = Tool(
         "s", "S", {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}}, True, cache="5m"
     )
-    found = rendered(tools=(Tool("f", extras={"x": 1}), grammar, CustomTool("raw"), search, strict))
+    found = rendered(tools=(Tool("f", extras={"x": 1}), grammar, CustomTool("raw", extras={"y": 1}), search, strict))
     tools = json.loads(found.body)["tools"]
     assert [tool["name"] for tool in tools] == ["f", "ns__patch", "raw", "s"]
     assert tools[0]["input_schema"] == {"type": "object", "properties": {}}
@@ -278,7 +278,7 @@ def test_tools_of_every_kind() -> None:
         "strict": True,
         "cache_control": {"type": "ephemeral"},
     }
-    assert found.dropped == ("tools.format", "tools.web_search", "tools.x")
+    assert found.dropped == ("tools.format", "tools.web_search", "tools.x", "tools.y")
 
 
 def test_strictness_is_dropped_where_it_would_be_refused() -> None:

@@ -134,6 +134,12 @@ def test_what_another_vendor_left_behind_is_taken_out_and_nothing_else() -> None
     assert dropped == ("thinking", "tool_calls.signature")
 
 
+def test_an_id_that_looked_marked_by_itself_comes_back() -> None:
+    id = "a__aps_b"
+    body = f'[{{"content":[{{"type":"tool_use","id":"{marks.signed_id(id, "", "")}"}}]}}]'
+    assert passed_messages(body) == (f'[{{"content":[{{"type":"tool_use","id":"{id}"}}]}}]', ())
+
+
 @pytest.mark.parametrize("messages", ['"aperture1."', '["aperture1."]', '[{"content":"aperture1."}]'])
 def test_messages_that_only_look_marked_stay(messages: str) -> None:
     assert passed_messages(messages) == (messages, ())
@@ -365,6 +371,8 @@ def test_the_rest_is_kept_for_its_own_dialect() -> None:
     ("fields", "param"),
     [
         ({"messages": "x"}, "messages"),
+        ({"messages": []}, "messages"),
+        ({"messages": None}, "messages"),
         ({"messages": [7]}, "messages.0"),
         ({"messages": [{"role": 7}]}, "messages.0.role"),
         ({"messages": [{"role": "tool"}]}, "messages.0.role"),
