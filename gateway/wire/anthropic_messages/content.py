@@ -7,7 +7,8 @@ is passed on as bytes.
 
 import base64
 import re
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from gateway.wire import marks
@@ -43,20 +44,19 @@ class Calls:
 
     def __init__(self) -> None:
         self.count = 0
-        self.unanswered: list[str] = []
+        self.unanswered: OrderedDict[str, None] = OrderedDict()
 
     def called(self, id: str) -> str:
         """Return a call's id."""
         self.count += 1
         id = id or f"toolu_{self.count}"
-        self.unanswered.append(id)
+        self.unanswered[id] = None
         return id
 
     def answered(self, id: str) -> str:
         """Return the id of the call that a result belongs to: the first that has none, where it does not say."""
-        id = id or (self.unanswered[0] if self.unanswered else f"toolu_{self.count}")
-        if id in self.unanswered:
-            self.unanswered.remove(id)
+        id = id or next(iter(self.unanswered), f"toolu_{self.count}")
+        self.unanswered.pop(id, None)
         return id
 
 
@@ -200,17 +200,29 @@ def _tool_use(block: Json, path: str, calls: Calls) -> tuple[Part, ...]:
 
 def _tool_result(block: Json, path: str, calls: Calls) -> tuple[Part, ...]:
     id = calls.answered(marks.unsigned_id(text_of(block, "tool_use_id", path))[0])
-    parts = tuple(_shown(part) for part in parts_of(block.get("content"), f"{path}.content", calls))
-    return (ToolResult(id, parts, is_error=block.get("is_error") is True, cache=cache_of(block)),)
+    content, path = block.get("content"), f"{path}.content"
+    if isinstance(content, list):
+        parts = [part for number, each in enumerate(content) for part in _shown(each, f"{path}.{number}", calls)]
+    else:
+        parts = [part for part in parts_of(content, path, calls) if isinstance(part, SHOWN)]
+    return (ToolResult(id, tuple(parts), is_error=block.get("is_error") is True, cache=cache_of(block)),)
 
 
-def _shown(part: Part) -> Text | Image | Document | Audio:
-    """Return a part as a tool's result holds it: what nobody else knows is told as it stands."""
-    if isinstance(part, Text | Image | Document):
-        return part
-    return Text(encode(part.value if isinstance(part, Native) else part).decode())
+def _shown(block: Any, path: str, calls: Calls) -> Iterator[Text | Image | Document | Audio]:
+    """Yield a block's parts as a tool's result holds them: what nobody else knows is told as it stands."""
+    kind = block.get("type") if isinstance(block, dict) else None
+    if isinstance(kind, str) and kind not in RESULTS:
+        yield Text(encode(block).decode())
+        return
+    for part in _block(block, path, calls):
+        if isinstance(part, Native):
+            yield Text(encode(part.value).decode())
+        elif isinstance(part, SHOWN):
+            yield part
 
 
+SHOWN = (Text, Image, Document)
+RESULTS = ("text", "image", "document", "search_result")
 BLOCKS: dict[str, Callable[[Json, str, Calls], tuple[Part, ...]]] = {
     "text": _text,
     "image": _image,

@@ -5,6 +5,7 @@ instructions that changes with every version. It is left out of what is parsed: 
 another vendor's prompt cache. Where the request stays in the dialect its bytes pass.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from gateway.wire.canonical import (
     Json,
     Message,
     OutputFormat,
+    Part,
     Reasoning,
     Request,
     ServerTool,
@@ -124,13 +126,20 @@ def _may_think(fields: Fields) -> bool:
         return True
     try:
         told = _messages({"messages": top.value(fields, "messages")})
-    except InvalidRequest:
+    except (InvalidRequest, RecursionError):
         return True
     return returned.begins_with_thought(instructions(told)[1])
 
 
 def parse_request(asked: Asked) -> Request:
     """Return what is asked for; raise InvalidRequest."""
+    try:
+        return _parsed(asked)
+    except RecursionError:
+        raise InvalidRequest("invalid_json", top.TOO_DEEP) from None
+
+
+def _parsed(asked: Asked) -> Request:
     fields: Json = {name: top.value(asked.fields, name) for name in asked.fields}
     if fields.get("messages") in (None, []):
         raise wrong("messages", "is missing: a list of at least one message")
@@ -197,9 +206,8 @@ def _whole(fields: Json, name: str) -> int | None:
 def _messages(fields: Json) -> tuple[Message, ...]:
     calls = Calls()
     told = parts_of(fields.get("system"), "system", calls)
-    while told and isinstance(told[0], Text) and told[0].text.startswith(BILLING_HEADER):
-        told = told[1:]
-    found = [Message("system", told)]
+    instructing = itertools.dropwhile(_is_billing_header, told)
+    found = [Message("system", tuple(instructing))]
     for number, message in enumerate(_list(fields.get("messages"), "messages")):
         path = f"messages.{number}"
         if not isinstance(message, dict):
@@ -214,6 +222,10 @@ def _messages(fields: Json) -> tuple[Message, ...]:
         else:
             found.append(Message("assistant" if role == "assistant" else "system", parts))
     return alternate(found)
+
+
+def _is_billing_header(part: Part) -> bool:
+    return isinstance(part, Text) and part.text.startswith(BILLING_HEADER)
 
 
 def _tools(tools: Any) -> tuple[AnyTool, ...]:

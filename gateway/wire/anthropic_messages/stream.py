@@ -5,6 +5,7 @@ from 0; usage is cumulative. `message_delta` and `message_stop` tell that the an
 `finish` alone.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -223,7 +224,7 @@ class Decoder:
         elif kind == "input_json_delta":
             opened.pieces.append(_said(delta, "partial_json"))
         elif kind == "compaction_delta":
-            opened.value = opened.value | {"content": delta.get("content")}
+            opened.value["content"] = delta.get("content")
 
     def _end(self, out: list[Event]) -> None:
         opened, self.open = self.open, None
@@ -304,7 +305,7 @@ class Encoder:
         self.finished = Finished("stop")
         self.writing: Writing | None = None
         # What comes of other parts while one is open, by part, in the order in which they began.
-        self.waiting: dict[int, tuple[PartStarted, list[PartEvent]]] = {}
+        self.waiting: OrderedDict[int, tuple[PartStarted, list[PartEvent]]] = OrderedDict()
         self.blocks_count = 0
 
     def encode(self, events: Sequence[Event]) -> bytes:
@@ -471,7 +472,7 @@ class Encoder:
     def _next(self, out: list[bytes]) -> None:
         """Write what waited, until a part is open again."""
         while self.waiting and self.writing is None:
-            started, events = self.waiting.pop(next(iter(self.waiting)))
+            _, (started, events) = self.waiting.popitem(last=False)
             writing = self._open(started, _signature(started, events), out)
             for event in events:
                 self._write(writing, event, out)

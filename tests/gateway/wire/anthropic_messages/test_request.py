@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from gateway.wire import marks
-from gateway.wire.anthropic_messages import DIALECT, parse_count, read_count, render_count
+from gateway.wire.anthropic_messages import DIALECT, parse_count, read_count, render_count, request
 from gateway.wire.canonical import (
-    Audio,
     Citation,
     Document,
     FileId,
@@ -294,7 +293,51 @@ def test_a_block_that_nobody_knows_is_kept_as_it_came() -> None:
     assert isinstance(result, ToolResult)
     first, second = result.parts
     assert isinstance(first, Text) and json.loads(first.text) == reference
-    assert isinstance(second, Text) and not isinstance(second, Audio)
+    assert isinstance(second, Text) and json.loads(second.text) == {"type": "tool_use"}
+    chunks = [{"type": "text", "text": "a"}, reference, {"type": "thinking", "thinking": "no file's"}]
+    document = {"type": "document", "source": {"type": "content", "content": chunks}}
+    (result,) = parts({"type": "tool_result", "tool_use_id": "t", "content": [document]})
+    assert isinstance(result, ToolResult)
+    assert result.parts == (Text("a"), Text(json.dumps(reference, separators=(",", ":"))))
+
+
+def test_blocks_inside_blocks_inside_blocks_end_somewhere() -> None:
+    def nested(depth: int) -> Any:
+        content: Any = "x"
+        for _ in range(depth):
+            result = {"type": "tool_result", "tool_use_id": "t", "content": content}
+            content = [{"type": "search_result", "source": "s", "title": "t", "content": [result]}]
+        return content
+
+    assert parsed([{"role": "user", "content": nested(20)}]).messages
+    # As deep as JSON may be; whether the stack is deep enough for it is Python's own matter.
+    try:
+        assert parsed([{"role": "user", "content": nested(124)}]).messages
+    except InvalidRequest as error:
+        assert error.code == "invalid_json"
+    result: dict[str, Any] = {"type": "tool_result", "tool_use_id": "t", "content": "x"}
+    for _ in range(200):
+        result = {"type": "tool_result", "tool_use_id": "t", "content": [result]}
+    ((part,),) = (message.parts for message in parsed([{"role": "user", "content": [result]}]).messages)
+    assert isinstance(part, ToolResult) and isinstance(part.parts[0], Text)
+    assert json.loads(part.parts[0].text) == result["content"][0]
+
+
+def test_a_conversation_too_deep_for_the_stack_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_deep(*_args: Any) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr(request, "_messages", too_deep)
+    with pytest.raises(InvalidRequest) as caught:
+        parsed()
+    assert caught.value.code == "invalid_json"
+
+
+def test_many_calls_take_time_in_proportion() -> None:
+    calls = [{"type": "tool_use", "name": "f"}] * 20_000
+    results = [{"type": "tool_result"}] * 20_000
+    _, found = parsed([{"role": "assistant", "content": calls}, {"role": "user", "content": results}]).messages
+    assert [part.call_id for part in found.parts if isinstance(part, ToolResult)][-1] == "toolu_20000"
 
 
 # --- Tools and the rest ---------------------------------------------------------------------------------------------
