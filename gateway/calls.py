@@ -10,7 +10,7 @@ from catalog import vendors
 from gateway.admission import Quote
 from gateway.errors import Fault
 from gateway.snapshot import Target
-from gateway.wire import codec, openai_chat
+from gateway.wire import codec, marks, openai_chat
 from gateway.wire.canonical import Request, Response
 from gateway.wire.codec import Dialect, Rendered, Reply, Unsupported
 from gateway.wire.fields import CONVERSATION, Asked, InvalidRequest
@@ -63,12 +63,14 @@ def spoken(route: Route, target: Target) -> Dialect:
     return next(DIALECTS[flag] for flag in flags if flag in DIALECTS)
 
 
-def translated(route: Route, upstream: Dialect, asked: Asked, target: Target) -> Request | None:
+def translated(route: Route, upstream: Dialect, asked: Asked, target: Target, body: bytes) -> Request | None:
     """Return the request as it is to be translated, None where it passes through.
+
+    What another vendor signed (`wire.marks`) is for no upstream, so it does not pass through either.
 
     Raise Fault 400 for what cannot be carried.
     """
-    if upstream.name == route.front.name:
+    if upstream.name == route.front.name and (upstream.unmarks or not marks.has_marks(body)):
         return None
     try:
         request = route.front.parse_request(asked)

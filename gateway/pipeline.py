@@ -139,7 +139,7 @@ def prepare(exchange: Exchange, body: bytes, route: Route, named: Named) -> Call
     attempts = planned.targets[:1]
     target = attempts[0]
     dialect = calls.spoken(route, target)
-    request = calls.translated(route, dialect, asked, target)
+    request = calls.translated(route, dialect, asked, target, body)
     return Call(
         route=route,
         upstream=dialect,

@@ -183,6 +183,8 @@ class Dialect(Front, frozen=True, kw_only=True):
     # --- what passes through
     # (asked, upstream's model id, a cap on the answer's tokens under a name of the caller's dialect): the request.
     passed: Callable[[Asked, str, "tuple[str, Cap] | None"], Rendered]
+    # Whether `passed` takes out what another vendor signed, and leaves all else as it is.
+    unmarks: bool = False
     # A whole answer, and the same with the caller's name for the model, and with the cost if there is one to show.
     read_answer: Callable[[bytes], Answer]
     renamed: Callable[[bytes, str, "bytes | None"], bytes]
