@@ -29,12 +29,14 @@ TEXT = (b"content-type", b"text/plain; charset=utf-8")
 UNAVAILABLE = 503
 RETRY = (b"retry-after", b"1")
 REQUEST_ID = b"x-aperture-request-id"
+# Where the packages of OpenAI and of Anthropic look for an answer's id, which they show with an error.
+VENDORS_REQUEST_IDS = (b"x-request-id", b"request-id")
 REGION = (b"x-aperture-region", settings.REGION.encode("latin-1", "replace"))
 CORS = [
     (b"access-control-allow-origin", b"*"),
     (
         b"access-control-expose-headers",
-        b"x-aperture-request-id, x-aperture-region, x-aperture-upstream, x-aperture-cost, x-aperture-max-tokens, "
+        b"x-request-id, request-id, x-aperture-request-id, x-aperture-region, x-aperture-upstream, x-aperture-cost, x-aperture-max-tokens, "
         b"x-aperture-dropped, x-aperture-estimate, "
         b"retry-after, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
         b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens",
@@ -222,7 +224,8 @@ def find_route(path: str) -> tuple[Methods | None, str]:
 
 def common_headers(request_id: str) -> list[tuple[bytes, bytes]]:
     """Return what every answer carries."""
-    return [(REQUEST_ID, request_id.encode()), REGION, *CORS]
+    named_by = request_id.encode()
+    return [*[(name, named_by) for name in (REQUEST_ID, *VENDORS_REQUEST_IDS)], REGION, *CORS]
 
 
 def named(send: Send) -> Send:

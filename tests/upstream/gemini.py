@@ -62,7 +62,7 @@ def read(exchange: Exchange) -> Turn:
             _schema(config["responseSchema"], "generation_config.response_schema")
     elif "responseSchema" in config or "responseJsonSchema" in config:
         raise Refused("A response schema is only supported with the response mime type application/json.")
-    _conversation(body.get("contents"), turn, strict=exchange.model == "agent-strict")
+    _conversation(body.get("contents"), turn, strict=exchange.model.endswith("agent-strict"))
     return turn
 
 
