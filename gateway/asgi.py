@@ -36,7 +36,8 @@ CORS = [
     (b"access-control-allow-origin", b"*"),
     (
         b"access-control-expose-headers",
-        b"x-request-id, request-id, x-aperture-request-id, x-aperture-region, x-aperture-upstream, x-aperture-cost, x-aperture-max-tokens, "
+        b"x-request-id, request-id, x-aperture-request-id, x-aperture-region, "
+        b"x-aperture-upstream, x-aperture-cost, x-aperture-max-tokens, "
         b"x-aperture-dropped, x-aperture-estimate, "
         b"retry-after, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
         b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens",

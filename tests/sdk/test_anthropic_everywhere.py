@@ -99,8 +99,7 @@ def test_a_message_as_a_stream(client: Anthropic, vendor: str) -> None:
     ) as stream:
         events = list(stream)
         final = stream.get_final_message()
-    assert [event.type for event in events][0] == "message_start"
-    assert [event.type for event in events][-1] == "message_stop"
+    assert (events[0].type, events[-1].type) == ("message_start", "message_stop")
     assert "".join(event.text for event in events if event.type == "text") == TEXT
     assert [block.text for block in final.content if block.type == "text"] == [TEXT]
     assert (final.model, final.stop_reason) == (f"{vendor}/agent", "end_turn")
@@ -142,7 +141,7 @@ def test_a_loop_of_tools(client: Anthropic, vendor: str, streamed: bool) -> None
     calls = [block for block in message.content if isinstance(block, ToolUseBlock)]
     assert message.stop_reason == "tool_use"
     assert [(call.name, call.input) for call in calls] == [("get_weather", {"city": "Köln"})] * 2
-    assert len({call.id for call in calls}) == 2
+    assert len({call.id for call in calls} - {""}) == 2
     messages += [{"role": "assistant", "content": message.content}, results(message)]
     final = said(client, streamed, messages=messages, **asked)
     assert "The tool said: sunny" in text_of(final)
@@ -325,7 +324,7 @@ def test_what_marks_a_prompt_for_the_cache_is_no_hindrance_elsewhere(client: Ant
         max_tokens=100,
         cache_control=mark,
         system=[{"type": "text", "text": "Be kind.", "cache_control": mark}],
-        tools=[{**TOOL, "cache_control": mark}],
+        tools=[TOOL | {"cache_control": mark}],
         messages=[{"role": "user", "content": [{"type": "text", "text": "x", "cache_control": mark}]}],
     )
     assert message.stop_reason == "tool_use"
@@ -336,7 +335,6 @@ def test_what_marks_a_prompt_for_the_cache_is_no_hindrance_elsewhere(client: Ant
 def test_a_conversation_whose_model_is_switched(client: Anthropic, streamed: bool, scenario: str) -> None:
     """All that the models before said, thoughts and calls included, goes with it to the next vendor and back."""
     messages: list[Any] = []
-    thoughts = 0
     for vendor in ("messages", "chat", "gemini", "responses", "messages"):
         asked: dict[str, Any] = {"model": f"{vendor}/{scenario}", "tools": [TOOL], "thinking": THINKING}
         messages.append({"role": "user", "content": TWICE})
@@ -345,9 +343,8 @@ def test_a_conversation_whose_model_is_switched(client: Anthropic, streamed: boo
         messages += [{"role": "assistant", "content": called.content}, results(called)]
         final = said(client, streamed, messages=messages, **asked)
         assert "The tool said: sunny" in text_of(final), vendor
-        thoughts += sum(block.type == "thinking" for block in final.content)
+        assert "".join(THOUGHT) in [block.thinking for block in final.content if block.type == "thinking"], vendor
         messages.append({"role": "assistant", "content": final.content})
-    assert thoughts == 5
 
 
 @WAYS
