@@ -54,6 +54,9 @@ Handler = Callable[[Runtime, Exchange, str], Awaitable[None]]
 
 async def models(runtime: Runtime, exchange: Exchange, name: str) -> None:
     """GET /models and /models/{id}; an id may hold slashes."""
+    if is_google(exchange.headers):
+        await gemini_models(runtime, exchange, name)
+        return
     await pipeline.admit(runtime, exchange)
     anthropic = b"anthropic-version" in exchange.headers
     if name:
@@ -278,7 +281,14 @@ def envelope(path: str, headers: Mapping[bytes, bytes]) -> str:
     """Return whose error envelope a request expects."""
     if path.startswith("/v1beta") or (path.partition("/models/")[2] and ":" in path.rpartition("/")[2]):
         return GOOGLE
+    if is_google(headers) and path.partition("/v1")[2].startswith("/models"):
+        return GOOGLE
     return ANTHROPIC if path.partition("/v1")[2].startswith("/messages") else by_headers(headers)
+
+
+def is_google(headers: Mapping[bytes, bytes]) -> bool:
+    """Tell whether a request comes from Google's packages, which ask below /v1 as well as below /v1beta."""
+    return b"x-goog-api-key" in headers or b"x-goog-api-client" in headers
 
 
 def by_headers(headers: Mapping[bytes, bytes]) -> str:

@@ -57,7 +57,7 @@ def messages(contents: Any) -> Iterator[Message]:
         if role in USER_ROLES:
             yield from by_role(parts)
         elif role == "model":
-            yield Message("assistant", tuple(_joined(parts)))
+            yield Message("assistant", tuple(parts))
         elif role == "system":
             yield Message("system", tuple(part for part in parts if isinstance(part, Text)))
         else:
@@ -66,7 +66,12 @@ def messages(contents: Any) -> Iterator[Message]:
 
 def conversation(system: Any, contents: Any) -> tuple[Message, ...]:
     """Return all messages in normal form; raise InvalidRequest."""
-    return alternate([*_instructions(system), *messages(contents)])
+    found = alternate([*_instructions(system), *messages(contents)])
+    # Neighbours are joined by now: a client that streams keeps a content for each chunk.
+    return tuple(
+        replace(message, parts=tuple(_joined(message.parts))) if message.role == "assistant" else message
+        for message in found
+    )
 
 
 def _instructions(system: Any) -> Iterator[Message]:
