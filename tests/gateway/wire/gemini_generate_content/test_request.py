@@ -279,8 +279,7 @@ def test_an_answer_whose_chunks_are_contents_is_put_together() -> None:
         {"text": "lo"},
     )
     contents = [{"role": "user", "parts": [{"text": "?"}]}, *({"role": "model", "parts": [each]} for each in chunks)]
-    body = json.dumps({"contents": contents}).encode()
-    _, message = DIALECT.parse_request(DIALECT.read(body, "m", False)).messages
+    _, message = parsed({"contents": contents}).messages
     assert message.parts == (Thinking("I think.", "sig", "anthropic_messages"), Text("Hello"))
 
 
