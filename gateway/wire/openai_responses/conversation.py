@@ -102,7 +102,7 @@ def _contents(given: Any, where: str) -> Iterator[Part]:
 
 
 def _content(part: Json, where: str) -> Part:
-    kind = part.get("type")
+    kind = text_of(part.get("type"))
     cached = part.get("prompt_cache_breakpoint")
     cache: Cache = ("1h" if cached.get("ttl") == "12h" else "5m") if type(cached) is dict else ""
     if kind in TEXTS:

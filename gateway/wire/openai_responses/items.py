@@ -51,7 +51,7 @@ def position(value: Any) -> int | None:
 # --- Citations and logprobs ---------------------------------------------------------------------------------------
 def citation(annotation: Json) -> Citation | None:
     """Return what an annotation of a text says of its source; None where that is nothing."""
-    kind = annotation.get("type")
+    kind = text_of(annotation.get("type"))
     if kind in URL_CITATIONS:
         return Citation(
             url=text_of(annotation.get("url")),
@@ -170,7 +170,7 @@ CALLS = frozenset({"function_call", "custom_tool_call"})
 
 def pieces(item: Json) -> list[tuple[Key, Part]]:
     """Return the parts of an answer's item, each with its place in it."""
-    kind = item.get("type")
+    kind = text_of(item.get("type"))
     if kind == "message":
         return [
             (("content", number), _content(part))
@@ -181,7 +181,7 @@ def pieces(item: Json) -> list[tuple[Key, Part]]:
         return [(("call", 0), call(item))]
     if kind == "reasoning":
         return list(thoughts(item))
-    return [(("native", 0), Native(NAME, kind, item))] if type(kind) is str else []
+    return [(("native", 0), Native(NAME, kind, item))] if kind else []
 
 
 def _content(part: Json) -> Part:

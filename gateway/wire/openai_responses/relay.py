@@ -13,6 +13,7 @@ from gateway.wire.codec import Reply, Unreadable
 from gateway.wire.fields import Asked, encode
 from gateway.wire.openai_responses.decoder import named
 from gateway.wire.openai_responses.encoder import CUT, fault
+from gateway.wire.openai_responses.items import text_of
 from gateway.wire.openai_responses.response import tokens_in, with_cost
 from gateway.wire.usage import Tokens
 
@@ -135,7 +136,7 @@ class StreamRelay:
             return b""
         try:
             head = decode_head(data)
-            kind = msgspec.json.decode(head.type) if head.type else named(event)
+            kind = text_of(msgspec.json.decode(head.type)) if head.type else named(event)
         except (ValueError, RecursionError):
             head, kind = Head(), named(event)
         if kind == "error" or (not head.type and bytes(head.error) not in EMPTY):
@@ -154,7 +155,9 @@ class StreamRelay:
         if kind in COMPLETE:
             self._over(mine, event)
             return b""
-        self.snapshot, self.latest = mine, event
+        self.latest = event
+        if mine.startswith(b"{"):
+            self.snapshot = mine
         return event
 
     def _over(self, response: bytes, event: bytes) -> None:
