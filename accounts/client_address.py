@@ -20,6 +20,13 @@ def parse(text: str) -> Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
+def network_of(address: Address | None) -> str:
+    """Return what counts as one client: an IPv4 address, the /64 of an IPv6 one, or nothing where it is unknown."""
+    if address is None:
+        return ""
+    return str(address) if address.version == 4 else f"{int(address) >> 64:x}::/64"
+
+
 def within(address: Address, networks: Sequence[Network]) -> bool:
     """Tell whether an address lies in one of the networks."""
     return any(address.version == network.version and address in network for network in networks)

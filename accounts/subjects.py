@@ -26,9 +26,11 @@ def normal(subject: str) -> str:
     return subject.lower() if subject.startswith("user:") else subject
 
 
-def of_caller(*, email: str, groups: Iterable[str], labels: Mapping[str, str], key_id: int) -> frozenset[str]:
-    """Return every subject that this caller is."""
-    own = {EVERYONE, normal(f"user:{email}"), f"key:{key_id}"}
+def of_caller(*, email: str, groups: Iterable[str], labels: Mapping[str, str], key_id: int | None) -> frozenset[str]:
+    """Return every subject that this caller is; without a key it has no labels either."""
+    own = {EVERYONE, normal(f"user:{email}")}
+    if key_id is not None:
+        own.add(f"key:{key_id}")
     own.update(f"group:{name}" for name in groups)
     for name, value in labels.items():
         own.update((f"tag:{name}", f"tag:{name}={value}"))

@@ -15,8 +15,9 @@ from django.template.loader import render_to_string
 
 from accounts.models import APIKey, Membership, User
 from billing import money, spending
-from billing.buckets import OWN, Standing, standings
+from billing.buckets import Standing, standings
 from billing.models import Bucket, SpendingLimit, Wallet
+from billing.spending import OWN
 
 logger = logging.getLogger(__name__)
 

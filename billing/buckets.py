@@ -13,8 +13,7 @@ from django.db.models.functions import Now
 from accounts.models import User
 from billing import spending
 from billing.models import Bucket, SpendingLimit
-
-OWN = "user:"
+from billing.spending import OWN
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -38,9 +37,15 @@ class Standing(msgspec.Struct, frozen=True):
 
     @property
     def full_at(self) -> datetime | None:
-        """Return when it is full again if nothing more is spent; None where it does not refill by itself."""
+        """Return when it is full again if nothing more is spent; None where it does not refill by itself, or so slowly.
+
+        A rate of a nano-dollar takes longer than any calendar goes.
+        """
         wait_s = spending.seconds_until(self.bucket, self.bucket.capacity)
-        return None if wait_s is None else self.bucket.measured_at + timedelta(seconds=wait_s)
+        try:
+            return None if wait_s is None else self.bucket.measured_at + timedelta(seconds=wait_s)
+        except OverflowError:
+            return None
 
 
 def standings(rows: Iterable[Bucket], now: datetime) -> list[Standing]:

@@ -4,11 +4,12 @@ One rounding rule, used once for each amount: what is charged or held is rounded
 nothing is ever sold below its cost. Everything else is exact or raises. Columns and wire formats hold the integer.
 """
 
-from decimal import Decimal, DecimalException
+from decimal import Context, Decimal, DecimalException, Inexact, InvalidOperation, Overflow
 
 import msgspec
 
 NANOS_PER_DOLLAR = 1_000_000_000
+NANOS_PER_CENT = NANOS_PER_DOLLAR // 100
 TOKENS_PER_PRICE = 1_000_000
 # Markups are in parts per million.
 PARTS_PER_MILLION = 1_000_000
@@ -16,6 +17,9 @@ PARTS_PER_MILLION = 1_000_000
 NANOS_MAX = 2**63 - 1
 # What one request may cost, $10 million: more is a mistake in a price, and hundreds at once must fit into a column.
 REQUEST_NANOS_MAX = 10**16
+
+# Python's own context rounds to 28 digits without a word.
+EXACT = Context(prec=80, traps=[Inexact, InvalidOperation, Overflow])
 
 
 class LossyAmount(ValueError):
@@ -72,7 +76,7 @@ def of_dollars(text: str | int | Decimal) -> Money:
     if isinstance(text, bool | float):
         raise LossyAmount(f"Write dollars as a text such as 5.00, not as {text!r}.")
     try:
-        nanos = Decimal(text) * NANOS_PER_DOLLAR
+        nanos = EXACT.multiply(Decimal(text), NANOS_PER_DOLLAR)
     except DecimalException:
         raise LossyAmount(f"{text!r} is no amount of dollars; write one such as 5.00.") from None
     if not nanos.is_finite() or nanos != nanos.to_integral_value():
@@ -82,7 +86,7 @@ def of_dollars(text: str | int | Decimal) -> Money:
 
 def of_cents(cents: int) -> Money:
     """Return the amount of a payment provider's cents."""
-    return Money(cents * (NANOS_PER_DOLLAR // 100))
+    return Money(cents * NANOS_PER_CENT)
 
 
 def dollars(nanos: int) -> str:
@@ -90,6 +94,12 @@ def dollars(nanos: int) -> str:
     sign = "-" if nanos < 0 else ""
     whole, rest = divmod(abs(nanos), NANOS_PER_DOLLAR)
     return f"{sign}{whole}.{rest:09d}"
+
+
+def factor(parts_per_million: int) -> str:
+    """Return a markup as a decimal text: 1_200_000 is `1.2`."""
+    whole, rest = divmod(parts_per_million, PARTS_PER_MILLION)
+    return f"{whole}.{rest:06d}".rstrip("0").rstrip(".")
 
 
 def shown(nanos: int) -> str:

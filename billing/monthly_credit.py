@@ -9,7 +9,6 @@ import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from django.apps import apps
 from django.db import connection
 
 from billing import ledger
@@ -27,15 +26,11 @@ SELECT wallet.organization_id, plan.monthly_credit_nanos, plan.name
    AND organization.is_active
    AND NOT EXISTS (SELECT FROM billing_transfer
                     WHERE reference = 'plan:' || wallet.organization_id || ':' || %s)
-   {and_not_by_invoice}
+   -- Organizations that pay for their plan by subscription get its credit with each paid invoice.
+   AND NOT EXISTS (SELECT FROM billing_subscription AS subscription
+                    WHERE subscription.organization_id = wallet.organization_id
+                      AND subscription.status IN ('active', 'trialing', 'past_due'))
  ORDER BY wallet.organization_id
-"""
-
-# Organizations that pay for their plan by subscription get its credit with each paid invoice.
-NOT_BY_INVOICE = """
-AND NOT EXISTS (SELECT FROM billing_subscription AS subscription
-                 WHERE subscription.organization_id = wallet.organization_id
-                   AND subscription.status IN ('active', 'trialing', 'past_due'))
 """
 
 
@@ -61,6 +56,5 @@ def post_due(now: datetime) -> int:
 def due(month: str) -> Iterator[tuple[int, int, str]]:
     """Yield the organization, the nano-dollars and the plan of each credit that is missing for MONTH (`2026-11`)."""
     with connection.cursor() as cursor:
-        by_hand = NOT_BY_INVOICE if "subscription" in apps.all_models["billing"] else ""
-        cursor.execute(DUE.format(and_not_by_invoice=by_hand), [month])
+        cursor.execute(DUE, [month])
         yield from cursor.fetchall()

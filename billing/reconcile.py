@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 import msgspec
 from django.db import connection, transaction
 
-from billing.models import Difference
+from billing.models import Difference, House, Kind
+from billing.usage import SUMS
 
 logger = logging.getLogger(__name__)
 
@@ -106,10 +107,6 @@ SELECT 'request ' || transfer.request_id,
    AND NOT EXISTS (SELECT FROM billing_usage AS usage WHERE usage.request_id = transfer.request_id)
 """
 
-SUMMED = (
-    "requests_count", "failed_count", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens",
-    "reasoning_tokens", "audio_tokens", "cost_nanos", "charge_nanos",
-)  # fmt: skip
 # What is a count of rows in the sums; the others are sums of the column with their name.
 COUNTED = {"requests_count": "count(*)", "failed_count": "count(*) FILTER (WHERE status >= 400)"}
 
@@ -133,29 +130,30 @@ SELECT 'organization ' || organization_id || ', ' || day || ', key ' || key_id |
   FROM days FULL JOIN sums USING (organization_id, day, key_id, user_id, model)
  WHERE ({days}) IS DISTINCT FROM ({rows})
 """.format(  # noqa: S608 - the parts are literals of this module
-    sums=", ".join(f"{COUNTED.get(name, f'sum({name})')}::bigint AS {name}" for name in SUMMED),
-    days=", ".join(f"days.{name}" for name in SUMMED),
-    rows=", ".join(f"sums.{name}" for name in SUMMED),
+    sums=", ".join(f"{COUNTED.get(name, f'sum({name})')}::bigint AS {name}" for name in SUMS),
+    days=", ".join(f"days.{name}" for name in SUMS),
+    rows=", ".join(f"sums.{name}" for name in SUMS),
     differences=", ".join(
         f"CASE WHEN days.{name} IS DISTINCT FROM sums.{name} THEN '{name} ' || days.{name}"
         f" || ' by day, ' || sums.{name} || ' by its usage rows' END"
-        for name in SUMMED
+        for name in SUMS
     ),
 )  # fmt: skip
 
-ACCOUNT_MISSING = """
+HOUSE = f"({', '.join(str(account.value) for account in House)})"
+ACCOUNT_MISSING = f"""
 SELECT 'transfer ' || transfer.id,
        'it moves ' || transfer.amount_nanos || ' nano-dollars from ' || debit_id || ' to ' || credit_id
        || ', and one of them is no account'
   FROM billing_transfer AS transfer
  WHERE (%(since)s::timestamptz IS NULL OR transfer.created_at >= %(since)s)
-   AND (debit_id NOT BETWEEN -8 AND -1
+   AND (debit_id NOT IN {HOUSE}
             AND NOT EXISTS (SELECT FROM billing_wallet WHERE organization_id = transfer.debit_id)
-        OR credit_id NOT BETWEEN -8 AND -1
+        OR credit_id NOT IN {HOUSE}
             AND NOT EXISTS (SELECT FROM billing_wallet WHERE organization_id = transfer.credit_id))
-"""
+"""  # noqa: S608 - the parts are literals of this module
 
-CORRECTION = """
+CORRECTION = f"""
 SELECT 'transfer ' || correction.id,
        'it corrects transfer ' || corrected.id || ' of ' || corrected.amount_nanos || ' nano-dollars from '
        || corrected.debit_id || ' to ' || corrected.credit_id || ' with ' || correction.amount_nanos || ' from '
@@ -164,10 +162,10 @@ SELECT 'transfer ' || correction.id,
   FROM billing_transfer AS correction
   JOIN billing_transfer AS corrected ON corrected.id = correction.corrects_id
   LEFT JOIN billing_transfer AS twice ON twice.corrects_id = corrected.id AND twice.id < correction.id
- WHERE correction.kind = 11 AND (%(since)s::timestamptz IS NULL OR correction.created_at >= %(since)s)
+ WHERE correction.kind = {Kind.CORRECTION} AND (%(since)s::timestamptz IS NULL OR correction.created_at >= %(since)s)
    AND (correction.amount_nanos <> corrected.amount_nanos OR correction.debit_id <> corrected.credit_id
         OR correction.credit_id <> corrected.debit_id OR twice.id IS NOT NULL)
-"""
+"""  # noqa: S608 - the parts are literals of this module
 
 BUCKET_HELD = """
 WITH sums AS (
@@ -242,9 +240,16 @@ CHECKS = (
     Check("hold of a settled request", HOLD_OF_SETTLED),
     Check(
         "usage and charge",
-        USAGE_AMOUNT.format(amount="charge_nanos", kind=1, payer="usage.organization_id", payee=-3),
+        USAGE_AMOUNT.format(
+            amount="charge_nanos", kind=Kind.CHARGE, payer="usage.organization_id", payee=House.REVENUE
+        ),
     ),
-    Check("usage and upstream cost", USAGE_AMOUNT.format(amount="cost_nanos", kind=2, payer=-1, payee=-2)),
+    Check(
+        "usage and upstream cost",
+        USAGE_AMOUNT.format(
+            amount="cost_nanos", kind=Kind.COST, payer=House.UPSTREAM_COST, payee=House.UPSTREAM_PAYABLE
+        ),
+    ),
     Check("transfer without usage", TRANSFER_WITHOUT_USAGE),
     Check("usage by day", USAGE_DAY),
     Check("account missing", ACCOUNT_MISSING),
@@ -270,7 +275,7 @@ class AlreadyRunning(Exception):
     """Another process reconciles at this moment."""
 
 
-def run(now: datetime, since: datetime | None = None, checks: Sequence[Check] = CHECKS) -> list[Found]:
+def run(now: datetime, since: datetime | None = None) -> list[Found]:
     """Run the checks, keep what they found in `Difference`, and return it; raise AlreadyRunning."""
     found: list[Found] = []
     with transaction.atomic():
@@ -281,7 +286,7 @@ def run(now: datetime, since: datetime | None = None, checks: Sequence[Check] = 
             cursor.execute(FLOOR, [since])
             floor = str((cursor.fetchone() or [""])[0])
         day = datetime.fromtimestamp(int(floor.replace("-", "")[:12], 16) / 1000, UTC).date()
-        for check in checks:
+        for check in CHECKS:
             if check.whole and since is not None:
                 continue
             with connection.cursor() as cursor:

@@ -10,7 +10,6 @@ redeemed.
 
 import secrets
 from datetime import datetime, timedelta
-from ipaddress import IPv6Address, ip_address, ip_network
 from uuid import UUID
 
 import msgspec
@@ -18,6 +17,7 @@ from django.core.cache import cache
 from django.db import transaction
 
 from accounts import keys
+from accounts.client_address import Address, network_of
 from accounts.models import Membership, User
 from billing import ledger
 from billing.models import House, Kind, RedeemBatch, RedeemCode, Transfer
@@ -98,7 +98,7 @@ def make(new: NewBatch, actor: User | None) -> tuple[RedeemBatch, list[str]]:
     return batch, codes
 
 
-def redeem(user: User, organization_id: int, code: str, *, address: str, now: datetime) -> Transfer:
+def redeem(user: User, organization_id: int, code: str, *, address: Address | None, now: datetime) -> Transfer:
     """Give the code's amount to the organization, of which USER is a member; raise NotRedeemed."""
     count_try(user, address)
     if not Membership.objects.filter(user=user, organization_id=organization_id).exists():
@@ -140,7 +140,7 @@ def valid(row: RedeemCode | None, now: datetime) -> RedeemCode:
     return row
 
 
-def count_try(user: User, address: str) -> None:
+def count_try(user: User, address: Address | None) -> None:
     """Count a try; raise TooManyTries, or NotCounted."""
     for subject, tries_max in ((f"user:{user.pk}", TRIES_PER_USER), (network_of(address), TRIES_PER_ADDRESS)):
         key = f"redeem:{subject}"
@@ -151,12 +151,3 @@ def count_try(user: User, address: str) -> None:
             raise NotCounted from error
         if tries > tries_max:
             raise TooManyTries
-
-
-def network_of(address: str) -> str:
-    """Return what counts as one address: itself, or an IPv6 host's /64."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return "unknown"
-    return str(ip_network((parsed, 64), strict=False)) if isinstance(parsed, IPv6Address) else str(parsed)

@@ -17,6 +17,8 @@ REFILL, CALENDAR = "refill", "calendar"
 PERIOD_S = {"minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800, "month": 2_592_000}
 MICROS = 1_000_000
 USER = "<user>"
+# Begins the subject of a user's own bucket.
+OWN = "user:"
 TEMPLATE = re.compile(r"<[^>]*>?|>")
 SUBJECT = re.compile(r"everyone|(?:user|group|tag):\S.*|(?:key|org):\d{1,18}")
 SUBJECTS = "everyone, user:EMAIL, group:NAME, tag:LABEL, key:ID or org:ID"
@@ -68,7 +70,7 @@ def problem(name: str, subject: str) -> str:
 
 def bucket_subject(name: str, user_id: int) -> str:
     """Return whose bucket of a limit a user's requests are held in: the user's own, or the one that all share."""
-    return f"user:{user_id}" if USER in name else ""
+    return f"{OWN}{user_id}" if USER in name else ""
 
 
 def refresh(bucket: Bucket, now: datetime) -> None:

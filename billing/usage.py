@@ -7,50 +7,56 @@ from typing import Any
 
 import msgspec
 
+from billing import money
+
 MILLIS_PER_DAY = 86_400_000
 EPOCH, MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 # What follows the time in a UUID version 7.
 RANDOM_BITS = 80
 
 
-class UsageRow(msgspec.Struct):
-    """The columns of `billing.Usage`; the field names are the column names. All amounts are nano-dollars."""
+class UsageRow(msgspec.Struct, kw_only=True):
+    """The columns of `billing.Usage`; the field names are the column names. All amounts are nano-dollars.
+
+    What is left out says that nothing was used; it also stands in for a column that the writer of an open hold, an
+    older version, did not know.
+    """
 
     request_id: str
     key_id: int
     user_id: int
     organization_id: int
-    provider_id: int | None
-    target_id: int | None
-    price_id: int | None
-    cost_nanos: int
-    charge_nanos: int
-    markup_ppm: int
-    first_byte_ms: int | None
-    duration_ms: int
-    input_tokens: int
-    cache_read_tokens: int
-    cache_write_tokens: int
-    output_tokens: int
-    reasoning_tokens: int
-    audio_tokens: int
-    searches: int
-    status: int
-    streamed: bool
+    provider_id: int | None = None
+    target_id: int | None = None
+    price_id: int | None = None
+    cost_nanos: int = 0
+    charge_nanos: int = 0
+    markup_ppm: int = 1_000_000
+    first_byte_ms: int | None = None
+    duration_ms: int = 0
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_tokens: int = 0
+    searches: int = 0
+    status: int = 500
+    streamed: bool = False
     model: str
     dialect: str
-    error_code: str
-    usage_source: str
-    service_tier: str
-    session_id: str
-    client: str
-    labels: dict[str, str] | None
+    error_code: str = ""
+    usage_source: str = "none"
+    service_tier: str = ""
+    session_id: str = ""
+    client: str = ""
+    labels: dict[str, str] | None = None
 
 
-# What stands in for a column that the writer of an open hold, an older version, did not know.
+# Of a hold that keeps nothing.
 UNKNOWN: dict[str, Any] = {
-    field.name: {str: "", int: 0, bool: False}.get(field.type) for field in msgspec.structs.fields(UsageRow)
-} | {"status": 500, "markup_ppm": 1_000_000}
+    field.name: {str: "", int: 0}[field.type] for field in msgspec.structs.fields(UsageRow) if field.required
+}
 
 
 def restored(stored: Mapping[str, Any]) -> UsageRow:
@@ -97,6 +103,11 @@ SELECT organization_id, DATE '1970-01-01' + day, key_id, user_id, model, {", ".j
 ON CONFLICT (organization_id, day, key_id, user_id, model) DO UPDATE
    SET {", ".join(f"{name} = sums.{name} + excluded.{name}" for name in SUMS)}
 """  # noqa: S608
+
+
+def paid_nanos(charge_nanos: int, cost_nanos: int, markup_ppm: int) -> int:
+    """Return what a request cost its caller, of its row: what the wallet paid or, where it only records, the cost."""
+    return charge_nanos or (cost_nanos if markup_ppm == money.PARTS_PER_MILLION else 0)
 
 
 def day_of(request_id: str) -> int:

@@ -21,38 +21,18 @@ from unfold.forms import PaginationInlineFormSet
 from unfold.widgets import (
     UnfoldAdminCheckboxSelectMultipleWidget,
     UnfoldAdminPasswordWidget,
-    UnfoldAdminTextInputWidget,
 )
 
-from accounts.lines import HeadersField
+from accounts.integers import IntegerAsText
+from accounts.lines import HeadersField, ListField
+from accounts.read_only import ReadOnly
 from catalog import credentials, flags, rates, tariff
 from catalog.models import Alias, Credential, Model, Price, Provider, Target
 
 
-class RateField(forms.CharField):
-    """Dollars on the page, nano-dollars in the database; what cannot be kept exactly is refused."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(
-            widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "placeholder": "$"}), **kwargs
-        )
-
-    def prepare_value(self, value: Any) -> Any:
-        return rates.to_dollars(value) if isinstance(value, int) else value
-
-    def to_python(self, value: Any) -> Any:
-        if value in self.empty_values:
-            return None
-        try:
-            return rates.to_nanos(str(value))
-        except ValueError as error:
-            raise forms.ValidationError(str(error)) from None
-
-    def has_changed(self, initial: Any, data: Any) -> bool:
-        try:
-            return bool(self.to_python(data) != initial)
-        except forms.ValidationError:
-            return True
+def rate_field(**kwargs: Any) -> IntegerAsText:
+    """Return a field with dollars on the page and nano-dollars in the database; what cannot be kept is refused."""
+    return IntegerAsText(rates.to_dollars, rates.to_nanos, "$", **kwargs)
 
 
 class SecretForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -129,11 +109,18 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
         help_text="Sent with each request. Name: value, one to a line. Shown in clear: a key belongs in a credential.",
     )
 
+    forward_headers = ListField(
+        label="Forwarded headers",
+        required=False,
+        help_text="Headers of a caller's request that this upstream gets where both speak one dialect, one to a line. "
+        "With a colon only the values that match, between blanks: anthropic-beta: context-1m-* files-api-*",
+    )
+
     class Meta:
         model = Provider
         fields = (
             "slug", "name", "enabled", "base_url", "authorization", "auth_mode", "flags", "preference", "timeout_s",
-            "add_headers", "cost_basis", "model_cost_map", "description",
+            "add_headers", "forward_headers", "mends", "on_disconnect", "cost_basis", "model_cost_map", "description",
         )  # fmt: skip
 
 
@@ -175,7 +162,10 @@ class ProviderAdmin(ModelAdmin):
     inlines: ClassVar[list[Any]] = [CredentialInline]
     fieldsets = (
         (None, {"fields": ("slug", "name", "enabled", "base_url", "authorization", "auth_mode", "flags")}),
-        ("Routing", {"fields": ("preference", "timeout_s", "add_headers")}),
+        (
+            "Routing",
+            {"fields": ("preference", "timeout_s", "add_headers", "forward_headers", "on_disconnect", "mends")},
+        ),
         ("Prices", {"fields": ("cost_basis", "model_cost_map"), "classes": ("collapse",)}),
         ("Notes", {"fields": ("description", "source", "created_at"), "classes": ("collapse",)}),
     )
@@ -296,16 +286,16 @@ class AliasAdmin(ModelAdmin):
 class PriceForm(forms.ModelForm):  # type: ignore[type-arg]
     """Rates in dollars. An empty one costs what its parent part does."""
 
-    input = RateField()
-    output = RateField()
-    cache_read = RateField(required=False)
-    cache_write_5m = RateField(label="Cache write, 5 minutes", required=False)
-    cache_write_1h = RateField(label="Cache write, 1 hour", required=False)
-    reasoning = RateField(required=False)
-    audio_input = RateField(required=False)
-    audio_output = RateField(required=False)
-    image_input = RateField(required=False)
-    web_search = RateField(label="Web search, per thousand", required=False)
+    input = rate_field()
+    output = rate_field()
+    cache_read = rate_field(required=False)
+    cache_write_5m = rate_field(label="Cache write, 5 minutes", required=False)
+    cache_write_1h = rate_field(label="Cache write, 1 hour", required=False)
+    reasoning = rate_field(required=False)
+    audio_input = rate_field(required=False)
+    audio_output = rate_field(required=False)
+    image_input = rate_field(required=False)
+    web_search = rate_field(label="Web search, per thousand", required=False)
 
     class Meta:
         model = Price
@@ -315,7 +305,7 @@ class PriceForm(forms.ModelForm):  # type: ignore[type-arg]
         return str(self.cleaned_data["service_tier"]).strip().lower()
 
 
-class PastPriceInline(TabularInline):
+class PastPriceInline(ReadOnly, TabularInline):
     """The prices that are written: usage names them, so they stay as they are."""
 
     model = Price
@@ -325,15 +315,6 @@ class PastPriceInline(TabularInline):
     fields = ("effective_at", "tier", "input_rate", "output_rate", "other_rates", "source")
     readonly_fields = fields
     ordering = ("-effective_at", "-pk")
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     @display(description="Input")
     def input_rate(self, price: Price) -> str:

@@ -7,7 +7,6 @@ what its hold pays. Everything that the caller multiplies a price by was bounded
 
 import hashlib
 import time
-from urllib.parse import urlsplit
 
 import msgspec
 from django.conf import settings
@@ -31,8 +30,7 @@ from billing.usage import UsageRow
 from gateway import estimate
 from gateway.errors import Fault
 from gateway.snapshot import Caller, Model, Target
-from gateway.wire import openai_chat
-from gateway.wire.openai_chat import Request
+from gateway.wire.fields import Asked, texts
 from gateway.wire.usage import tier_of
 
 # What an answer is at least worth asking for, and what a model whose longest answer nobody knows may answer.
@@ -72,7 +70,7 @@ class Quote(msgspec.Struct, frozen=True):
 
 
 def quote(
-    request: Request, model: Model, targets: tuple[Target, ...], caller: Caller, body: bytes, *, answers: bool = True
+    request: Asked, model: Model, targets: tuple[Target, ...], caller: Caller, body: bytes, *, answers: bool = True
 ) -> Quote:
     """Return what a request may cost at the dearest of the targets that it may go to.
 
@@ -80,7 +78,7 @@ def quote(
     Raise Fault 404 for a model without a price that somebody would have to pay for.
     """
     now = time.time()
-    tokens = estimate.input_tokens(body, openai_chat.texts(request.fields))
+    tokens = estimate.input_tokens(body, texts(request.fields))
     service_tier = tier_of(None, request.fields.get("service_tier", b""))
     found = [
         pricing.dearest(
@@ -101,17 +99,20 @@ def quote(
         )
     longest = model.output_tokens_max or max(UNKNOWN_OUTPUT_TOKENS, model.output_tokens_typical)
     asked = None if request.max_tokens is None else min(request.max_tokens, longest)
-    prices = [rates for rates in found if rates is not None]
-    return Quote(
-        rates=max(prices, key=lambda rates: (rates.output, rates.input), default=None),
-        markup_ppm=markup_ppm(targets[0], caller),
-        input_tokens=tokens,
-        choices=request.choices,
-        asked_tokens=asked if answers else 0,
-        # With nothing held there is nothing to extend by, and a stream of any length would pass.
-        typical_tokens=min(max(model.output_tokens_typical, LEAST_OUTPUT_TOKENS), longest),
-        longest_tokens=longest,
-    )
+    quotes = [
+        Quote(
+            rates=rates,
+            markup_ppm=markup_ppm(targets[0], caller),
+            input_tokens=tokens,
+            choices=request.choices,
+            asked_tokens=asked if answers else 0,
+            # With nothing held there is nothing to extend by, and a stream of any length would pass.
+            typical_tokens=min(max(model.output_tokens_typical, LEAST_OUTPUT_TOKENS), longest),
+            longest_tokens=longest,
+        )
+        for rates in found
+    ]
+    return max(quotes, key=lambda each: each.nanos(each.expected_tokens))
 
 
 def markup_ppm(target: Target, caller: Caller) -> int:
@@ -257,12 +258,3 @@ class Budget:
 
 # The faults with which `Budget.extend` ends a stream.
 CUTS = ("insufficient_credits", "quota_exceeded", "budget_exceeded")
-
-
-def cap_parameter(target: Target) -> str:
-    """Return the name under which an upstream knows the limit of an answer's tokens.
-
-    OpenAI's own reasoning models refuse `max_tokens`; others know nothing else.
-    """
-    host = urlsplit(target.provider.base_url).hostname or ""
-    return "max_completion_tokens" if host.endswith(("openai.com", "azure.com")) else "max_tokens"

@@ -8,10 +8,10 @@ known nothing is counted, for whoever guesses would close the door to everybody;
 import math
 import time
 
-from accounts.client_address import Address
+from accounts.client_address import Address, network_of
 from gateway.errors import Fault
 from gateway.limiter import Limiter
-from gateway.limits import MINUTE_MS, Bound, Namer, Window, network_of
+from gateway.limits import MINUTE_MS, Bound, Namer, Window
 
 KIND = "requests_per_minute"
 NETWORKS_MAX = 20_000

@@ -11,7 +11,7 @@ import msgspec
 import psycopg
 from psycopg.rows import dict_row
 
-from billing import money
+from billing import money, usage
 from billing.connection import Connection
 from gateway.errors import Fault
 from gateway.snapshot import Caller
@@ -44,7 +44,7 @@ def unknown() -> Fault:
 
 def shape(row: dict[str, Any]) -> dict[str, Any]:
     """Return a usage row as clients see it; costs in dollars."""
-    paid = row["charge_nanos"] or (row["cost_nanos"] if row["markup_ppm"] == money.PARTS_PER_MILLION else 0)
+    paid = usage.paid_nanos(row["charge_nanos"], row["cost_nanos"], row["markup_ppm"])
     asked = row["input_tokens"] + row["cache_read_tokens"] + row["cache_write_tokens"]
     return {
         "id": str(row["request_id"]),

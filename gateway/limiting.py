@@ -5,7 +5,7 @@ A caller without limits costs a test of one flag.
 
 from django.conf import settings
 
-from gateway import limits, routes
+from gateway import limits
 from gateway.admission import Quote
 from gateway.authentication import address_of
 from gateway.body import Message
@@ -58,15 +58,14 @@ def announce(runtime: Runtime, exchange: Exchange) -> None:
     exchange.send = tell
 
 
-async def reserve(runtime: Runtime, exchange: Exchange, name: str, quoted: Quote) -> None:
-    """Count the request for the model of this NAME, and what it may use; raise Fault 429, or 503 for the sandbox.
+async def reserve(runtime: Runtime, exchange: Exchange, model: str, quoted: Quote) -> None:
+    """Count the request for MODEL, a public id, and what it may use; raise Fault 429, or 503 for the sandbox.
 
     There must be room for all of its output where it bounds that itself, else for as much of it as there is.
     """
     limited = exchange.limited
     if limited is None:
         return
-    model = routes.plan(exchange.snapshot, exchange.access, name).model.public_id
     bounds = limited.limits.of(model, lambda: address_of(exchange.scope, runtime.trusted_proxies))
     if not bounds:
         return

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from accounts.client_address import Address, network_of
 from gateway import globs
 from gateway.errors import Fault
 
 if TYPE_CHECKING:
-    from accounts.client_address import Address
     from gateway.snapshot import Caller
 
 STEPS = 240
@@ -161,7 +161,7 @@ class Limits:
         """Whether anything can bind this caller."""
         return bool(self._always or self._sandbox or self._rules.by_model)
 
-    def of(self, model: str, address: Callable[[], "Address | None"]) -> tuple[Bound, ...]:
+    def of(self, model: str, address: Callable[[], Address | None]) -> tuple[Bound, ...]:
         """Return what a request for MODEL, a public id, counts in; ADDRESS is only asked for where it matters."""
         found = self._models.get(model)
         if found is None:
@@ -201,13 +201,6 @@ def in_sandbox(caller: "Caller") -> bool:
 
 
 NO_RULES = Rules((), Namer(""), 0)
-
-
-def network_of(address: "Address | None") -> str:
-    """Return what counts as one client: an IPv4 address, the /64 of an IPv6 one, or nothing where it is unknown."""
-    if address is None:
-        return ""
-    return str(address) if address.version == 4 else f"{int(address) >> 64:x}::/64"
 
 
 def needed(bound: Bound, tokens: int, tokens_least: int) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 """The API of spending limits, below /api/quotas: what is left of those that bind the caller, and their refill.
 
 A key with a role by grants, or a browser's session, sees the buckets of its own requests; the role admin, and an
-operator's session, see all and may refill. What a caller cannot see does not exist for it (404). Amounts in answers
-are nano-dollars; `current` is what is left.
+operator's session, see all and may refill; a key also needs the scopes that `billing.api.view` asks for. What a caller
+cannot see does not exist for it (404). Amounts in answers are nano-dollars; `current` is what is left.
 """
 
 from typing import Any
@@ -16,14 +16,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts import subjects
-from accounts.acceptance import INVALID_KEY, Accepted
+from accounts.acceptance import Accepted
 from accounts.models import APIKey, Grant, Organization, User
 from billing import buckets, money, spending
 from billing.api.errors import Fault
 from billing.api.idempotency import once
 from billing.api.queries import Strict, sent
-from billing.api.view import READ, WRITE, OrganizationView, View
-from billing.buckets import OWN, Standing
+from billing.api.view import CallerView
+from billing.buckets import Standing
 from billing.models import Bucket, SpendingLimit
 from gateway.spending import Binding, bind, gather, limit_of
 
@@ -38,7 +38,7 @@ class RefillBody(Strict):
     reason = serializers.CharField(max_length=500, required=False, default="")
 
 
-class QuotaView(OrganizationView):
+class QuotaView(CallerView):
     """Whoever asks: its subjects, whether it is an admin, and which limits bind it."""
 
     is_admin = False
@@ -46,14 +46,8 @@ class QuotaView(OrganizationView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Authenticate and work out the role; raise Fault 401, or 403 without a role."""
-        View.initial(self, request, *args, **kwargs)
-        if not isinstance(request.user, User):
-            raise Fault("invalid_api_key", f"{INVALID_KEY} Browsers sign in first.")
-        self.caller = request.user
-        key = request.auth if isinstance(request.auth, Accepted) else None
-        scope = READ if request.method in ("GET", "HEAD") else WRITE
-        if key is not None and key.scopes and scope not in key.scopes:
-            raise Fault("scope_required", f"This key lacks the scope {scope}; use one that has it.")
+        super().initial(request, *args, **kwargs)
+        key = self.key
         self.organization = Organization.objects.get(pk=key.organization_id) if key else self.caller.personal
         own = subjects_of(self.caller, key)
         granted = Grant.objects.filter(enabled=True).order_by("pk")
@@ -61,7 +55,7 @@ class QuotaView(OrganizationView):
         operator = key is None and self.caller.is_staff and self.caller.has_perm("billing.change_bucket")
         self.is_admin = operator or any(grant.role == Grant.ADMIN for grant in matching)
         if not self.is_admin and not any(grant.role for grant in matching):
-            raise Fault("role_required", "access denied: no role granted")
+            raise Fault("no_role_granted", "access denied: no role granted")
         columns = SpendingLimit.objects.order_by("pk").values("id", "name", "subject", "enabled")
         self.binding = bind(
             gather(map(limit_of, columns)),
@@ -139,8 +133,7 @@ def subjects_of(user: User, key: Accepted | None) -> frozenset[str]:
     """Return the subjects that a user is, with its key's if it shows one."""
     groups = list(user.aperture_groups.values_list("name", flat=True))
     if key is None:
-        own = {subjects.EVERYONE, subjects.normal(f"user:{user.email}")}
-        return frozenset(own | {f"group:{name}" for name in groups})
+        return subjects.of_caller(email=user.email, groups=groups, labels={}, key_id=None)
     labels = APIKey.objects.values_list("labels", flat=True).get(pk=key.key_id)
     return subjects.of_caller(email=user.email, groups=groups, labels=labels, key_id=key.key_id)
 
@@ -164,7 +157,7 @@ def subject_of(template: str, name: str) -> str | None:
     if not (name.startswith(start) and name.endswith(end) and len(name) > len(start) + len(end)):
         return None
     user = User.objects.filter(email__iexact=name[len(start) : len(name) - len(end)]).first()
-    return None if user is None else f"{OWN}{user.pk}"
+    return None if user is None else spending.bucket_subject(template, user.pk)
 
 
 def dollars(text: str) -> int:

@@ -16,7 +16,7 @@ from gateway.admission import Budget
 from gateway.body import Send
 from gateway.errors import Fault
 from gateway.snapshot import Target
-from gateway.wire.openai_chat import StreamRelay
+from gateway.wire.codec import Relay, Unreadable
 from gateway.wire.sse import EventTooLarge, Framer
 
 COMMENT = b": keep-alive\n\n"
@@ -98,7 +98,7 @@ class Watch:
 
 async def relay(
     answer: upstream.Answer,
-    stream: StreamRelay,
+    stream: Relay,
     framer: Framer,
     target: Target,
     budget: Budget,
@@ -120,10 +120,11 @@ async def relay(
                 answer.close()
                 return fault
         else:
-            await watch.forward(b"", stream.feed(framer.flush()))
+            await watch.forward(b"", stream.feed(framer.flush()) + stream.end())
     except EventTooLarge:
         return aborted(target, "sent an event that is too large")
-    except upstream.Unreadable as error:
+    except (upstream.Unreadable, Unreadable) as error:
+        answer.close()
         return aborted(target, str(error))
     except upstream.Broken:
         if watch.timed_out:

@@ -1,42 +1,12 @@
 """Form fields and cells of money: people read and write dollars and factors, the database holds integers."""
 
-from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, DecimalException
 from typing import Any
 
-from django import forms
 from django.utils.html import format_html
-from unfold.widgets import UnfoldAdminTextInputWidget
 
+from accounts.integers import IntegerAsText
 from billing import money
-
-
-class IntegerAsText(forms.CharField):
-    """A column's integer as people write it: SHOWN makes the text, READ the integer (or a ValueError that says why)."""
-
-    def __init__(
-        self, shown: Callable[[int], str], read: Callable[[str], int], placeholder: str, **kwargs: Any
-    ) -> None:
-        self.shown, self.read = shown, read
-        attributes = {"inputmode": "decimal", "placeholder": placeholder, "autocomplete": "off"}
-        super().__init__(widget=UnfoldAdminTextInputWidget(attrs=attributes), **kwargs)
-
-    def prepare_value(self, value: Any) -> Any:
-        return self.shown(value) if isinstance(value, int) else value
-
-    def to_python(self, value: Any) -> Any:
-        if value in self.empty_values:
-            return None
-        try:
-            return self.read(str(value).strip())
-        except ValueError as error:
-            raise forms.ValidationError(str(error)) from None
-
-    def has_changed(self, initial: Any, data: Any) -> bool:
-        try:
-            return bool(self.to_python(data) != initial)
-        except forms.ValidationError:
-            return True
 
 
 def dollars_field(**kwargs: Any) -> IntegerAsText:
@@ -46,7 +16,7 @@ def dollars_field(**kwargs: Any) -> IntegerAsText:
 
 def factor_field(**kwargs: Any) -> IntegerAsText:
     """Return a field with a factor such as 1.2 on the page and parts per million in the database."""
-    return IntegerAsText(factor, read_factor, "1.2", **kwargs)
+    return IntegerAsText(money.factor, read_factor, "1.2", **kwargs)
 
 
 def read_dollars(text: str) -> int:
@@ -57,16 +27,11 @@ def read_dollars(text: str) -> int:
     return nanos
 
 
-def factor(parts: int) -> str:
-    """Return the text of parts per million: 1_200_000 is `1.2`."""
-    return f"{(Decimal(parts) / money.PARTS_PER_MILLION).normalize():f}"
-
-
 def read_factor(text: str) -> int:
     """Return the parts per million of what was typed; raise ValueError."""
     try:
-        parts = Decimal(text) * money.PARTS_PER_MILLION
-    except InvalidOperation:
+        parts = money.EXACT.multiply(Decimal(text), money.PARTS_PER_MILLION)
+    except DecimalException:
         raise ValueError(f"{text!r} is no factor; write one such as 1.2.") from None
     if not parts.is_finite() or parts != parts.to_integral_value() or not 0 <= parts <= 2**31 - 1:
         raise ValueError("Write a factor from 0 to 2147, with at most six decimal places.")

@@ -9,6 +9,7 @@ from django.utils.text import Truncator
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
+from accounts.read_only import ReadOnly
 from billing.models import Difference
 
 
@@ -33,22 +34,13 @@ class StateFilter(admin.SimpleListFilter):
 
 
 @admin.register(Difference)
-class DifferenceAdmin(ModelAdmin):
+class DifferenceAdmin(ReadOnly, ModelAdmin):
     list_display = ("check_name", "subject", "beginning", "state", "first_seen_at", "last_seen_at")
     list_filter = (StateFilter, "information", "name")
     list_fullwidth = True
     search_fields = ("subject", "detail")
     ordering = ("resolved_at", "information", "-last_seen_at", "pk")
     fields = ("name", "subject", "detail", "state", "first_seen_at", "last_seen_at", "resolved_at")
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Difference | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Difference | None = None) -> bool:
-        return False
 
     @display(description="Check", ordering="name")
     def check_name(self, difference: Difference) -> str:

@@ -19,17 +19,17 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin
-from unfold.contrib.filters.admin import TextFilter
 from unfold.decorators import action, display
 from unfold.paginator import InfinitePaginator
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from accounts.models import Organization, User
+from accounts.read_only import ReadOnly
 from billing import ledger, money, partitions
 from billing.admin import two_steps
 from billing.admin.amounts import cell, rounded
 from billing.admin.two_steps import Asked, Deed, ReasonForm, Refused
-from billing.admin.usage import TimeFilter
+from billing.admin.usage import TimeFilter, TypedFilter
 from billing.models import House, Transfer, Wallet
 
 ORGANIZATIONS_MAX = 100
@@ -52,18 +52,18 @@ def account_link(account: int, name: str | None) -> str:
     return format_html('<a class="hover:underline" href="{}">{}</a>', address, name or f"account {account}")
 
 
-class OrganizationFilter(TextFilter):
+class OrganizationFilter(TypedFilter):
     """One side is an organization, by its id, its name or a member's e-mail."""
 
     title = "organization (id, name or e-mail)"
     parameter_name = "organization"
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        text = (self.value() or "").strip()
+        text, organization_id = self.text(), self.id()
         if not text:
             return queryset
-        if text.isdecimal() and len(text) < 19:
-            ids = [int(text)]
+        if organization_id is not None:
+            ids = [organization_id]
         else:
             named = Organization.objects.filter(Q(name__icontains=text) | Q(members__email__iexact=text))
             ids = list(named.values_list("pk", flat=True).distinct()[:ORGANIZATIONS_MAX])
@@ -115,7 +115,7 @@ CORRECT = Deed(
 
 
 @admin.register(Transfer)
-class TransferAdmin(ModelAdmin):
+class TransferAdmin(ReadOnly, ModelAdmin):
     list_display = ("time", "kind_shown", "amount", "giver", "taker", "about")
     list_display_links = ("time", "kind_shown")
     list_filter = (OrganizationFilter, "kind", ("created_at", TimeFilter))
@@ -160,15 +160,6 @@ class TransferAdmin(ModelAdmin):
             **house_tables(months[name]),
         }
         return TemplateResponse(request, "admin/billing/house.html", context)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Transfer | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Transfer | None = None) -> bool:
-        return False
 
     @display(description="Time")
     def time(self, transfer: Transfer) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
@@ -19,6 +19,7 @@ from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
+from accounts.read_only import ReadOnly
 from billing import ledger, money
 from billing.models import Payment, Reversal, StripeEvent, Subscription
 from billing.payments import checkout, inbox, refunds, stripe_api
@@ -26,17 +27,8 @@ from billing.payments import checkout, inbox, refunds, stripe_api
 logger = logging.getLogger("billing.payments")
 
 
-class ReadOnly(ModelAdmin):
+class StripePage(ReadOnly, ModelAdmin):
     """Rows that only Stripe's word changes."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
 
     def has_act_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         """Who may act on these rows: whoever has Django's permission to change them."""
@@ -44,17 +36,10 @@ class ReadOnly(ModelAdmin):
         return request.user.has_perm(f"{options.app_label}.change_{options.model_name}")
 
 
-class ReversalInline(TabularInline):
+class ReversalInline(ReadOnly, TabularInline):
     model = Reversal
     extra = 0
-    can_delete = False
     fields = readonly_fields = ("kind", "status", "stripe_id", "amount_cents", "credit", "froze_at", "reason")
-
-    def has_add_permission(self, request: HttpRequest, obj: Payment | None = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Payment | None = None) -> bool:
-        return False
 
     @display(description="Credit taken")
     def credit(self, row: Reversal) -> str:
@@ -75,7 +60,7 @@ class RefundForm(BaseDialogForm):
 
 
 @admin.register(Payment)
-class PaymentAdmin(ReadOnly):
+class PaymentAdmin(StripePage):
     list_display = ("created_at", "organization", "kind", "state", "amount", "tax", "invoice_number", "problem")
     list_filter = ("kind", "status", ("created_at", admin.DateFieldListFilter))
     search_fields = (
@@ -154,7 +139,7 @@ def _refund(request: HttpRequest, payment: Payment, asked: dict[str, Any]) -> st
     import stripe
 
     try:
-        cents = money.of_dollars(asked["amount"]).nanos // refunds.CENT_NANOS if asked["amount"] else None
+        cents = money.of_dollars(asked["amount"]).nanos // money.NANOS_PER_CENT if asked["amount"] else None
         (row,) = refunds.refund_unused(
             payment.organization_id,
             reason=asked["reason"],
@@ -184,7 +169,7 @@ def _link(address: str, text: str) -> str:
 
 
 @admin.register(Subscription)
-class SubscriptionAdmin(ReadOnly):
+class SubscriptionAdmin(StripePage):
     list_display = ("organization", "plan", "state", "period_ends_at", "cancel_at_period_end", "seen_at")
     list_filter = ("status", "plan", "cancel_at_period_end")
     search_fields = ("organization__name__icontains", "=stripe_id")
@@ -218,7 +203,7 @@ class OutcomeFilter(admin.SimpleListFilter):
 
 
 @admin.register(StripeEvent)
-class StripeEventAdmin(ReadOnly):
+class StripeEventAdmin(StripePage):
     list_display = ("received_at", "type", "outcome", "attempts", "problem", "id")
     list_filter = (OutcomeFilter, "type")
     search_fields = ("=id", "type__istartswith")

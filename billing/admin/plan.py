@@ -10,7 +10,8 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from billing.admin.amounts import cell, dollars_field, factor, factor_field
+from billing import money
+from billing.admin.amounts import cell, dollars_field, factor_field
 from billing.models import Plan
 
 
@@ -90,7 +91,7 @@ class PlanAdmin(ModelAdmin):
 
     @display(description="Markup", ordering="markup_ppm")
     def markup(self, plan: Plan) -> str:
-        return f"x {factor(plan.markup_ppm)}"
+        return f"x {money.factor(plan.markup_ppm)}"
 
     @display(description="Price a month", ordering="price_nanos")
     def price(self, plan: Plan) -> str:

@@ -21,6 +21,7 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 
+from accounts.admin import confirmation
 from billing import money, redeem
 from billing.admin import two_steps
 from billing.admin.amounts import cell, dollars_field
@@ -155,13 +156,11 @@ class RedeemBatchAdmin(ModelAdmin):
         description="Stop",
         icon="block",
         permissions=["stop"],
-        dialog={
-            "title": "Stop this batch?",
-            "description": "The codes that were not redeemed give nothing from now on, for good. Credit that was given "
-            "stays.",
-            "form_class": BaseDialogForm,
-            "form_submit_text": "Stop",
-        },
+        dialog=confirmation(
+            "Stop this batch?",
+            "The codes that were not redeemed give nothing from now on, for good. Credit that was given stays.",
+            "Stop",
+        ),
     )
     def stop(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
         batch = self.get_object(request, object_id)

@@ -22,8 +22,9 @@ from billing import buckets, money
 from billing.admin import two_steps
 from billing.admin.amounts import cell, dollars_field
 from billing.admin.two_steps import Asked, Deed, ReasonForm, Refused
-from billing.buckets import OWN, Standing
+from billing.buckets import Standing
 from billing.models import Bucket, SpendingLimit
+from billing.spending import OWN
 
 SHOWN_MAX = 50
 

@@ -4,7 +4,6 @@ The rows name keys, users and providers by id; one query brings their names. The
 here counts it.
 """
 
-from decimal import Decimal
 from typing import Any
 
 from django.contrib import admin
@@ -19,35 +18,49 @@ from unfold.paginator import InfinitePaginator
 from unfold.utils import parse_datetime_str
 
 from accounts.models import APIKey, Organization, User
+from accounts.read_only import ReadOnly
 from billing import money, usage
 from billing.models import Usage
 from catalog.models import Provider
 
 
-class ModelFilter(TextFilter):
+class TypedFilter(TextFilter):
+    """What somebody typed: a text, or an id."""
+
+    def text(self) -> str:
+        """Return it without what no column holds and no word has."""
+        return (self.value() or "").replace("\x00", "").strip()
+
+    def id(self) -> int | None:
+        """Return the id that it is, if it is one."""
+        text = self.text()
+        return int(text) if text.isdecimal() and len(text) < 19 else None
+
+
+class ModelFilter(TypedFilter):
     """Model names that begin with what was typed."""
 
     title = "model"
     parameter_name = "model"
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        return queryset.filter(model__istartswith=self.value()) if self.value() else queryset
+        return queryset.filter(model__istartswith=self.text()) if self.text() else queryset
 
 
-class KeyFilter(TextFilter):
+class KeyFilter(TypedFilter):
     """A key by its id, its name or what is shown of it, or by its owner's e-mail."""
 
     title = "key (id, name, sg-ab…wxyz or e-mail)"
     parameter_name = "key"
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        text = (self.value() or "").strip()
+        text, key_id = self.text(), self.id()
         if not text:
             return queryset
-        if text.isdecimal() and len(text) < 19:
-            known = APIKey.objects.filter(pk=int(text))
+        if key_id is not None:
+            known = APIKey.objects.filter(pk=key_id)
             if not known.exists():
-                return queryset.filter(key_id=int(text))
+                return queryset.filter(key_id=key_id)
         else:
             known = APIKey.objects.filter(Q(name=text) | Q(display=text) | Q(user__email__iexact=text))
         # The index leads by the organization.
@@ -104,7 +117,7 @@ class TimeFilter(RangeDateTimeFilter):
 
 
 @admin.register(Usage)
-class UsageAdmin(ModelAdmin):
+class UsageAdmin(ReadOnly, ModelAdmin):
     list_display = ("created_at", "model", "outcome", "who", "provider", "tokens", "cost", "charge", "duration")
     list_filter = (
         ModelFilter,
@@ -154,15 +167,6 @@ class UsageAdmin(ModelAdmin):
         }
         return super().get_queryset(request).annotate(**names)
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Usage | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Usage | None = None) -> bool:
-        return False
-
     @display(
         description="Status",
         label={"succeeded": "success", "refused": "warning", "limited": "warning", "failed": "danger"},
@@ -210,7 +214,7 @@ class UsageAdmin(ModelAdmin):
 
     @display(description="Markup")
     def markup(self, usage: Usage) -> str:
-        return f"{Decimal(usage.markup_ppm) / money.PARTS_PER_MILLION:.6g}"
+        return money.factor(usage.markup_ppm)
 
     @display(description="Duration")
     def duration(self, usage: Usage) -> str:

@@ -18,9 +18,3 @@ def tokens(nanos: int) -> str:
     whole, rest = divmod(abs(nanos), NANOS_PER_TOKEN)
     text = f"{whole}.{rest:05d}".rstrip("0").rstrip(".")
     return f"-{text}" if nanos < 0 else text
-
-
-def multiple(parts_per_million: int) -> str:
-    """Return a markup as a decimal text: 1200000 is `1.2`."""
-    whole, rest = divmod(parts_per_million, money.PARTS_PER_MILLION)
-    return f"{whole}.{rest:06d}".rstrip("0").rstrip(".")

@@ -18,10 +18,9 @@ from rest_framework.request import Request
 
 from accounts import acceptance, client_address
 from accounts.acceptance import Accepted
-from accounts.client_address import Address
+from accounts.client_address import Address, network_of
 from accounts.models import APIKey, User
 from billing.api.errors import Fault
-from billing.redeem import network_of
 
 logger = logging.getLogger("billing.api")
 
@@ -75,7 +74,7 @@ def _note_use(key_id: int) -> None:
 
 
 def _counter(address: Address) -> str:
-    return f"billing-api:failed-keys:{network_of(str(address))}"
+    return f"billing-api:failed-keys:{network_of(address)}"
 
 
 def refuse_guessers(address: Address | None) -> None:

@@ -6,13 +6,12 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from billing import ledger
+from billing import ledger, money
 from billing.api import amounts
 from billing.api.idempotency import once
 from billing.api.queries import Query, Strict, asked, iso, sent
 from billing.api.view import OrganizationView, View
 from billing.models import Plan, Wallet
-from billing.money import NANOS_MAX
 
 
 def shape(wallet: Wallet) -> dict[str, Any]:
@@ -51,7 +50,7 @@ class Balance(OrganizationView):
 class SettingsBody(Strict):
     """What an owner may set."""
 
-    low_balance_nanos = serializers.IntegerField(min_value=0, max_value=NANOS_MAX, allow_null=True)
+    low_balance_nanos = serializers.IntegerField(min_value=0, max_value=money.NANOS_MAX, allow_null=True)
 
 
 class Settings(OrganizationView):
@@ -85,7 +84,7 @@ def plan_shape(plan: Plan) -> dict[str, Any]:
         "slug": plan.slug,
         "name": plan.name,
         "description": plan.description,
-        "markup": amounts.multiple(plan.markup_ppm),
+        "markup": money.factor(plan.markup_ppm),
         **amounts.both("price", plan.price_nanos),
         **amounts.both("monthly_credit", plan.monthly_credit_nanos),
         "monthly_credit_tokens": amounts.tokens(plan.monthly_credit_nanos),

@@ -25,11 +25,6 @@ Row = dict[str, Any]
 Following = Callable[[Row | None], list[Row]]
 
 
-def columns(*names: str) -> tuple[str, ...]:
-    """Return the names of a table's columns."""
-    return names
-
-
 def answer(name: str, names: Sequence[str], following: Following) -> StreamingHttpResponse:
     """Return a table as a file that is made while it is sent.
 

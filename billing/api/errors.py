@@ -29,6 +29,7 @@ TABLE: dict[str, tuple[int, str]] = {
     "ip_restricted": (403, DENIED),
     "scope_required": (403, DENIED),
     "role_required": (403, DENIED),
+    "no_role_granted": (403, DENIED),
     "csrf_failed": (403, DENIED),
     "requests_per_minute": (429, "rate_limit_exceeded"),
     "too_many_tries": (429, "rate_limit_exceeded"),

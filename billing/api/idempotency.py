@@ -13,7 +13,6 @@ another service in between cannot be: it commits in steps, and its own business 
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import timedelta
 
 from django.db import connection, transaction
 from django.http import HttpResponse, HttpResponseBase
@@ -23,10 +22,10 @@ from rest_framework.response import Response
 
 from billing.api import errors
 from billing.api.errors import Fault
-from billing.api.view import OrganizationView
+from billing.api.view import CallerView
+from billing.idempotency import LIFETIME
 from billing.models import ApiIdempotency
 
-LIFETIME = timedelta(days=1)
 KEY_MAX = 255
 REPLAYED_HEADER = "Idempotent-Replayed"
 # Statuses by which nothing was decided.
@@ -34,7 +33,7 @@ UNDECIDED = {429, 502, 503}
 Write = Callable[[], Response]
 
 
-def once(view: OrganizationView, request: Request, write: Write, *, one_transaction: bool = True) -> HttpResponseBase:
+def once(view: CallerView, request: Request, write: Write, *, one_transaction: bool = True) -> HttpResponseBase:
     """Do WRITE, once for its key if it has one, and return its answer; raise Fault 400, 409 or 422.
 
     Call it when nothing is left to be refused. Without `one_transaction` WRITE commits as it goes.
@@ -61,7 +60,7 @@ def once(view: OrganizationView, request: Request, write: Write, *, one_transact
     return response
 
 
-def _done(view: OrganizationView, write: Write, one_transaction: bool) -> Response:
+def _done(view: CallerView, write: Write, one_transaction: bool) -> Response:
     """Return the answer of a write; of a failed one nothing stays but the answer."""
     try:
         with _effects(one_transaction):
@@ -85,7 +84,7 @@ def _again(kept: ApiIdempotency, body_digest: bytes) -> HttpResponse:
     return response
 
 
-def _rendered(view: OrganizationView, response: Response) -> bytes:
+def _rendered(view: CallerView, response: Response) -> bytes:
     rendered = view.get_renderers()[0].render(response.data)
     return rendered if isinstance(rendered, bytes) else rendered.encode()
 

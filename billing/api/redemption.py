@@ -7,6 +7,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.client_address import Address
 from accounts.models import User
 from billing import redeem
 from billing.api import balance, transfers
@@ -32,7 +33,7 @@ class Redemption(OrganizationView):
     def post(self, request: Request) -> Any:
         """Credit the organization, and return the ledger's line and the balance."""
         code = sent(RedeemBody, request)["code"]
-        address = str(address_of(request) or "")
+        address = address_of(request)
 
         def credit() -> Response:
             line = redeemed(self.caller, self.organization.pk, code, address)
@@ -46,7 +47,7 @@ class Redemption(OrganizationView):
         return once(self, request, credit)
 
 
-def redeemed(user: User, organization_id: int, code: str, address: str) -> Transfer:
+def redeemed(user: User, organization_id: int, code: str, address: Address | None) -> Transfer:
     """Return the transfer of a code; raise Fault 400, 429 or 503."""
     try:
         line = redeem.redeem(user, organization_id, code, address=address, now=timezone.now())

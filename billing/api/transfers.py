@@ -5,7 +5,7 @@ time but their ids, so a moment is first found among the ids, by halving.
 """
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db.models import Q
@@ -24,6 +24,8 @@ from billing.models import Kind, Transfer
 KINDS = {kind.name.lower(): kind for kind in Kind if kind is not Kind.COST}
 # An id is given before its transaction commits, and no transaction lasts so long.
 ID_SLACK = timedelta(hours=1)
+# Between them a moment can be moved by the slack.
+EARLIEST, LATEST = datetime.min.replace(tzinfo=UTC) + ID_SLACK, datetime.max.replace(tzinfo=UTC) - ID_SLACK
 
 
 class LedgerQuery(MomentRange):
@@ -78,9 +80,7 @@ class LedgerExport(OrganizationView):
         return csv.answer("ledger", COLUMNS, following)
 
 
-COLUMNS = csv.columns(
-    "id", "created_at", "kind", "amount", "amount_nanos", "request_id", "reference", "corrects", "corrected_by"
-)
+COLUMNS = ("id", "created_at", "kind", "amount", "amount_nanos", "request_id", "reference", "corrects", "corrected_by")
 
 
 def page(organization_id: int, wanted: dict[str, Any], rows_max: int) -> list[Transfer]:
@@ -134,8 +134,8 @@ def id_range(begins_at: datetime | None, ends_at: datetime | None) -> tuple[int,
     newest = Transfer.objects.order_by("-pk").values_list("pk", flat=True).first()
     if newest is None:
         return None
-    first = _first_id(begins_at - ID_SLACK, newest) if begins_at else 1
-    last = _first_id(ends_at + ID_SLACK, newest) if ends_at else newest
+    first = _first_id(max(begins_at, EARLIEST) - ID_SLACK, newest) if begins_at else 1
+    last = _first_id(min(ends_at, LATEST) + ID_SLACK, newest) if ends_at else newest
     return first, last
 
 

@@ -13,7 +13,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from billing import money, usage
+from billing import usage
 from billing.api import amounts, csv
 from billing.api.queries import IdField, MomentRange, Page, asked, iso
 from billing.api.usage_days import tells_cost
@@ -103,7 +103,7 @@ def filtered(organization_id: int, wanted: dict[str, Any]) -> QuerySet[Usage]:
 
 def shape(row: Usage) -> dict[str, Any]:
     """Return a request as its organization sees it; `total_cost` is what `GET /v1/generation` tells."""
-    paid = row.charge_nanos or (row.cost_nanos if row.markup_ppm == money.PARTS_PER_MILLION else 0)
+    paid = usage.paid_nanos(row.charge_nanos, row.cost_nanos, row.markup_ppm)
     found = {
         "request_id": str(row.request_id),
         "began_at": iso(usage.began_at(row.request_id)),

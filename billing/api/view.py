@@ -31,7 +31,6 @@ PK_MAX = 2**63 - 1
 class View(APIView):
     """A view with a request id, in JSON, for anybody."""
 
-    authentication_classes: Any = ()
     http_method_names = ["get", "head", "post", "patch"]
     request_id = ""
 
@@ -59,30 +58,42 @@ class Nothing(View):
         raise Fault("not_found", f"{request.path} is no address of the billing API; docs/billing-api.md lists them.")
 
 
-class OrganizationView(View):
-    """A view on one organization's money."""
+class CallerView(View):
+    """A view for the holder of a key or a browser's session, whose subclass names the organization that it means."""
 
-    # A key or a session.
     authentication_classes = (KeyAuthentication, SessionAuthentication)
-    # Who may read here; only owners ever write.
-    readers: ClassVar[tuple[str, ...]] = EVERYBODY
     caller: User
+    # None for a browser.
+    key: Accepted | None
     organization: Organization
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Authenticate, find the organization, and raise Fault for whoever may not."""
+        """Authenticate; raise Fault for nobody, and for a key whose scopes do not cover the method."""
         super().initial(request, *args, **kwargs)
         if not isinstance(request.user, User):
             raise Fault("invalid_api_key", f"{INVALID_KEY} Browsers sign in first.")
         self.caller = request.user
-        key = request.auth if isinstance(request.auth, Accepted) else None
-        self.organization, role = find(self.caller, key, request.query_params.get("organization"))
+        self.key = request.auth if isinstance(request.auth, Accepted) else None
         if request.method not in self.allowed_methods:
             self.http_method_not_allowed(request)
-        if request.method not in SAFE:
-            check(key, role, WRITE, OWNERS)
-        else:
-            check(key, role, READ, self.readers)
+        if self.key is not None:
+            check_scope(self.key, READ if request.method in SAFE else WRITE)
+
+
+class OrganizationView(CallerView):
+    """A view on one organization's money."""
+
+    # Who may read here; only owners ever write.
+    readers: ClassVar[tuple[str, ...]] = EVERYBODY
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Authenticate, find the organization, and raise Fault for whoever may not."""
+        super().initial(request, *args, **kwargs)
+        self.organization, role = find(self.caller, self.key, request.query_params.get("organization"))
+        roles = self.readers if request.method in SAFE else OWNERS
+        if role not in roles:
+            takes = " or ".join(roles)
+            raise Fault("role_required", f"This takes the role {takes} in the organization; yours is {role}.")
 
 
 def find(user: User, key: Accepted | None, wanted: str | None) -> tuple[Organization, str]:
@@ -111,15 +122,13 @@ def unknown() -> Fault:
     return Fault("not_found", "You are in no such organization.", param="organization")
 
 
-def check(key: Accepted | None, role: str, scope: str, roles: tuple[str, ...]) -> None:
-    """Raise Fault unless the key has the scope and its user one of the roles.
+def check_scope(key: Accepted, scope: str) -> None:
+    """Raise Fault unless the key's scopes cover this one.
 
     A key without any scopes has all but `billing:write`: what moves money must be named.
     """
-    if key is not None and scope not in key.scopes and (key.scopes or scope == WRITE):
+    if scope not in key.scopes and (key.scopes or scope == WRITE):
         raise Fault("scope_required", f"This key lacks the scope {scope}; use one that has it.")
-    if role not in roles:
-        raise Fault("role_required", f"This takes the role {' or '.join(roles)} in the organization; yours is {role}.")
 
 
 @contextmanager

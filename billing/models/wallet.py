@@ -1,6 +1,6 @@
 """Wallets: one for each organization, under the organization's own id.
 
-Invariants, kept by triggers (migration 0002): `posted_nanos` is the sum of the wallet's transfers and `held_nanos`
+Invariants, kept by triggers (`billing.triggers`): `posted_nanos` is the sum of the wallet's transfers and `held_nanos`
 the sum of its open holds, and nothing else can change either; no hold takes `posted - held` below the overdraft; a
 wallet is never deleted. Change single columns (`save(update_fields=…)` or `update`), never the whole row.
 """

@@ -133,7 +133,7 @@ def _plan_and_price(line: Thing, invoice: Thing) -> tuple[Plan, int]:
     if current is None and older is not None:
         return older.plan, older.price_cents
     plan = current or subscriptions.plan_of(price_id, invoice)
-    return plan, plan.price_nanos // subscriptions.NANOS_PER_CENT
+    return plan, plan.price_nanos // money.NANOS_PER_CENT
 
 
 def _credit(payment: Payment) -> None:

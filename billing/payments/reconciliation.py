@@ -70,12 +70,14 @@ def _differs(thing: Thing, seen: reversals.Reported | None) -> bool:
 def _put(kind: str, thing: Thing) -> str:
     now = timezone.now()
     event_id = f"missed:{thing['id']}"
+    # Only what says where to look: the rest is a payer's, and may hold what PostgreSQL does not.
+    about = {name: thing.get(name) for name in ("id", "object", "payment_intent")}
     StripeEvent.objects.update_or_create(
         id=event_id,
         defaults={
             "type": kind,
             "created": datetime.fromtimestamp(thing["created"], UTC),
-            "payload": {"id": event_id, "object": "event", "type": kind, "data": {"object": thing}},
+            "payload": {"id": event_id, "object": "event", "type": kind, "data": {"object": about}},
             "due_at": now,
             "processed_at": None,
         },

@@ -20,7 +20,6 @@ from billing.payments import events, reversals, stripe_api
 
 logger = logging.getLogger("billing.payments")
 
-CENT_NANOS = money.of_cents(1).nanos
 # How long a refund that was asked may be on its way before somebody looks after it.
 ON_ITS_WAY = timedelta(minutes=2)
 
@@ -72,7 +71,7 @@ def _pieces(organization_id: int, cents: int | None, payment_id: int | None) -> 
     if wallet.frozen_at is not None:
         raise ledger.NoCredit("The wallet is frozen by a dispute; nothing is refunded until that is over.")
     left = [(payment, _left_cents(payment)) for payment in locked]
-    most = min(max(wallet.posted_nanos - wallet.held_nanos, 0) // CENT_NANOS, sum(each for _, each in left))
+    most = min(max(wallet.posted_nanos - wallet.held_nanos, 0) // money.NANOS_PER_CENT, sum(each for _, each in left))
     wanted = most if cents is None else cents
     if not 0 < wanted <= most:
         raise ledger.NoCredit(f"${most / 100:.2f} that was paid by card is unused; ${wanted / 100:.2f} is not in it.")
@@ -90,7 +89,7 @@ def _left_cents(payment: Payment) -> int:
     if live.filter(kind=Reversal.DISPUTE).exists():
         return 0
     net = live.aggregate(net=Sum("net_nanos"))["net"] or 0
-    return max(money.of_cents(payment.amount_cents).nanos - net, 0) // CENT_NANOS
+    return max(money.of_cents(payment.amount_cents).nanos - net, 0) // money.NANOS_PER_CENT
 
 
 def _ask(piece: Piece, reason: str, actor_id: int, token: uuid.UUID | None) -> Reversal:

@@ -1,8 +1,8 @@
 """Every call to Stripe, and the only import of its package's client; what comes back are plain dictionaries.
 
 The package takes a sixth of a second to load, so it is imported at the first call and never when a web process starts.
-Its API version is the one the package was made for, whatever the account's default is. What
-moves money carries an idempotency key of a stored row; the package gives every other call one for its own retries.
+Its API version is the one the package was made for, whatever the account's default is. What moves money carries an
+idempotency key of a stored row; the package gives every other call one for its own retries.
 """
 
 from collections.abc import Iterator

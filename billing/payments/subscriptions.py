@@ -12,12 +12,10 @@ from django.utils import timezone
 
 from billing import ledger
 from billing.models import Plan, StripeCustomer, Subscription, Wallet
-from billing.money import NANOS_PER_DOLLAR
+from billing.money import NANOS_PER_CENT
 from billing.payments import stripe_api
 from billing.payments.mismatch import Mismatch, identifier
 from billing.payments.stripe_api import Thing
-
-NANOS_PER_CENT = NANOS_PER_DOLLAR // 100
 
 
 def follow(stripe_id: str) -> Subscription | None:

@@ -1,7 +1,5 @@
 """Celery's side of payments: each task is a name for one verb. None of them is needed to serve a request."""
 
-from typing import Any
-
 from celery import shared_task
 from django.core.cache import cache
 
@@ -13,7 +11,7 @@ SWEEPING_S = 180
 
 
 @shared_task(name="billing.payments.sweep")
-def sweep(**_: Any) -> None:
+def sweep() -> None:
     """Process the events that are due, and look after refunds without an answer.
 
     One at a time: while Stripe does not answer, sweeps must not take all of the worker's threads.
@@ -27,7 +25,7 @@ def sweep(**_: Any) -> None:
 
 
 @shared_task(name="billing.payments.reconcile")
-def reconcile(**_: Any) -> None:
+def reconcile() -> None:
     """Post what webhooks have missed, and forget old events."""
     if stripe_api.is_on():
         reconciliation.reconcile()

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from accounts.subjects import EVERYONE
-from billing import spending
+from billing import money, spending
 from billing.models import SpendingLimit
 from billing.models.spending import NAME
-from catalog import rates
 from gateway.configuration.fields import Fields
 from gateway.configuration.grants import subject_of
 from gateway.configuration.problem import Path, nearest
@@ -86,9 +85,12 @@ def read_dollars(read: Fields, value: Any, path: Path) -> int:
         if len(read.problems) > before:
             return 0
     try:
-        return rates.to_nanos(text)
-    except ValueError:
-        read.note(path, 'must be dollars such as "$10.00", not negative, with at most 9 decimals', value)
+        nanos = money.of_dollars(text.strip().removeprefix("$")).nanos
+    except money.LossyAmount:
+        nanos = -1
+    if nanos >= 0:
+        return nanos
+    read.note(path, 'must be dollars such as "$10.00", not negative, with at most 9 decimals', value)
     return 0
 
 
@@ -106,11 +108,11 @@ def read_subject(read: Fields, data: dict[str, Any], path: Path) -> str:
 
 def written(columns: dict[str, Any]) -> dict[str, Any]:
     """Return the entry of a limit: what `read_quota` reads as these columns."""
-    entry: dict[str, Any] = {"capacity": f"${rates.to_dollars(columns['capacity_nanos'])}"}
+    entry: dict[str, Any] = {"capacity": f"${money.shown(columns['capacity_nanos'])}"}
     if columns["kind"] == SpendingLimit.CALENDAR:
         entry["period"] = columns["period"]
     else:
-        entry["rate"] = f"${rates.to_dollars(columns['rate_nanos'])}/{columns['period']}"
+        entry["rate"] = f"${money.shown(columns['rate_nanos'])}/{columns['period']}"
     entry["on_exceed"] = next(word for word, hard in ON_EXCEED.items() if hard == columns["hard"])
     subject = columns["subject"]
     if subject:

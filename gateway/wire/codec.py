@@ -164,24 +164,33 @@ class Answer(msgspec.Struct, frozen=True):
     is_error: bool = False
 
 
-class Dialect(msgspec.Struct, frozen=True):
-    """One dialect, under the name that it has among a provider's flags. `envelope` is how its errors look."""
+class Front(msgspec.Struct, frozen=True, kw_only=True):
+    """What callers of one dialect need. `envelope` is how its errors look."""
 
     name: str
     envelope: str
-    # --- what passes through
     # (body, model, stream): model and stream are there where the path says them, else None.
     read: Callable[[bytes, str | None, bool | None], Asked]
-    # (asked, upstream's model id, a cap on the answer's tokens under a name of the caller's dialect): the request.
-    passed: Callable[[Asked, str, "tuple[str, Cap] | None"], Rendered]
-    # A whole answer, and the same with the caller's name for the model, and with the cost if there is one to show.
-    read_answer: Callable[[bytes], Answer]
-    renamed: Callable[[bytes, str, bytes | None], bytes]
-    relay: Callable[[Asked, Reply], Relay]
-    # --- facing the client
     parse_request: Callable[[Asked], Request]
+    # (answer, what it is made with, the cost where it is to be shown: a JSON number of dollars): the body.
     render_response: Callable[[Response, Reply, "bytes | None"], bytes]
     stream_encoder: Callable[[Reply], Encoder]
+
+
+class Dialect(Front, frozen=True, kw_only=True):
+    """One dialect, under the name that it has among a provider's flags."""
+
+    # --- what passes through
+    # (asked, upstream's model id, a cap on the answer's tokens under a name of the caller's dialect): the request.
+    passed: Callable[[Asked, str, "tuple[str, Cap] | None"], Rendered]
+    # Whether `passed` takes out what another vendor signed, and leaves all else as it is.
+    unmarks: bool = False
+    # A whole answer, and the same with the caller's name for the model, and with the cost if there is one to show.
+    read_answer: Callable[[bytes], Answer]
+    renamed: Callable[[bytes, str, "bytes | None"], bytes]
+    relay: Callable[[Asked, Reply], Relay]
+    # The same for an upstream whose streams lack what the vendor's own readers need; without it they are written anew.
+    mended: "Callable[[Asked, Reply], Relay] | None" = None
     # --- facing the upstream: (request, upstream's model id, a cap on the answer's tokens)
     render_request: Callable[[Request, str, "Cap | None"], Rendered]
     parse_response: Callable[[bytes], Response]

@@ -3,6 +3,7 @@
 Invariant: everything that a price is multiplied by is a bounded whole number before anything else sees it.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -23,6 +24,8 @@ TOO_DEEP = f"The body's JSON is nested too deeply: more than {DEPTH_MAX} levels.
 CHOICES_MAX = 128
 LABELS_MAX, LABEL_NAME_CHARS, LABEL_CHARS = 16, 64, 512
 NULLS = (b"", b"null")
+# Where a dialect keeps the conversation, attachments and all.
+CONVERSATION = frozenset({"messages", "input", "contents"})
 
 
 class InvalidRequest(ValueError):
@@ -121,3 +124,8 @@ def labels(fields: Fields) -> dict[str, str] | None:
         return None
     texts = [(name, text) for name, text in metadata.items() if isinstance(text, str)]
     return {name[:LABEL_NAME_CHARS]: text[:LABEL_CHARS] for name, text in texts[:LABELS_MAX]} or None
+
+
+def texts(fields: Fields) -> Iterator[bytes]:
+    """Yield what goes to the model as it stands, and holds no attachments: everything but the conversation."""
+    return (bytes(raw) for name, raw in fields.items() if name not in CONVERSATION)

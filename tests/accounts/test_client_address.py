@@ -4,7 +4,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from accounts.client_address import find, parse, within
+from accounts.client_address import find, network_of, parse, within
 
 TRUSTED = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
 
@@ -43,3 +43,10 @@ def test_an_address_of_another_family_lies_in_no_network() -> None:
     assert not within(ip_address("::1"), [ip_network("0.0.0.0/0")])
     assert parse("127.0.0.1") == parse("::ffff:127.0.0.1")
     assert parse("999.0.0.1") is None
+
+
+def test_an_ipv6_client_is_its_64() -> None:
+    addresses = ("2001:db8:1:2::7", "2001:db8:1:2:ffff::1", "2001:db8::1", "::ffff:192.0.2.7", "nonsense")
+    one, neighbour, other, mapped, unknown = (network_of(parse(each)) for each in addresses)
+    assert one == neighbour != other
+    assert (mapped, unknown) == ("192.0.2.7", "")

@@ -91,6 +91,7 @@ def test_grants_that_are_there_already_are_not_widened() -> None:
     assert Grant.objects.get(name="demo").model_globs == ["demo/**"]
 
 
+@pytest.mark.quiet
 @pytest.mark.django_db(transaction=True)
 def test_a_second_start_prints_nothing_writes_nothing_and_is_quick(
     django_assert_max_num_queries: DjangoAssertNumQueries,

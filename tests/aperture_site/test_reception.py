@@ -92,6 +92,7 @@ def test_request_ids_differ() -> None:
     assert reception.new_request_id() != reception.new_request_id()
 
 
+@pytest.mark.quiet
 async def test_a_deadline_expires_once_and_only_when_it_was_not_moved() -> None:
     expired: list[float] = []
     loop = asyncio.get_running_loop()

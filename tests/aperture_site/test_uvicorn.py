@@ -48,6 +48,7 @@ def test_a_head_behind_a_running_answer_is_not_timed_out(web: WebProcess) -> Non
         assert b"408" not in read_until(client, b'"path": "/next"')
 
 
+@pytest.mark.quiet
 def test_a_client_that_leaves_with_a_request_waiting_ends_the_running_one(web: WebProcess) -> None:
     with web.connect() as client:
         client.sendall((GET % b"/wait") + post("/echo", b"x"))

@@ -498,15 +498,18 @@ def noticed_after_s(web: WebProcess, request: bytes, answer: bytes, event: str) 
     return min(delays)
 
 
+@pytest.mark.quiet
 def test_send_fails_once_the_client_is_gone(web: WebProcess) -> None:
     assert noticed_after_s(web, GET % b"/endless", b"xxx", "endless-ended") < 0.1
     assert "The application failed" not in web.log.rpartition("called:/endless")[2]
 
 
+@pytest.mark.quiet
 def test_a_client_that_leaves_is_noticed_at_once(web: WebProcess) -> None:
     assert noticed_after_s(web, GET % b"/wait", b"first", "wait-disconnected") < 0.1
 
 
+@pytest.mark.quiet
 def test_a_client_that_leaves_within_its_body_is_noticed(web: WebProcess) -> None:
     head = b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\nhalf"
     assert noticed_after_s(web, head, b"", "echo-disconnected") < 0.1
@@ -585,6 +588,7 @@ def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[WebProcess
         yield process
 
 
+@pytest.mark.quiet
 def test_an_idle_process_stops_at_once(fresh: WebProcess) -> None:
     with fresh.connect() as client:
         client.sendall(GET % b"/")
@@ -625,6 +629,7 @@ def test_a_stream_longer_than_the_drain_is_cut(fresh: WebProcess) -> None:
         assert b"[DONE]" not in rest_of(client)
 
 
+@pytest.mark.quiet
 def test_a_second_signal_stops_at_once(fresh: WebProcess) -> None:
     with fresh.connect() as client:
         client.sendall(GET % b"/stream?count=1000&pause=0.1")

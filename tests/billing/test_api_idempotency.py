@@ -3,7 +3,7 @@
 import json
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -20,6 +20,7 @@ from billing.api import balance
 from billing.api.errors import Fault
 from billing.models import ApiIdempotency, Transfer
 from tests.billing.api_scenery import API, WRITE, Acme, bearer, found_acme, wallet
+from tests.races import at_once
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.server]
 
@@ -161,26 +162,6 @@ def test_the_longest_key_works(acme: Acme, key: str) -> None:
 
 
 # --- At the same time -------------------------------------------------------------------------------------------------
-def at_once(*calls: Callable[[], Any]) -> list[Any]:
-    """Return what the calls return, made at the same time on connections of their own."""
-    results: list[Any] = [None] * len(calls)
-    start = threading.Barrier(len(calls))
-
-    def run(place: int, call: Callable[[], Any]) -> None:
-        start.wait(10)
-        try:
-            results[place] = call()
-        finally:
-            connections.close_all()
-
-    threads = [threading.Thread(target=run, args=each) for each in enumerate(calls)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    return results
-
-
 @contextmanager
 def wallet_locked(acme: Acme) -> Iterator[None]:
     """Somebody else holds Acme's wallet, so a write on it waits."""

@@ -1,15 +1,14 @@
 """What people see of buckets, and their refill."""
 
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import connections
 from django.utils import timezone
 
 from accounts.models import User
 from billing import buckets
 from billing.models import Bucket, SpendingLimit
+from tests.races import at_once
 
 DOLLAR = 10**9
 NOON = datetime(2026, 2, 14, 12, tzinfo=UTC)
@@ -41,6 +40,13 @@ def test_what_is_left_and_when_it_is_full() -> None:
 
 
 @pytest.mark.django_db
+def test_a_bucket_that_takes_longer_than_any_calendar_is_never_full() -> None:
+    limit = a_limit(rate_nanos=1, period="minute")
+    standing = buckets.standing(Bucket(limit=limit, spent_nanos=5 * DOLLAR, measured_at=NOON), None, NOON)
+    assert standing.full_at is None
+
+
+@pytest.mark.django_db
 def test_a_refill_gives_back_no_more_than_was_spent() -> None:
     row = Bucket.objects.create(limit=a_limit(), spent_nanos=3 * DOLLAR, held_nanos=DOLLAR)
     assert buckets.refill(row.pk, DOLLAR) == DOLLAR
@@ -56,13 +62,6 @@ def test_a_refill_gives_back_no_more_than_was_spent() -> None:
 def test_refills_at_once_lose_nothing() -> None:
     row = Bucket.objects.create(limit=a_limit(), spent_nanos=100, measured_at=timezone.now())
 
-    def one(_number: int) -> int:
-        try:
-            return buckets.refill(row.pk, 7)
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(8) as pool:
-        assert sum(pool.map(one, range(8))) == 56
+    assert sum(at_once(*[lambda: buckets.refill(row.pk, 7)] * 8)) == 56
     row.refresh_from_db()
     assert row.spent_nanos == 44

@@ -1,19 +1,17 @@
 """`manage.py create_key`: the key alone on standard output, and nothing changed by a mistake."""
 
 import re
-import threading
 from datetime import UTC, datetime
 from io import StringIO
-from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
 from pytest_django import Settings
 
 from accounts import keys
 from accounts.models import APIKey, Membership, Organization, User
 from billing.models import House, Kind, Plan, Transfer, Wallet
+from tests.races import at_once
 
 
 def create(*words: str) -> tuple[str, str]:
@@ -92,24 +90,8 @@ def test_a_deactivated_user_gets_no_key() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_two_at_once_for_one_new_e_mail_make_one_user_and_two_keys() -> None:
-    outcomes: list[Any] = []
-    start = threading.Barrier(4)
-
-    def run() -> None:
-        start.wait()
-        try:
-            outcomes.append(create("--email", "new@example.com")[0].strip())
-        except Exception as error:
-            outcomes.append(error)
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(isinstance(outcome, str) and keys.well_formed(outcome) for outcome in outcomes)
+    outcomes = at_once(*[lambda: create("--email", "new@example.com")] * 4)
+    assert all(keys.well_formed(out.strip()) for out, _ in outcomes)
     assert (User.objects.count(), Organization.objects.count(), APIKey.objects.count()) == (1, 1, 4)
 
 

@@ -75,7 +75,7 @@ def test_dollars_are_read_exactly(text: str | int, nanos: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["0.0000000001", "five", "", "NaN", "Infinity", "1e999999999", "10000000000", 1.5, True]
+    "text", ["0.0000000001", f"1.{'0' * 30}1", "five", "", "NaN", "Infinity", "1e999999999", "10000000000", 1.5, True]
 )
 def test_dollars_that_nanos_cannot_express_are_refused(text: Any) -> None:
     with pytest.raises(money.LossyAmount):
@@ -93,3 +93,10 @@ def test_people_read_cents_and_more_places_only_where_they_say_something() -> No
         "0.000001234",
         "-0.01",
     ]
+
+
+@pytest.mark.parametrize(
+    ("ppm", "text"), [(1_200_000, "1.2"), (1_000_000, "1"), (0, "0"), (1, "0.000001"), (12_345_678, "12.345678")]
+)
+def test_a_markup_is_an_exact_text(ppm: int, text: str) -> None:
+    assert money.factor(ppm) == text

@@ -1,22 +1,23 @@
 """Redeem codes: each credits once, whoever sends it how often, and guessing ends soon."""
 
-import threading
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
 from django.core.cache import cache
-from django.db import IntegrityError, connection
+from django.db import IntegrityError
 from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import Membership, Organization, User
 from billing import money, redeem
 from billing.models import House, Kind, RedeemBatch, RedeemCode, Transfer, Wallet
+from tests.races import at_once
 
-ADDRESS = "203.0.113.7"
+ADDRESS = ip_address("203.0.113.7")
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +126,7 @@ def test_a_user_that_guesses_is_stopped_even_with_a_code_that_is_right() -> None
         with pytest.raises(redeem.NotRedeemed, match="no such code"):
             send("AP-0000-0000-0000-0000")
     with pytest.raises(redeem.TooManyTries):
-        send(code, address="198.51.100.1")
+        send(code, address=ip_address("198.51.100.1"))
     assert send(code, user("bob@example.com")).amount_nanos == 5_000_000_000
 
 
@@ -134,11 +135,12 @@ def test_an_address_that_guesses_with_many_users_is_stopped(monkeypatch: pytest.
     monkeypatch.setattr(redeem, "TRIES_PER_ADDRESS", 3)
     for number in range(3):
         with pytest.raises(redeem.NotRedeemed, match="no such code"):
-            send("AP-0000-0000-0000-0000", user(f"u{number}@example.com"), address=f"2001:db8:1:2::{number}")
+            address = ip_address(f"2001:db8:1:2::{number}")
+            send("AP-0000-0000-0000-0000", user(f"u{number}@example.com"), address=address)
     with pytest.raises(redeem.TooManyTries):
-        send("AP-0000-0000-0000-0000", user("u4@example.com"), address="2001:db8:1:2:ffff::1")
+        send("AP-0000-0000-0000-0000", user("u4@example.com"), address=ip_address("2001:db8:1:2:ffff::1"))
     with pytest.raises(redeem.NotRedeemed, match="no such code"):
-        send("AP-0000-0000-0000-0000", user("u5@example.com"), address="2001:db8:1:3::1")
+        send("AP-0000-0000-0000-0000", user("u5@example.com"), address=ip_address("2001:db8:1:3::1"))
 
 
 @pytest.mark.django_db
@@ -156,25 +158,8 @@ def test_nothing_is_redeemed_while_tries_cannot_be_counted(settings: Settings) -
 def test_a_code_that_two_send_at_once_credits_once() -> None:
     (code,) = make()
     people = [user("ada@example.com"), user("bob@example.com")]
-    together = threading.Barrier(2)
-    outcomes: list[str] = []
-
-    def race(who: User) -> None:
-        try:
-            together.wait(10)
-            send(code, who)
-            outcomes.append("credited")
-        except redeem.NotRedeemed as error:
-            outcomes.append(str(error))
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=race, args=[who]) for who in people]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    assert sorted(outcomes) == ["This code was redeemed already.", "credited"]
+    outcomes = at_once(*[lambda who=who: send(code, who) for who in people], refusal=redeem.NotRedeemed)
+    assert [str(each) for each in outcomes if isinstance(each, Exception)] == ["This code was redeemed already."]
     assert Transfer.objects.count() == 1
     assert sum(Wallet.objects.values_list("posted_nanos", flat=True)) == 5_000_000_000
 

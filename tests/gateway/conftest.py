@@ -77,9 +77,20 @@ class Gateway:
         """Ask for a stream of a scenario, and read it to its end."""
         return self.chat(scenario, stream=True, **fields)
 
+    def follow(self, *others: WebProcess) -> None:
+        """Wait until the process, and OTHERS on its database, have the catalog of now in memory."""
+        wanted = self.installed.query("SELECT catalog FROM accounts_version")[0]["catalog"]
+        for web in (self.web, *others):
+            self.upstream.wait(lambda port=web.port: catalog_version(port) >= wanted)  # type: ignore[misc]
+
     def open_files(self) -> int:
         """How many files and sockets the process has open."""
         return psutil.Process(self.web.pid).num_fds()
+
+
+def catalog_version(port: int) -> int:
+    """Return which version of the catalog the process on PORT has in memory."""
+    return int(http.call(port, "GET", "/health?verbose=1").json["catalog"]["version"])
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,16 @@ def test_a_long_request_is_held_for_at_its_tier() -> None:
     assert long is not None and (long.price_id, long.input) == (2, 7_000_000)
 
 
+@pytest.mark.parametrize(("text", "dearest"), [("Hi", 4), ("word " * 1_000, 5)])
+def test_of_several_targets_the_one_that_is_dearest_for_this_request_is_held_for(text: str, dearest: int) -> None:
+    talkative = msgspec.structs.replace(RATES, price_id=4, input=1_000_000, output=6_000_000, reasoning=6_000_000)
+    studious = msgspec.structs.replace(RATES, price_id=5, input=90_000_000, output=5_000_000, reasoning=5_000_000)
+    targets = tuple(a_target("m", prices=(rates,)) for rates in (talkative, studious))
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": text}], "max_tokens": 5_000}).encode()
+    found = admission.quote(openai_chat.parse_request(body), a_model("m", *targets), targets, a_caller(), body)
+    assert found.rates is not None and found.rates.price_id == dearest
+
+
 def test_a_service_tier_that_is_asked_for_is_held_for() -> None:
     asked = [quoted(service_tier=tier).rates for tier in ("priority", "flex", "auto", None)]
     assert [rates and rates.price_id for rates in asked] == [3, 1, 1, 1]

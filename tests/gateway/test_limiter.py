@@ -286,6 +286,7 @@ async def test_with_redis_down_the_sandbox_is_refused_and_says_when_to_return(ow
         assert (await one.admit((a_bound(20),), 1)).admitted
 
 
+@pytest.mark.quiet
 async def test_a_redis_that_hangs_is_waited_for_once_and_not_by_every_request(own: OwnValkey) -> None:
     bound = a_bound(1000)
     async with limiter(own) as one:

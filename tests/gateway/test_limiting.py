@@ -88,13 +88,7 @@ class Person:
 def limit(gateway: Gateway, **fields: Any) -> None:
     """Make a limit, and return when the web process knows it."""
     Limit.objects.create(**fields)
-    known(gateway)
-
-
-def known(gateway: Gateway) -> None:
-    """Return when the web process knows the catalog of now."""
-    version = gateway.installed.query("SELECT catalog FROM accounts_version")[0]["catalog"]
-    assert eventually(lambda: gateway.call("GET", "/health?verbose=1").json["catalog"]["version"] >= version)
+    gateway.follow()
 
 
 def eventually(condition: Callable[[], bool], timeout_s: float = 3.0) -> bool:
@@ -162,7 +156,7 @@ def test_credit_or_a_plan_lifts_the_sandbox_in_under_a_second(gateway: Gateway) 
 
 def test_an_address_may_use_five_times_as_much_as_one_user(gateway: Gateway) -> None:
     Limit.objects.filter(scope=Limit.SANDBOX, kind=Limit.REQUESTS_PER_MINUTE).update(amount=2)
-    known(gateway)
+    gateway.follow()
     try:
         people = [Person(gateway, address=f"2001:db8:0:7::{number:x}") for number in range(1, 7)]
         answers = [person.ask() for person in people for _ in range(2)]
@@ -172,7 +166,7 @@ def test_an_address_may_use_five_times_as_much_as_one_user(gateway: Gateway) -> 
         assert people[-1].ask().status == 200
     finally:
         Limit.objects.filter(scope=Limit.SANDBOX, kind=Limit.REQUESTS_PER_MINUTE).update(amount=20)
-        known(gateway)
+        gateway.follow()
 
 
 def test_a_team_s_unmetered_callers_have_no_limit_and_no_headers(gateway: Gateway) -> None:
@@ -284,7 +278,7 @@ def test_a_model_s_limit_counts_all_callers_together_and_a_plan_s_each_organizat
     for person in subscribers:
         assert [person.ask().status for _ in range(3)] == [200, 200, 429]
     Limit.objects.filter(scope__in=(Limit.PLAN, Limit.MODEL)).delete()
-    known(gateway)
+    gateway.follow()
 
 
 # --- Redis -------------------------------------------------------------------------------------------------------

@@ -29,8 +29,6 @@ from tests.upstream.bills import open_gates
 pytestmark = pytest.mark.server
 
 NAMES = itertools.count()
-# What the gateway takes at most to see a change of the catalog.
-SEEN_S = 0.8
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,7 +36,7 @@ def granted(gateway: Gateway) -> None:
     """Everybody may call everything."""
     Grant.objects.create(name="everyone", subjects=["everyone"], role=Grant.USER, model_globs=["**"])
     connections.close_all()
-    time.sleep(SEEN_S)
+    gateway.follow()
 
 
 @contextmanager
@@ -55,7 +53,7 @@ def changed(gateway: Gateway, table: str, **columns: Any) -> Iterator[None]:
 def _set(gateway: Gateway, table: str, columns: dict[str, Any]) -> None:
     assigned = ", ".join(f"{name} = %s" for name in columns)
     gateway.installed.query(f"UPDATE {table} SET {assigned} RETURNING 1", *columns.values())
-    time.sleep(SEEN_S)
+    gateway.follow()
 
 
 @pytest.fixture
@@ -111,7 +109,7 @@ def test_a_bare_id_that_a_free_and_a_paid_model_share_is_not_free_for_the_paid_o
         )
         Price.objects.create(target=target, effective_at=timezone.now() - timedelta(days=1), input=10**9, output=10**9)
     connections.close_all()
-    time.sleep(SEEN_S)
+    gateway.follow()
     assert ask(gateway.port, key, a_body("zz/shared")).status == 402
     assert ask(gateway.port, key, a_body("aa/shared:free")).status == 200
     assert ask(gateway.port, key, a_body("ok")).status == 402

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from django.db import connections
 
-from accounts.models import Grant
+from accounts.models import APIKey, Grant
 from billing.models import SpendingLimit
 from tests.gateway import http
 from tests.gateway.bills import DOLLAR, a_body, ask, price
@@ -26,15 +26,13 @@ from tests.upstream.bills import open_gates
 pytestmark = pytest.mark.server
 
 NAMES = itertools.count()
-# What the gateway takes at most to see a change of the catalog.
-SEEN_S = 0.8
 
 
 @pytest.fixture(scope="module", autouse=True)
 def granted(gateway: Gateway) -> None:
     """Everybody may call everything."""
     Grant.objects.create(name="everyone", subjects=["everyone"], role=Grant.USER, model_globs=["**"])
-    connections.close_all()
+    seen(gateway)
 
 
 @pytest.fixture
@@ -57,18 +55,18 @@ def limited(gateway: Gateway) -> Iterator[Any]:
     def make(**fields: Any) -> SpendingLimit:
         limit = SpendingLimit.objects.create(**{"name": f"limit-{next(NAMES)}"} | fields)
         made.append(limit.pk)
-        seen()
+        seen(gateway)
         return limit
 
     yield make
     SpendingLimit.objects.filter(pk__in=made).delete()
-    seen()
+    seen(gateway)
 
 
-def seen() -> None:
+def seen(gateway: Gateway, *others: WebProcess) -> None:
     """Wait until the gateway has seen what was changed."""
     connections.close_all()
-    time.sleep(SEEN_S)
+    gateway.follow(*others)
 
 
 def bucket(gateway: Gateway, limit: SpendingLimit, subject: str = "") -> tuple[int, int]:
@@ -201,7 +199,7 @@ def test_a_bucket_for_each_user_separates_alice_and_bob(gateway: Gateway, limite
     cost = price(body, 10) * 10 // 12
     limit = limited(name="daily-<user>", capacity_nanos=cost + 1)
     grant = Grant.objects.create(subjects=["user:alice@example.com", "user:bob@example.com"], quotas=["daily-<user>"])
-    seen()
+    seen(gateway)
     try:
         alice, bob, charlie = (gateway.installed.keys[name] for name in ("alice", "bob", "charlie"))
         assert [ask(gateway.port, key, body).status for key in (alice, alice, bob, bob)] == [200, 429, 200, 429]
@@ -218,7 +216,7 @@ def test_a_shared_limit_is_one_bucket_for_all(gateway: Gateway, someone: Any, li
     limit = limited(capacity_nanos=price(body, 10) + 1)
     subjects = [f"user:{name}@example.com" for name, _ in spenders]
     grant = Grant.objects.create(subjects=subjects, quotas=[limit.name])
-    seen()
+    seen(gateway)
     try:
         assert [ask(gateway.port, key, body).status for _, key in spenders] == [200, 429]
     finally:
@@ -229,14 +227,14 @@ def test_a_grant_that_names_a_missing_limit_fails_closed(gateway: Gateway, someo
     name, key = someone()
     assert ask(gateway.port, key, a_body()).status == 200
     grant = Grant.objects.create(subjects=[f"user:{name}@example.com"], quotas=["nobody-defined-this"])
-    seen()
+    seen(gateway)
     try:
         answer = ask(gateway.port, key, a_body("chaos/bill:free"))
         assert (answer.status, answer.error["code"], answer.header("retry-after")) == (429, "quota_exceeded", "")
         assert "'nobody-defined-this'" in answer.error["message"]
     finally:
         grant.delete()
-        seen()
+        seen(gateway)
     assert ask(gateway.port, key, a_body()).status == 200
 
 
@@ -258,7 +256,10 @@ def test_what_a_caller_writes_in_its_metadata_binds_and_frees_nobody(
 
 # --- Asking what is left ----------------------------------------------------------------------------------------------
 def test_a_key_reads_what_is_left_and_an_admin_s_key_refills_it(gateway: Gateway, someone: Any, limited: Any) -> None:
-    name, key = someone()
+    (name, key), (boss, boss_key) = someone(), someone()
+    APIKey.objects.filter(user__email__in=[f"{each}@example.com" for each in (name, boss)]).update(
+        scopes=["billing:read", "billing:write"]
+    )
     body = a_body(max_tokens=10)
     cost = price(body, 10)
     limit = limited(name=f"q{next(NAMES)}-<user>", capacity_nanos=cost + 1, subject=f"user:{name}@example.com")
@@ -273,7 +274,6 @@ def test_a_key_reads_what_is_left_and_an_admin_s_key_refills_it(gateway: Gateway
     assert (refused.status, refused.error["type"], refused.json["request_id"]) == (
         403, "permission_denied", refused.request_id,
     )  # fmt: skip
-    boss, boss_key = someone()
     Grant.objects.create(subjects=[f"user:{boss}@example.com"], role=Grant.ADMIN)
     connections.close_all()
     refilled = gateway.call("POST", "/api/quotas/refill", key=boss_key, **sent)
@@ -297,6 +297,7 @@ def test_200_parallel_requests_on_a_limit_for_exactly_10(
     name, key = someone()
     body = a_body(max_tokens=10, told={"gate": gate})
     limit = limited(capacity_nanos=10 * price(body, 10), subject=f"user:{name}@example.com")
+    seen(gateway, second)
     ports = [gateway.port, second.port][:processes]
     with ThreadPoolExecutor(200) as pool:
         asking: set[Future[http.Answer]] = {

@@ -231,6 +231,7 @@ def test_many_tiny_events_all_arrive(gateway: Gateway) -> None:
     assert_ended_well(answer)
 
 
+@pytest.mark.quiet
 # --- Time -----------------------------------------------------------------------------------------------------------
 def test_each_event_is_sent_as_it_arrives(gateway: Gateway) -> None:
     arrivals = []
@@ -281,6 +282,7 @@ def leave(gateway: Gateway, scenario: str, *, after_first_byte: bool, stream: bo
     return (gateway.upstream.last(scenario).closed_at or 0) - left_at
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize(
     ("scenario", "after_first_byte", "stream"),
     [("endless", True, True), ("silent-after-head", False, True), ("silent", False, False)],

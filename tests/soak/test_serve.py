@@ -25,7 +25,7 @@ from aperture_site import addresses
 from tests.aperture_site.test_serve import Serving, manage, until
 from tests.upstream.server import ScriptedUpstream
 
-pytestmark = [pytest.mark.server, pytest.mark.slow]
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.quiet]
 
 SEED = 20261120
 SOAK_S = 45.0

@@ -4,6 +4,8 @@ import asyncio
 import datetime
 import functools
 import gzip
+import struct
+import zlib
 from collections.abc import Awaitable, Callable
 
 from tests.upstream import answers
@@ -320,8 +322,16 @@ async def coded(how: str, exchange: Exchange, wire: Wire) -> None:
 
 @functools.cache
 def bomb() -> bytes:
-    """Return some hundred KB of gzip that hold 400 MB of JSON text."""
-    return gzip.compress(b'{"id":"' + b"a" * (400 * MEGABYTE), compresslevel=1)
+    """Return some hundred KB of gzip that hold 400 MB of JSON text: one megabyte, compressed once and repeated."""
+    start, megabyte = b'{"id":"', b"a" * MEGABYTE
+    deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    head = deflate.compress(start) + deflate.flush(zlib.Z_FULL_FLUSH)
+    block = deflate.compress(megabyte) + deflate.flush(zlib.Z_FULL_FLUSH)
+    checksum = zlib.crc32(start)
+    for _ in range(400):
+        checksum = zlib.crc32(megabyte, checksum)
+    trailer = struct.pack("<II", checksum, len(start) + 400 * MEGABYTE)
+    return b"\x1f\x8b\x08" + bytes(6) + b"\xff" + head + 400 * block + deflate.flush() + trailer
 
 
 async def usage(value: object, exchange: Exchange, wire: Wire) -> None:

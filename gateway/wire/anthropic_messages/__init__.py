@@ -41,6 +41,7 @@ DIALECT = Dialect(
     envelope="anthropic",
     read=read,
     passed=passed,
+    unmarks=True,
     read_answer=read_answer,
     renamed=renamed,
     relay=lambda _asked, reply: StreamRelay(reply),

@@ -20,7 +20,7 @@ from gateway.wire.openai_responses.relay import relay
 from gateway.wire.openai_responses.request import parse_request, passed, read, render_request
 from gateway.wire.openai_responses.response import parse_error, parse_response, read_answer, renamed, render_response
 
-__all__ = ["DIALECT", "mended"]
+__all__ = ["DIALECT"]
 
 DIALECT = Dialect(
     name=NAME,
@@ -30,6 +30,7 @@ DIALECT = Dialect(
     read_answer=read_answer,
     renamed=renamed,
     relay=relay,
+    mended=mended,
     parse_request=parse_request,
     render_response=render_response,
     stream_encoder=Encoder,

@@ -4,22 +4,12 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from accounts.models import APIKey
+from accounts import keys
+from accounts.models import User
 from billing.models import Limit
-from tests.installation import Installation, populate, signed_in
 
 pytestmark = pytest.mark.django_db
 LIST, ADD = reverse("admin:billing_limit_changelist"), reverse("admin:billing_limit_add")
-
-
-@pytest.fixture
-def installation() -> Installation:
-    return populate()
-
-
-@pytest.fixture
-def client(installation: Installation) -> Client:
-    return signed_in(installation.alice)
 
 
 def added(client: Client, **fields: object) -> dict[str, list[str]]:
@@ -29,8 +19,8 @@ def added(client: Client, **fields: object) -> dict[str, list[str]]:
     return {} if answer.status_code == 302 else dict(answer.context["adminform"].form.errors)
 
 
-def test_a_limit_for_a_key_is_made_and_listed(client: Client) -> None:
-    key = APIKey.objects.all()[0]
+def test_a_limit_for_a_key_is_made_and_listed(client: Client, operator: User) -> None:
+    key, _ = keys.mint(user=operator)
     assert added(client, scope="key", key=key.pk) == {}
     made = Limit.objects.get(scope="key")
     assert (made.key, made.amount, made.source) == (key, 60, "admin")

@@ -52,6 +52,8 @@ BOTH = {"openai/gpt-4o", "deepseek/chat"}
     [
         ({}, BOTH),
         ({"model": "OPENAI/"}, {"openai/gpt-4o"}),
+        ({"model": "openai\x00"}, {"openai/gpt-4o"}),
+        ({"key": "lap\x00top"}, {"openai/gpt-4o"}),
         ({"key": "laptop"}, {"openai/gpt-4o"}),
         ({"key": "bob@example.com"}, {"openai/gpt-4o"}),
         ({"key": "999"}, {"deepseek/chat"}),

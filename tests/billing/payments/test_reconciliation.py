@@ -24,6 +24,13 @@ def test_everything_that_webhooks_missed_is_posted(shop: Shop) -> None:
     assert not StripeEvent.objects.filter(processed_at=None).exists()
 
 
+def test_a_name_that_the_database_cannot_hold_is_no_hindrance(shop: Shop) -> None:
+    shop.pay(shop.begin("25.00"))
+    shop.fake.all("checkout.session")[0]["metadata"] = {"name": "a\0b"}
+    assert len(reconciliation.reconcile()) == 1
+    assert shop.balance == "25.00"
+
+
 def test_nothing_missed_is_nothing_done(shop: Shop) -> None:
     payment = shop.top_up("25.00")
     shop.subscribe(shop.sell("pro"))

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import stripe
-from django.db import connection
 from django.utils import timezone
 
 from billing import ledger
@@ -14,6 +13,7 @@ from billing.models import Hold, House, Kind, Payment, Reversal
 from billing.money import of_dollars
 from billing.payments import refunds
 from tests.billing.payments.shop import Shop
+from tests.races import at_once
 
 pytestmark = pytest.mark.server
 
@@ -175,8 +175,6 @@ def test_metadata_alone_links_nothing(shop: Shop) -> None:
 
 
 def test_refunds_at_once_never_exceed_the_balance(fake: Any, transactional_db: None) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     from accounts.models import User
     from tests.installation import signed_in
 
@@ -184,15 +182,6 @@ def test_refunds_at_once_never_exceed_the_balance(fake: Any, transactional_db: N
     shop = Shop(fake, user, signed_in(user))
     shop.top_up("10.00")
     shop.top_up("10.00")
-
-    def one(_: int) -> bool:
-        try:
-            return bool(refund(shop, 600))
-        except ledger.NoCredit:
-            return False
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(6) as pool:
-        assert sum(pool.map(one, range(6))) == 3
+    outcomes = at_once(*[lambda: refund(shop, 600)] * 6, refusal=ledger.NoCredit)
+    assert sum(isinstance(outcome, list) for outcome in outcomes) == 3
     assert (shop.balance, sum(sent(shop))) == ("2.00", 1800)

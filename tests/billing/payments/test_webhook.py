@@ -4,7 +4,6 @@ import json
 import random
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +18,7 @@ from billing.models import Payment, StripeEvent, Subscription, Transfer, Wallet
 from billing.payments import events, inbox, tasks, top_ups, views
 from tests.billing.payments.shop import Shop
 from tests.installation import signed_in
+from tests.races import at_once
 from tests.stripe.server import SECRET, FakeStripe
 
 pytestmark = pytest.mark.server
@@ -89,10 +89,15 @@ def test_a_signed_body_that_is_no_event_is_refused(shop: Shop, body: str) -> Non
     assert StripeEvent.objects.count() == 0
 
 
-def test_a_name_with_a_nul_is_stored_without_it(shop: Shop) -> None:
-    event = paid_event(shop) | {"note": "a\u0000b"}
+@pytest.mark.parametrize(
+    ("name", "stored"), [("a\u0000b", "ab"), ("\\\u0000", "\\"), (r"a\u0000b", r"a\u0000b"), (r"a\\u0000", r"a\\u0000")]
+)
+def test_a_name_with_a_nul_is_stored_without_it_and_one_that_only_writes_it_as_it_is(
+    shop: Shop, name: str, stored: str
+) -> None:
+    event = paid_event(shop) | {"note": name}
     assert shop.fake.send(event, shop.post) == 200
-    assert (StripeEvent.objects.get().payload["note"], shop.balance) == ("ab", "25.00")
+    assert (StripeEvent.objects.get().payload["note"], shop.balance) == (stored, "25.00")
 
 
 def test_a_body_over_the_bound_is_refused_before_its_signature_is_checked(
@@ -210,17 +215,7 @@ def test_workers_that_process_one_payment_at_once_post_it_once(fake: FakeStripe,
     shop = Shop(fake, user, signed_in(user))
     event = paid_event(shop)
     ids = [inbox.store(event | {"id": f"evt_{number}"}) for number in range(4)]
-    together = threading.Barrier(8)
-
-    def work(number: int) -> None:
-        try:
-            together.wait()
-            inbox.process(ids[number % 4])
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(work, range(8)))
+    at_once(*[lambda event_id=event_id: inbox.process(event_id) for event_id in ids * 2])
     assert StripeEvent.objects.filter(processed_at__isnull=False, attempts=1).count() == 4
     assert (Transfer.objects.count(), Wallet.objects.get().posted_nanos) == (1, 25_000_000_000)
     assert Payment.objects.get().status == Payment.PAID
@@ -258,15 +253,5 @@ def test_workers_that_follow_one_payment_at_once_take_its_refund_once(fake: Fake
     shop = Shop(fake, user, signed_in(user))
     payment = shop.top_up("25.00")
     fake.refund(payment.stripe_intent_id or "", 1000)
-    together = threading.Barrier(6)
-
-    def work(_: int) -> None:
-        try:
-            together.wait()
-            events.intent(payment.stripe_intent_id or "")
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(6) as pool:
-        list(pool.map(work, range(6)))
+    at_once(*[lambda: events.intent(payment.stripe_intent_id or "")] * 6)
     assert shop.lines() == [("top-up", "25.00"), ("refund", "-10.00")]

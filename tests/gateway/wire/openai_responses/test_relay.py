@@ -9,8 +9,9 @@ import pytest
 from gateway.wire import sse
 from gateway.wire.codec import Relay
 from gateway.wire.fields import Asked
-from gateway.wire.openai_responses import DIALECT, mended
+from gateway.wire.openai_responses import DIALECT
 from gateway.wire.openai_responses.decoder import Decoder
+from gateway.wire.openai_responses.mending import mended
 from gateway.wire.usage import Tokens
 from tests.gateway.wire.openai_responses.scenes import ANSWERS, EVENT_BYTES_MAX, REPLY, line, raw, told
 

@@ -12,8 +12,9 @@ from gateway.wire.accumulate import unfold
 from gateway.wire.canonical import Choice, Citation, CustomTool, Refusal, Response, Text, Thinking, ToolCall
 from gateway.wire.events import Event, PartDelta, PartStarted
 from gateway.wire.fields import Asked
-from gateway.wire.openai_responses import DIALECT, mended
+from gateway.wire.openai_responses import DIALECT
 from gateway.wire.openai_responses.encoder import Encoder
+from gateway.wire.openai_responses.mending import mended
 from gateway.wire.usage import Tokens
 from tests.gateway.wire.openai_responses.scenes import ANSWERS, REPLY, raw
 

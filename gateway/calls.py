@@ -1,0 +1,161 @@
+"""One request on its way to an upstream and back: what was asked, where it goes, and in which dialects. Pure.
+
+Where the upstream speaks the caller's dialect, what was asked passes through. Where it does not, the request is read
+whole, before anything is held, so that what cannot be carried is refused before it costs anything.
+"""
+
+import msgspec
+
+from catalog import vendors
+from gateway.admission import Quote
+from gateway.errors import Fault
+from gateway.snapshot import Target
+from gateway.wire import codec, marks, openai_chat
+from gateway.wire.canonical import Request, Response
+from gateway.wire.codec import Dialect, Rendered, Reply, Unsupported
+from gateway.wire.fields import CONVERSATION, Asked, InvalidRequest
+from gateway.wire.registry import DIALECTS
+from gateway.wire.translation import Translation
+from gateway.wire.usage import Tokens
+
+DROPPED_CHARS_MAX = 1_000
+
+
+class Route(msgspec.Struct, frozen=True):
+    """A route of the API: what its callers speak, under which name its usage is counted, and where it passes to.
+
+    `path` is the upstream's, where it is not that of the dialect's conversations; its answers are no tokens then.
+    """
+
+    name: str
+    front: codec.Front
+    path: str = ""
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A request that may go out. `request` is there where it is translated, `reply` is what its answer is made with."""
+
+    route: Route
+    upstream: Dialect
+    asked: Asked
+    request: Request | None
+    # The public id of what the request's name means.
+    model: str
+    target: Target
+    body: bytes
+    session_id: str
+    quote: Quote
+    reply: Reply
+
+
+def spoken(route: Route, target: Target) -> Dialect:
+    """Return the dialect that a target is called in: the caller's own, else its first that is known here."""
+    flags = target.provider.flags
+    own = DIALECTS.get(route.front.name)
+    if own is not None and own.name in flags:
+        return own
+    if route.path:
+        raise Fault(
+            "unsupported_parameter",
+            f"{target.provider.slug}, which serves this model, has no such endpoint; ask for another model.",
+            param="model",
+        )
+    return next(DIALECTS[flag] for flag in flags if flag in DIALECTS)
+
+
+def translated(route: Route, upstream: Dialect, asked: Asked, target: Target, body: bytes) -> Request | None:
+    """Return the request as it is to be translated, None where it passes through.
+
+    What another vendor signed (`wire.marks`) is for no upstream, so it does not pass through either.
+
+    Raise Fault 400 for what cannot be carried.
+    """
+    if upstream.name == route.front.name and (upstream.unmarks or not marks.has_marks(body)):
+        return None
+    try:
+        request = route.front.parse_request(asked)
+        upstream.render_request(request, target.upstream_id, None)
+    except InvalidRequest as error:
+        raise Fault(error.code, str(error), param=error.param) from None
+    except Unsupported as error:
+        raise Fault(error.code, str(error), param=error.param) from None
+    return request
+
+
+def reply(asked: Asked, request: Request | None, request_id: str, created: int, *, array: bool) -> Reply:
+    """Return what an answer is made with; CREATED in seconds since 1970, ARRAY as in `codec.Reply`."""
+    if request is None:
+        return Reply(request_id, asked.model, created, asked.wants_usage, asked.wants_cost, array)
+    repeated = {name: msgspec.json.decode(raw) for name, raw in asked.fields.items() if name not in CONVERSATION}
+    return Reply(request_id, asked.model, created, asked.wants_usage, asked.wants_cost, array, request.tools, repeated)
+
+
+def rendered(call: Call, cap: int | None) -> Rendered:
+    """Return the request for the upstream, with a CAP on the answer's tokens where there is one."""
+    if call.request is not None:
+        made = call.upstream.render_request(call.request, call.target.upstream_id, cap)
+        own = call.upstream.name == "openai_chat"
+        return openai_chat.with_limit_named(made, cap_parameter(call.upstream, call.target)) if own else made
+    named = None if cap is None else (cap_parameter(call.upstream, call.target), cap)
+    passing = call.upstream.passed(call.asked, call.target.upstream_id, named)
+    return msgspec.structs.replace(passing, path=call.route.path) if call.route.path else passing
+
+
+def cap_parameter(upstream: Dialect, target: Target) -> str:
+    """Return the name under which an upstream knows the limit of an answer's tokens.
+
+    OpenAI's own reasoning models refuse `max_tokens`; others of their chat know nothing else.
+    """
+    if upstream.name != "openai_chat":
+        return CAPS[upstream.name]
+    own = vendors.is_at(target.provider.base_url, ("openai.com", "azure.com"))
+    return "max_completion_tokens" if own else "max_tokens"
+
+
+CAPS = {
+    "openai_responses": "max_output_tokens",
+    "anthropic_messages": "max_tokens",
+    "gemini_generate_content": "maxOutputTokens",
+}
+
+
+class Whole(msgspec.Struct, frozen=True):
+    """A whole answer as it was read: its usage, and what it says where it is to be translated."""
+
+    usage: Tokens | None
+    response: Response | None = None
+
+
+def read(call: Call, data: bytes) -> Whole:
+    """Return what a whole answer says; raise `codec.Unreadable` where it is none."""
+    if call.request is None:
+        answer = call.upstream.read_answer(data)
+        if answer.is_error:
+            raise codec.Unreadable("reported an error inside its answer")
+        return Whole(answer.usage)
+    response = call.upstream.parse_response(data)
+    return Whole(response.usage, response)
+
+
+def written(call: Call, data: bytes, whole: Whole, cost: bytes) -> bytes:
+    """Return the answer's body for the caller; COST is a JSON number of dollars, shown where it was asked for."""
+    shown = cost if call.asked.wants_cost else None
+    if whole.response is None:
+        return call.upstream.renamed(data, call.asked.model, shown)
+    return call.route.front.render_response(whole.response, call.reply, shown)
+
+
+def relay(call: Call) -> codec.Relay:
+    """Return what a stream passes through on its way to the caller."""
+    if call.request is None and not call.target.provider.mends:
+        return call.upstream.relay(call.asked, call.reply)
+    if call.request is None and call.upstream.mended is not None:
+        return call.upstream.mended(call.asked, call.reply)
+    return Translation(call.upstream.stream_decoder(), call.route.front.stream_encoder(call.reply))
+
+
+def losses(dropped: tuple[str, ...]) -> list[tuple[bytes, bytes]]:
+    """Return the header that names what of a request its upstream does not get, if anything is lost."""
+    if not dropped:
+        return []
+    return [(b"x-aperture-dropped", ", ".join(dropped)[:DROPPED_CHARS_MAX].encode("ascii", "replace"))]
