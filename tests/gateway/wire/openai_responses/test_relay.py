@@ -272,7 +272,7 @@ def test_decoding_after_the_relay_finds_the_same_usage() -> None:
 
 def test_a_response_that_is_no_object_passes_and_ends_no_stream() -> None:
     one = relay()
-    event = line({"type": "response.in_progress", "sequence_number": 0, "response": "x"})
+    event = line("response.in_progress", sequence_number=0, response="x")
     assert one.feed(event) == event
     (end,) = told(one.broken(ERROR, cut=False))
     assert end["response"]["status"] == "failed"
