@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 import psycopg
 
+from billing import shortcut
 from billing.connection import Connection
 from billing.group import BucketGone, Group, Known
 from billing.holds import Ask, Entry, Extend, Held, NotDurable, Refusal, Settle, Withdraw
@@ -188,11 +189,19 @@ class Journal:
 
     async def _write(self, entries: Sequence[Entry]) -> dict[Entry, Any]:
         """Write the entries in one transaction; when one of them is at fault, in halves. Return what each is told."""
-        group = Group(entries, self.known)
+        ordinary = shortcut.ordinary(entries, self.known)
         try:
             async with self.connection.using(WRITE_TIMEOUT_S) as raw:
+                outcomes = await shortcut.write(raw, entries, self.known) if ordinary else None
+                if outcomes is not None:
+                    return outcomes
+                ordinary = False
+                group = Group(entries, self.known)
                 await group.write(raw)
         except ROWS_FAULT as error:
+            if ordinary:
+                # They were attempted now, so they are ordinary no more, and what is at fault is looked for.
+                return await self._write(entries)
             if len(entries) == 1:
                 logger.exception("the database refuses an entry of the journal: %s", type(entries[0]).__name__)
                 if isinstance(entries[0], Ask):
