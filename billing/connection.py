@@ -16,7 +16,7 @@ import psycopg
 from django.conf import settings
 
 CONNECT_TIMEOUT_S = 5
-# A transaction is a round trip or two. One that stands still belongs to a process that was paused or cut off in between,
+# A transaction is one round trip or two. One that stands still belongs to a process that was paused or cut off there,
 # and its locks would stop every other node until the network gives the connection up, which may take hours.
 IDLE_TRANSACTION_S = 10.0
 # A statement of a connection that broke may still be on its way to its backend, or wait there for a lock.

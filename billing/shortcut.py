@@ -67,7 +67,7 @@ held AS (
       FROM json_populate_recordset(NULL::billing_hold, %s::json) AS fresh JOIN admitted USING (organization_id)
 )""")
 RETURNED = "SELECT fits, organization_id, metered FROM decision LEFT JOIN admitted ON fits"
-END = f"{LOCKED},{CLOSING}, decision AS (SELECT {ALL_CLOSING} AS fits),{ENDED} SELECT fits FROM decision"
+END = f"{LOCKED},{CLOSING}, decision AS (SELECT {ALL_CLOSING} AS fits),{ENDED} SELECT fits FROM decision"  # noqa: S608
 BEGIN = f"{LOCKED},{ADMITTED}, decision AS (SELECT {ALL_ADMITTED} AS fits),{BEGUN} {RETURNED}"
 BOTH = f"""{LOCKED},{CLOSING},{ADMITTED}, decision AS (SELECT {ALL_CLOSING} AND {ALL_ADMITTED} AS fits),
 {ENDED},{BEGUN} {RETURNED}"""
