@@ -20,9 +20,9 @@ CONNECT_TIMEOUT_S = 5
 # and its locks would stop every other node until the network gives the connection up, which may take hours.
 IDLE_TRANSACTION_S = 10.0
 # A statement of a connection that broke may still be on its way to its backend, or wait there for a lock.
-BACKEND_END_MS = 1000
+LOOK_AGAIN_S = 0.005
 END_BACKENDS = """
-SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
  WHERE pid = ANY(%s) AND application_name = %s AND usename = current_user
 """
 
@@ -116,13 +116,14 @@ class Use:
             raise
 
     async def _end_former(self, raw: psycopg.AsyncConnection) -> None:
+        """Return when the former backends are gone. One that stays uses up the time, and the next use tries again."""
         *former, current = self.connection.backends
-        if former:
-            about = (BACKEND_END_MS, former, self.connection.application_name)
-            ended = await (await raw.execute(END_BACKENDS, about)).fetchall()
-            if (False,) in ended:
-                raise psycopg.OperationalError("a backend of a connection that broke does not end")
-            self.connection.backends = [current]
+        while former:
+            there = await raw.execute(END_BACKENDS, (former, self.connection.application_name))
+            if not await there.fetchall():
+                break
+            await asyncio.sleep(LOOK_AGAIN_S)
+        self.connection.backends = [current]
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

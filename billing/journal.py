@@ -1,8 +1,8 @@
 """The one writer of holds and settlements in a process: group commit.
 
 Requests queue what they ask; the writer takes all that is queued and decides it in one transaction, then wakes who
-waits. That is one round trip where all of it is ordinary (`billing.shortcut`), otherwise two (`billing.group`); under load
-one commit carries many requests.
+waits. That is one round trip where all of it is ordinary (`billing.shortcut`), otherwise two (`billing.group`); under
+load one commit carries many requests.
 
 Invariants: an answer is given only when it is durable; a request is settled once, whatever is retried, for settling
 deletes its hold; a settlement that cannot be written now stays queued and is written when the database returns; an ask
