@@ -1,14 +1,13 @@
 """Statements that are sent in one write and answered in one wait.
 
-psycopg's own pipeline writes to the socket, and waits for it, once for each statement, and sets a timer for each wait;
-under load that costs more than what the journal decides in between. Here libpq's pipeline mode is used directly
+psycopg's own pipeline writes to the socket, and waits for it, once for each statement; under load that costs more than
+what the journal decides in between. Here libpq's pipeline mode is used directly
 (https://www.postgresql.org/docs/current/libpq-pipeline-mode.html): every statement is prepared once for each
 connection, parameters go as text, and the socket is written once.
 
 Invariant: after an error the connection must not be used again; `Connection.using` closes it.
 """
 
-import asyncio
 import weakref
 from collections.abc import Generator, Sequence
 from typing import Any
@@ -47,7 +46,7 @@ async def run(raw: psycopg.AsyncConnection, statements: Sequence[Statement]) -> 
         pgconn.send_query_prepared(name, [str(each).encode() for each in statement.parameters])
         wanted.append(True)
     pgconn.pipeline_sync()
-    results = await _waited(_answers(pgconn, len(wanted)), pgconn.socket)
+    results = await raw.wait(_answers(pgconn, len(wanted)))
     pgconn.exit_pipeline_mode()
     return [_rows(raw, result) for result, is_wanted in zip(results, wanted, strict=True) if is_wanted]
 
@@ -79,35 +78,6 @@ def _answers(pgconn: pq.abc.PGconn, count: int) -> Generator[waiting.Wait, waiti
         if result.status not in GOOD:
             raise errors.error_from_result(result)
         results.append(result)
-
-
-async def _waited(
-    answers: Generator[waiting.Wait, waiting.Ready | int, list[pq.abc.PGresult]], socket: int
-) -> list[pq.abc.PGresult]:
-    """Return what ANSWERS does in the end, going on with it whenever the socket is ready for what it waits for."""
-    loop = asyncio.get_running_loop()
-    try:
-        wanted = next(answers)
-        while True:
-            future: asyncio.Future[waiting.Ready] = loop.create_future()
-            loop.add_reader(socket, _ready, future, waiting.Ready.R)
-            if wanted & waiting.Wait.W:
-                loop.add_writer(socket, _ready, future, waiting.Ready.W)
-            try:
-                ready = await future
-            finally:
-                loop.remove_reader(socket)
-                if wanted & waiting.Wait.W:
-                    loop.remove_writer(socket)
-            wanted = answers.send(ready)
-    except StopIteration as done:
-        results: list[pq.abc.PGresult] = done.value
-        return results
-
-
-def _ready(future: asyncio.Future[waiting.Ready], how: waiting.Ready) -> None:
-    if not future.done():
-        future.set_result(how)
 
 
 def _rows(raw: psycopg.AsyncConnection, result: pq.abc.PGresult) -> Rows:
