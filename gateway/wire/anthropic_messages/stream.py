@@ -114,7 +114,11 @@ class Decoder:
         return [Ended()]
 
     def _take(self, found: Json, out: list[Event]) -> None:
-        match found.get("type"):
+        kind = found.get("type")
+        if self.finished and isinstance(kind, str) and kind.startswith("content_block"):
+            # It said already why the answer ended: nothing can follow.
+            return
+        match kind:
             case "content_block_delta":
                 delta = found.get("delta")
                 if type(delta) is dict:

@@ -416,6 +416,9 @@ class Voice:
                     pieces.append(piece)
         if isinstance(delta.refusal, str) and delta.refusal:
             self.refused = True
+            if self.tags == BEFORE:
+                self.tags = PAST
+                self.release(out)
             if self.kind is not Refusal:
                 self._start(Refusal, Refusal(""), out)
             out.append(PartDelta(self.open, delta.refusal, self.number))
