@@ -264,6 +264,19 @@ def test_an_error(
     assert caught.value.request_id
 
 
+@pytest.mark.parametrize("scenario", ["error-mid-stream", "reset-mid-3"])
+def test_a_stream_that_breaks_is_an_exception_and_not_an_end(client: Anthropic, vendor: str, scenario: str) -> None:
+    asked: dict[str, Any] = {"max_tokens": 100, "messages": [{"role": "user", "content": "x"}]}
+    with (
+        pytest.raises(anthropic.APIStatusError) as caught,
+        client.messages.stream(model=f"{vendor}/{scenario}", **asked) as stream,
+    ):
+        stream.get_final_message()
+    body: Any = caught.value.body
+    assert body["error"]["type"] in ("api_error", "overloaded_error")
+    assert "canary" not in str(body)
+
+
 def test_a_model_that_does_not_exist(client: Anthropic) -> None:
     with pytest.raises(anthropic.NotFoundError, match="nobody/nothing"):
         said(client, False, model="nobody/nothing", messages=[{"role": "user", "content": "x"}])

@@ -264,6 +264,12 @@ def test_an_error(
     assert "canary" not in str(caught.value.details)
 
 
+def test_a_stream_that_breaks_is_an_exception_and_not_an_end(client: genai.Client, vendor: str) -> None:
+    with pytest.raises(errors.APIError) as caught:
+        said(client, True, f"{vendor}/error-mid-stream", "x")
+    assert "canary" not in str(caught.value.details)
+
+
 def test_a_model_that_does_not_exist(client: genai.Client) -> None:
     with pytest.raises(errors.ClientError, match="nobody/nothing") as caught:
         said(client, False, "nobody/nothing", "x")

@@ -132,6 +132,18 @@ def test_an_error_of_a_chat(
     assert "canary" not in str(caught.value.body)
 
 
+@pytest.mark.parametrize("scenario", ["error-mid-stream", "reset-mid-3"])
+def test_a_stream_that_breaks_is_an_exception_and_not_an_end(client: OpenAI, vendor: str, scenario: str) -> None:
+    with (
+        pytest.raises(openai.APIError) as caught,
+        client.chat.completions.stream(
+            model=f"{vendor}/{scenario}", messages=[{"role": "user", "content": "x"}]
+        ) as stream,
+    ):
+        stream.get_final_completion()
+    assert "canary" not in str(caught.value.body)
+
+
 # --- Responses --------------------------------------------------------------------------------------------------------
 def test_a_response(client: OpenAI, vendor: str) -> None:
     answer = client.responses.create(model=f"{vendor}/agent", instructions="Be kind.", input="Hello")

@@ -27,6 +27,8 @@ SCENARIOS = (
     "status-400-json",
     "status-429-json",
     "status-500-json",
+    "error-mid-stream",
+    "reset-mid-3",
 )
 DOLLAR_NANOS = 10**9
 
