@@ -102,7 +102,9 @@ def _contents(given: Any, where: str) -> Iterator[Part]:
 
 
 def _content(part: Json, where: str) -> Part:
-    kind = text_of(part.get("type"))
+    kind = part.get("type")
+    if type(kind) is not str:
+        raise InvalidRequest("invalid_parameter", f"{where}.type is not a text.", f"{where}.type")
     cached = part.get("prompt_cache_breakpoint")
     cache: Cache = ("1h" if cached.get("ttl") == "12h" else "5m") if type(cached) is dict else ""
     if kind in TEXTS:
@@ -121,8 +123,6 @@ def _content(part: Json, where: str) -> Part:
             raise InvalidRequest("invalid_parameter", f"{where}.input_audio is not an object.", f"{where}.input_audio")
         media_type = AUDIO_FORMATS.get(text_of(sound.get("format")), f"audio/{text_of(sound.get('format'))}")
         return Audio(Inline(media_type, _text(sound, "data", f"{where}.input_audio")))
-    if type(kind) is not str:
-        raise InvalidRequest("invalid_parameter", f"{where}.type is not a text.", f"{where}.type")
     return Native(NAME, CONTENT + kind, part)
 
 
