@@ -18,6 +18,9 @@ BYTES = MARK.encode()
 BASE64 = base64.b64encode(BYTES[:9]).decode()
 ID_MARK = "__aps_"
 ESCAPED = "apx_"
+NOT_IN_MADE_IDS = re.compile(r"[^A-Za-z0-9]")
+# OpenAI's chat takes 40 characters in a call's id, whoever made it.
+MADE_ID_CHARS = 24
 SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -55,6 +58,11 @@ def unsigned_id(text: str) -> tuple[str, str, str]:
     if not found or not between or (_pack(signature), _pack(origin)) != (packed_signature, packed_origin):
         return text, "", ""
     return id, signature, origin
+
+
+def made_id(base: str, number: int) -> str:
+    """Return an id for the call of this NUMBER that came without one, from what is peculiar to its message."""
+    return f"call_{NOT_IN_MADE_IDS.sub('', base)[-MADE_ID_CHARS:]}_{number}"
 
 
 def safe_id(id: str) -> str:

@@ -50,6 +50,12 @@ def test_a_status_that_the_provider_chose_has_the_vendors_names(status: int, ant
     assert json.loads(render(fault, GOOGLE, "r"))["error"]["status"] == google
 
 
+def test_what_anthropics_packages_mend_by_themselves_says_so() -> None:
+    fault = Fault("thread_unsupported_request", "no")
+    details = json.loads(render(fault, ANTHROPIC, "r"))["error"]["details"]
+    assert details == {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+
+
 def test_headers_say_when_to_come_back() -> None:
     assert Fault("draining", "later", retry_after_s=7).headers() == [(b"retry-after", b"7")]
     assert Fault("not_found", "no").headers() == []

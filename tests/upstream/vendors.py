@@ -182,6 +182,8 @@ SCENARIOS: dict[str, Callable[..., Awaitable[None]]] = {
     "ok": ok,
     "agent": agent,
     "agent-strict": agent,
+    "gemini-3-agent": agent,
+    "gemini-3-agent-strict": agent,
     "refuses": agent,
     "length": agent,
     **{f"status-{code}-json": functools.partial(status, code) for code in ERROR_STATUSES},
