@@ -19,6 +19,7 @@ VENDORS = {
 SCENARIOS = (
     "agent",
     "agent-strict",
+    "writer",
     "refuses",
     "length",
     "ok",
