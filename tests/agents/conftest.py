@@ -42,6 +42,9 @@ class Workplace:
     gateway: Gateway
     home: Path
     project: Path
+    # What there was before them: rows of usage, and requests that the upstream received.
+    rows_before: int
+    exchanges_before: int
 
     @property
     def url(self) -> str:
@@ -87,6 +90,15 @@ class Workplace:
         """Return what a file of the project holds."""
         return (self.project / name).read_text(encoding="utf-8").strip()
 
+    def called(self) -> set[str]:
+        """Return the models that were called here, all of which answered and are charged for."""
+        upstream, installed = self.gateway.upstream, self.gateway.installed
+        wanted = self.rows_before + len(upstream.exchanges) - self.exchanges_before
+        upstream.wait(lambda: installed.usage_count() >= wanted)
+        rows = installed.query("SELECT model, status FROM billing_usage ORDER BY request_id")[self.rows_before :]
+        assert {row["status"] for row in rows} == {200}
+        return {row["model"] for row in rows}
+
 
 @pytest.fixture(scope="module")
 def bounds() -> dict[str, str]:
@@ -109,7 +121,8 @@ def populated(gateway: Gateway) -> Gateway:
 @pytest.fixture
 def workplace(populated: Gateway, tmp_path: Path) -> Iterator[Workplace]:
     """A fresh home and project."""
-    made = Workplace(populated, tmp_path / "home", tmp_path / "project")
+    before = populated.installed.usage_count(), len(populated.upstream.exchanges)
+    made = Workplace(populated, tmp_path / "home", tmp_path / "project", *before)
     made.home.mkdir()
     made.project.mkdir()
     subprocess.run(["git", "init", "-q"], cwd=made.project, check=True)

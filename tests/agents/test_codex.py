@@ -36,3 +36,27 @@ def test_codex_by_its_settings_writes_a_file(codex: str, workplace: Workplace, v
     )
     assert workplace.wrote() == "good morning", printed
     assert "I wrote the file." in printed
+
+
+def test_codex_of_the_page_with_its_own_provider_pointed_here(codex: str, workplace: Workplace) -> None:
+    """It takes the address from its settings alone: OPENAI_BASE_URL is not read any more."""
+    workplace.settle(".codex/config.toml", f'openai_base_url = "{workplace.url}/api/v1"\n')
+    printed = workplace.run(
+        *(codex, "exec", "--dangerously-bypass-approvals-and-sandbox"),
+        *("--model", "deepseek/deepseek-chat", workplace.order()),
+        CODEX_API_KEY=workplace.key,
+    )
+    assert workplace.wrote() == "good morning", printed
+    assert "Reconnecting" not in printed
+    assert workplace.called() == {"deepseek/deepseek-chat"}
+
+
+def test_codex_goes_on_where_it_was_with_another_vendors_model(codex: str, workplace: Workplace) -> None:
+    settings = SETTINGS.format(model="messages/writer", url=workplace.url)
+    workplace.settle(".codex/config.toml", 'model_reasoning_effort = "high"\n' + settings)
+    started = (codex, "exec", "--dangerously-bypass-approvals-and-sandbox")
+    workplace.run(*started, workplace.order(), APERTURE_KEY=workplace.key)
+    for model in ("gemini/writer", "responses/writer", "chat/writer", "messages/writer"):
+        asked = (*started, "resume", "--last", "--model", model, "Well done. What was it?")
+        assert "I wrote the file." in workplace.run(*asked, APERTURE_KEY=workplace.key), model
+    assert workplace.called() == {f"{name}/writer" for name in ("messages", "gemini", "responses", "chat")}

@@ -6,46 +6,51 @@ The file and its words are looked for in the whole request, for agents wrap what
 import re
 from collections.abc import Callable
 
-from tests.upstream.turn import Offered, Said, Turn, dumped
+from tests.upstream.turn import THOUGHT, Offered, Said, Turn, dumped
 
 ORDER = re.compile(r"Write the file ([\w./-]+) with the words ([\w ]+)")
 DONE = ("I wrote ", "the file.")
+# What is said where nothing is to be written: agents have their work titled, and their commits.
 TITLE = ("A file", " with words")
+TOOLLESS = ("None of these tools writes files.",)
 
-# What is to be said to each tool, best first: Claude Code's, then Codex's, whose names change with its versions.
-TOOLS: dict[str, Callable[[str, str], str]] = {
-    "Write": lambda path, words: dumped({"file_path": path, "content": words + "\n"}),
+# What is to be said to each tool, best first: Claude Code's and Continue's, then Codex's, of which it offers some.
+TOOLS: dict[str, Callable[[str, str], str | dict[str, str]]] = {
+    "Write": lambda path, words: {"path": path, "content": words + "\n"},
     "apply_patch": lambda path, words: f"*** Begin Patch\n*** Add File: {path}\n+{words}\n*** End Patch\n",
-    "exec_command": lambda path, words: dumped({"cmd": f"echo {words} > {path}"}),
-    "shell_command": lambda path, words: dumped({"command": f"echo {words} > {path}"}),
-    "shell": lambda path, words: dumped({"command": ["sh", "-c", f"echo {words} > {path}"]}),
+    "exec_command": lambda path, words: {"cmd": f"echo {words} > {path}"},
+    "shell_command": lambda path, words: {"command": f"echo {words} > {path}"},
 }
 
 
 def answer(turn: Turn, request: str) -> Said:
     """Return what is said to a REQUEST: the call that writes, until it was answered; or the file, where none can be."""
+    thought = THOUGHT if turn.reasons else ()
     found = ORDER.search(request)
     if found is None or turn.choice == "none":
-        return Said(texts=TITLE)
+        return Said(thought, TITLE)
     path, words = found.groups()
     if turn.result is not None:
-        return Said(texts=DONE)
+        return Said(thought, DONE)
+    if not turn.tools:
+        return Said(thought, listed(path, words, request))
     offered = {tool.name: tool for tool in turn.tools}
     for name, told in TOOLS.items():
         if name in offered:
-            return Said(texts=("On it. ",), calls=[(offered[name], called(offered[name], told(path, words)))], finish="calls")
-    return Said(texts=aloud(path, words, request)) if not turn.tools else Said(texts=("No tool of mine writes files.",))
+            return Said(thought, ("On it. ",), [(offered[name], filled(offered[name], told(path, words)))], "calls")
+    return Said(thought, TOOLLESS)
 
 
-def called(tool: Offered, said: str) -> str:
-    """Return what is told to a TOOL: as it is, or, where a text became a function's argument, as that."""
-    if tool.custom or said.startswith("{"):
-        return said
-    return dumped({next(iter(tool.schema["properties"])): said})
+def filled(tool: Offered, told: str | dict[str, str]) -> str:
+    """Return what a TOOL is told, under the names of its own schema: agents call a path `file_path`, or `filepath`."""
+    names = list(tool.schema.get("properties") or {})
+    if isinstance(told, str):
+        return told if tool.custom else dumped({names[0]: told})
+    return dumped({next((own for own in names if own.endswith(name)), name): value for name, value in told.items()})
 
 
-def aloud(path: str, words: str, request: str) -> tuple[str, ...]:
-    """Return a file as Aider reads one: blocks of search and replace where those are asked for, else whole."""
+def listed(path: str, words: str, request: str) -> tuple[str, ...]:
+    """Return a file as Aider reads one: a block of search and replace where those are asked for, or the whole of it."""
     if "SEARCH/REPLACE" in request:
         return (f"{path}\n```\n<<<<<<< SEARCH\n", f"=======\n{words}\n>>>>>>> REPLACE\n```\n")
-    return (f"{path}\n```\n", f"{words}\n```\n")
+    return (f"{path}\n```\n", f"{words}\n```\n") if "file listing" in request else TITLE
