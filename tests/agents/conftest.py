@@ -66,6 +66,7 @@ class Workplace:
         """Run a command in the project with EXPORTED in its shell; return what it printed, once it ended well."""
         ended = subprocess.run(
             command,
+            check=False,
             cwd=self.project,
             env=self.environment(**exported),
             stdin=subprocess.DEVNULL,

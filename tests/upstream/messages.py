@@ -66,7 +66,7 @@ def read(exchange: Exchange) -> Turn:
         if wanted.get("type") != "json_schema" or not isinstance(wanted.get("schema"), dict):
             raise Refused("output_config.format: Input should be a json_schema with a schema")
         turn.schema = wanted["schema"]
-    # https://docs.claude.com/en/api/beta-headers; Claude Code puts what changes there, for the sake of the prompt cache.
+    # A beta of Anthropic's: Claude Code puts what changes there, so that what stands before stays in the prompt cache.
     instructs = "mid-conversation-system" in exchange.header("anthropic-beta")
     _conversation(body.get("messages"), turn, ("user", "assistant", "system") if instructs else ("user", "assistant"))
     return turn

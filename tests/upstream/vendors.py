@@ -103,7 +103,8 @@ async def agent(vendor: Vendor, exchange: Exchange, wire: Wire) -> None:
     """An answer to what was asked, or what the vendor says to a request that it does not take."""
     try:
         turn = vendor.read(exchange)
-        said = writer.answer(turn, exchange.body.decode()) if exchange.model == "writer" else answer(turn, exchange.model)
+        writes = exchange.model == "writer"
+        said = writer.answer(turn, exchange.body.decode()) if writes else answer(turn, exchange.model)
     except Refused as refused:
         await wire.whole(refused.status, vendor.error(refused.status, refused))
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
