@@ -1,17 +1,17 @@
 """A model that writes a file, with whichever tool an agent offers for that, or in the words that its agent reads.
 
 The file and its words are looked for in the whole request, for agents wrap what their users say in words of their own.
+Without such an order it answers as `agent` does.
 """
 
 import re
 from collections.abc import Callable
 
-from tests.upstream.turn import THOUGHT, Offered, Said, Turn, dumped
+from tests.upstream import turn as turns
+from tests.upstream.turn import PIECES, THOUGHT, Offered, Said, Turn, dumped
 
 ORDER = re.compile(r"Write the file ([\w./-]+) with the words ([\w ]+)")
 DONE = ("I wrote ", "the file.")
-# What is said where nothing is to be written: agents have their work titled, and their commits.
-TITLE = ("A file", " with words")
 TOOLLESS = ("None of these tools writes files.",)
 
 # What is to be said to each tool, best first: Claude Code's and Continue's, then Codex's, of which it offers some.
@@ -25,10 +25,10 @@ TOOLS: dict[str, Callable[[str, str], str | dict[str, str]]] = {
 
 def answer(turn: Turn, request: str) -> Said:
     """Return what is said to a REQUEST: the call that writes, until it was answered; or the file, where none can be."""
-    thought = THOUGHT if turn.reasons else ()
     found = ORDER.search(request)
-    if found is None or turn.choice == "none":
-        return Said(thought, TITLE)
+    if found is None:
+        return turns.answer(turn, "agent")
+    thought = THOUGHT if turn.reasons else ()
     path, words = found.groups()
     if turn.result is not None:
         return Said(thought, DONE)
@@ -53,4 +53,4 @@ def listed(path: str, words: str, request: str) -> tuple[str, ...]:
     """Return a file as Aider reads one: a block of search and replace where those are asked for, or the whole of it."""
     if "SEARCH/REPLACE" in request:
         return (f"{path}\n```\n<<<<<<< SEARCH\n", f"=======\n{words}\n>>>>>>> REPLACE\n```\n")
-    return (f"{path}\n```\n", f"{words}\n```\n") if "file listing" in request else TITLE
+    return (f"{path}\n```\n", f"{words}\n```\n") if "file listing" in request else PIECES
