@@ -25,11 +25,13 @@ class Route(msgspec.Struct, frozen=True):
     """A route of the API: what its callers speak, under which name its usage is counted, and where it passes to.
 
     `path` is the upstream's, where it is not that of the dialect's conversations; its answers are no tokens then.
+    `mixed` is the front of those who ask for `input` here in place of `messages`.
     """
 
     name: str
     front: codec.Front
     path: str = ""
+    mixed: codec.Front | None = None
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -46,6 +48,13 @@ class Call(msgspec.Struct, frozen=True):
     session_id: str
     quote: Quote
     reply: Reply
+
+
+def meant(route: Route, asked: Asked) -> Route:
+    """Return the route for what was asked: the same, or the one that has its mixed front."""
+    if route.mixed is None or "messages" in asked.fields or "input" not in asked.fields:
+        return route
+    return Route(route.name, route.mixed)
 
 
 def spoken(route: Route, target: Target) -> Dialect:

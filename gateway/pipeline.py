@@ -129,6 +129,9 @@ def prepare(exchange: Exchange, body: bytes, route: Route, named: Named) -> Call
     """Parse the request, choose its target and translate it; raise Fault 400, 403 or 404."""
     try:
         asked = route.front.read(body, named.model, named.stream)
+        if calls.meant(route, asked) is not route:
+            route = calls.meant(route, asked)
+            asked = route.front.read(body, named.model, named.stream)
     except InvalidRequest as error:
         if error.model is not None:
             # Whether the model may be called comes before how.

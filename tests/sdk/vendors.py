@@ -21,6 +21,7 @@ UPSTREAM_IDS = {("gemini", "agent"): "gemini-3-agent", ("gemini", "agent-strict"
 SCENARIOS = (
     "agent",
     "agent-strict",
+    "writer",
     "refuses",
     "length",
     "ok",
