@@ -134,3 +134,14 @@ def error_of(front: str, answer: http.Answer) -> tuple[str, str]:
         return error["reason"], error["message"]
     assert error["type"]
     return error["code"], error["message"]
+
+
+def is_complete(front: str, body: bytes) -> bool:
+    """Tell whether a stream has its proper end."""
+    last = http.events(body)[-1]
+    if front == "chat":
+        return last == b"[DONE]"
+    found = json.loads(last)
+    if front == "gemini":
+        return "finishReason" in found["candidates"][0]
+    return found["type"] in ("response.completed", "message_stop")

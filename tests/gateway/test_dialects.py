@@ -1,11 +1,10 @@
 """Every front on every upstream through a real server: what passes, what is translated, what is lost, what it costs."""
 
-import json
 from typing import Any
 
 import pytest
 
-from tests.gateway import fronts, http
+from tests.gateway import fronts
 from tests.gateway.conftest import Gateway
 from tests.gateway.fronts import COST_NANOS, FRONTS, TEXT, ask, error_of, said
 
