@@ -7,6 +7,7 @@ Invariant: the limit of an answer's tokens is written as LIMIT; `with_limit_name
 knows (OpenAI's own reasoning models: `max_completion_tokens`).
 """
 
+import hashlib
 from collections.abc import Iterable
 
 import msgspec
@@ -44,6 +45,7 @@ from gateway.wire.openai_chat.parts import Losses, write_content, write_image
 from gateway.wire.openai_chat.tables import EFFORTS, NAME, PATH, TIERS
 
 LIMIT = "max_tokens"
+CALL_ID_CHARS_MAX = 40
 NO_PARAMETERS: Json = {"type": "object", "properties": {}}
 
 
@@ -130,7 +132,7 @@ class Conversation:
         if result.is_error:
             self.losses.add("tool_result.is_error")
         content = write_content(texts, self.losses, path)
-        written = {"role": "tool", "tool_call_id": result.call_id, "content": content}
+        written = {"role": "tool", "tool_call_id": self._id(result.call_id), "content": content}
         if result.name:
             written["name"] = result.name
         self.out.append(self.losses.cached(written, result.cache))
@@ -167,10 +169,13 @@ class Conversation:
             case _:
                 said.append(part)
 
+    def _id(self, id: str) -> str:
+        return id if self.losses.own else short_id(id)
+
     def _call(self, call: ToolCall) -> Json:
         custom = call.custom and self.losses.own
         text = as_arguments(call.arguments) if call.custom and not custom else call.arguments
-        written = written_call(call.id, flat_name(call.namespace, call.name), text, custom=custom)
+        written = written_call(self._id(call.id), flat_name(call.namespace, call.name), text, custom=custom)
         if call.signature and call.origin == NAME:
             written |= signed_call(call.signature)
         return self.losses.cached(written, call.cache)
@@ -336,3 +341,10 @@ def _effort(reasoning: Reasoning, losses: Losses) -> str | None:
         losses.add("reasoning.summary")
     effort = effort_of(reasoning)
     return None if effort is None else nearest(effort, EFFORTS)
+
+
+def short_id(id: str) -> str:
+    """Return a call's id as OpenAI takes it: a longer one as its digest, the same for the call and its result."""
+    if len(id) <= CALL_ID_CHARS_MAX:
+        return id
+    return f"call_{hashlib.blake2b(id.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"

@@ -337,3 +337,16 @@ def test_a_thought_may_come_back_in_the_pieces_in_which_it_was_streamed() -> Non
 def test_a_custom_tool_without_a_format_is_one() -> None:
     body, _ = body_of(dialect="openai_chat", tools=(CustomTool("say"),))
     assert body["tools"] == [{"type": "custom", "custom": {"name": "say"}}]
+
+
+def test_an_id_that_openai_finds_too_long_is_shortened_alike_for_the_call_and_its_result() -> None:
+    long = "call_01a1fab0-f5a0-75a1-a5af-b23a3f581584_0"
+    called = Message("assistant", (ToolCall(long, "weather", "{}"), ToolCall("call_1", "weather", "{}")))
+    told = Message("tool", (ToolResult(long, (Text("rain"),)), ToolResult("call_1", (Text("sun"),))))
+    sent = json.loads(
+        DIALECT.render_request(Request(model="m", dialect="openai_responses", messages=(called, told)), "up", None).body
+    )
+    first, second = (call["id"] for call in sent["messages"][0]["tool_calls"])
+    assert len(first) <= 40
+    assert second == "call_1"
+    assert [message["tool_call_id"] for message in sent["messages"][1:]] == [first, second]
