@@ -24,8 +24,9 @@ SSE = {"gemini": "?alt=sse"}
 
 
 def install(gateway: Gateway) -> None:
-    """Make the four providers, and wait until the process knows them."""
-    vendors.install(gateway.installed, gateway.upstream.base_url, SCENARIOS)
+    """Make the four providers, unless another server of the module found them missing, and wait for the process."""
+    if not gateway.installed.query("SELECT 1 FROM catalog_provider WHERE slug = 'chat'"):
+        vendors.install(gateway.installed, gateway.upstream.base_url, SCENARIOS)
     gateway.follow()
 
 
@@ -55,12 +56,13 @@ def path_of(front: str, model: str, *, stream: bool = False, base: str = "/v1") 
 def body_of(front: str, model: str, text: str = "hello", *, stream: bool = False, **fields: Any) -> dict[str, Any]:
     """Return a front's request for MODEL."""
     message = {"role": "user", "content": text}
-    body: dict[str, Any] = {
+    bodies: dict[str, dict[str, Any]] = {
         "chat": {"model": model, "messages": [message]},
         "responses": {"model": model, "input": text},
         "messages": {"model": model, "max_tokens": 2000, "messages": [message]},
         "gemini": {"contents": [{"role": "user", "parts": [{"text": text}]}]},
-    }[front]
+    }
+    body = bodies[front]
     if stream and front != "gemini":
         body["stream"] = True
     return body | fields

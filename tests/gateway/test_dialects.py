@@ -89,12 +89,13 @@ def test_an_upstreams_name_for_the_model_is_never_told(gateway: Gateway, front: 
 
 @pytest.mark.parametrize("front", FRONTS)
 def test_what_an_upstream_does_not_know_is_dropped_and_named(gateway: Gateway, front: str) -> None:
-    lost: dict[str, Any] = {
+    each: dict[str, dict[str, Any]] = {
         "chat": {"logit_bias": {"5": 1}},
         "responses": {"truncation": "auto"},
         "messages": {"top_k": 5},
         "gemini": {"safetySettings": [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}]},
-    }[front]
+    }
+    lost = each[front]
     other = "messages" if front != "messages" else "responses"
     answer = ask(gateway, front, f"{other}/agent", x_unknown=1, **lost)
 

@@ -34,7 +34,8 @@ def sent(front: str, model: str = "{}/ok", **options: Any) -> Any:
     def call(gateway: Gateway) -> http.Answer:
         model_of_front = model.format(front)
         given = {"body": body_of(front, model_of_front)} | options
-        given["key"] = gateway.installed.keys.get(given.get("key"), given.get("key"))
+        key = given.pop("key", "alice")
+        given["key"] = gateway.installed.keys.get(str(key), key)
         return gateway.call("POST", path_of(front, model_of_front), **given)
 
     return call

@@ -91,8 +91,9 @@ ROWS: dict[str, tuple[int, str, str, str, Callable[[Gateway], http.Answer]]] = {
     "unreachable": (502, "upstream_error", "upstream_unreachable", "api_error", scripted("ok", "refused")),
     "no first byte": (504, "timeout", "upstream_timeout", "timeout_error", scripted("silent")),
 }  # fmt: skip
-# Provoked in test_requests, test_envelopes, test_streams, test_draining, test_storage and test_limiting, and below with a bug put in.
-ELSEWHERE = {"invalid_request", "plan_required", "stream_aborted", "draining", "storage_unavailable", "internal_error"} | {
+# Provoked in test_requests, test_envelopes, test_streams, test_draining, test_storage and test_limiting, and below.
+ELSEWHERE = {"invalid_request", "plan_required", "stream_aborted", "draining", "storage_unavailable"} | {
+    "internal_error",
     "requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_day", "concurrency", "sandbox_limit",
     "limits_unavailable", "insufficient_credits", "quota_exceeded", "budget_exceeded", "idempotency_conflict",
     "idempotency_mismatch",

@@ -52,7 +52,7 @@ def test_without_a_wish_nothing_is_kept_and_the_vendor_is_told_so(
     gateway: Gateway, vendor: str, store: bool | None, stream: bool
 ) -> None:
     forget(gateway)
-    asked = {} if store is None else {"store": store}
+    asked: dict[str, Any] = {} if store is None else {"store": store}
     found = create(gateway, f"{vendor}/agent", stream=stream, **asked)
 
     assert found["store"] is False
