@@ -1,4 +1,4 @@
-"""Clients that have no command line: what Cursor, Continue's editors and OpenClaw send, in the shapes they send it in."""
+"""Clients without a command line: what Cursor, Continue's editors and OpenClaw send, in the shapes they send it in."""
 
 import json
 from typing import Any

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway import calls, fronts, mixed
+from gateway import calls, embeddings, fronts, mixed
 from gateway.wire.fields import InvalidRequest
 
 
@@ -23,7 +23,7 @@ def test_a_request_with_input_and_no_messages_is_one_of_responses() -> None:
 
 
 def test_the_route_of_embeddings_keeps_its_input() -> None:
-    assert calls.meant(fronts.EMBEDDINGS, mixed.read(body(input="x"), None, None)) is fronts.EMBEDDINGS
+    assert calls.meant(embeddings.OPENAI_ROUTE, mixed.read(body(input="x"), None, None)) is embeddings.OPENAI_ROUTE
 
 
 @pytest.mark.parametrize(("options", "wanted"), [({}, False), ({"stream_options": {"include_usage": True}}, True)])
