@@ -117,7 +117,7 @@ ROUTES: dict[str, Methods] = {
     "/responses": {"POST": responses.create, "GET": responses.socket_only},
     "/messages": {"POST": fronts.messages},
     "/messages/count_tokens": {"POST": counting.messages},
-    "/embeddings": {"POST": fronts.embeddings},
+    "/embeddings": {"POST": fronts.vectors},
     "/models": {"GET": models},
     "/generation": {"GET": finished},
     "/health": {"GET": health_check},

@@ -4,6 +4,8 @@ Where the upstream speaks the caller's dialect, what was asked passes through. W
 whole, before anything is held, so that what cannot be carried is refused before it costs anything.
 """
 
+from collections.abc import Callable, Mapping
+
 import msgspec
 
 from catalog import vendors
@@ -21,15 +23,31 @@ from gateway.wire.usage import Tokens
 DROPPED_CHARS_MAX = 1_000
 
 
-class Route(msgspec.Struct, frozen=True):
-    """A route of the API: what its callers speak, under which name its usage is counted, and where it passes to.
+class Way(msgspec.Struct, frozen=True):
+    """How a request that is no conversation goes to an upstream of one dialect, and how its answer comes back.
 
-    `path` is the upstream's, where it is not that of the dialect's conversations; its answers are no tokens then.
+    `passes`: in the caller's own dialect. All of it raises what a dialect raises (`wire.codec`).
+    """
+
+    # (asked, upstream's model id): the request.
+    rendered: Callable[[Asked, str], Rendered]
+    read: Callable[[bytes], codec.Answer]
+    # (answer, asked, the estimated input tokens, the cost where it is to be shown): the body.
+    written: Callable[[bytes, Asked, int, "bytes | None"], bytes]
+    passes: bool = False
+
+
+class Route(msgspec.Struct, frozen=True):
+    """A route of the API: what its callers speak, and under which name its usage is counted.
+
+    `ways` are there where it is not for conversations, by the upstream's dialect; its answers are no tokens then.
+    `mixed` is the front of those who ask for `input` here in place of `messages`.
     """
 
     name: str
     front: codec.Front
-    path: str = ""
+    ways: Mapping[str, Way] = {}
+    mixed: codec.Front | None = None
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -47,6 +65,23 @@ class Call(msgspec.Struct, frozen=True):
     quote: Quote
     reply: Reply
 
+    @property
+    def way(self) -> Way | None:
+        """How it goes where it is no conversation."""
+        return self.route.ways.get(self.upstream.name)
+
+    @property
+    def passes(self) -> bool:
+        """Whether the upstream gets the caller's own request, and the caller the upstream's own answer."""
+        return self.request is None and (self.way is None or self.way.passes)
+
+
+def meant(route: Route, asked: Asked) -> Route:
+    """Return the route for what was asked: the same, or the one that has its mixed front."""
+    if route.mixed is None or "messages" in asked.fields or "input" not in asked.fields:
+        return route
+    return Route(route.name, route.mixed)
+
 
 def spoken(route: Route, target: Target) -> Dialect:
     """Return the dialect that a target is called in: the caller's own, else its first that is known here."""
@@ -54,13 +89,15 @@ def spoken(route: Route, target: Target) -> Dialect:
     own = DIALECTS.get(route.front.name)
     if own is not None and own.name in flags:
         return own
-    if route.path:
+    known = route.ways or DIALECTS
+    found = next((DIALECTS[flag] for flag in flags if flag in known), None)
+    if found is None:
         raise Fault(
             "unsupported_parameter",
             f"{target.provider.slug}, which serves this model, has no such endpoint; ask for another model.",
             param="model",
         )
-    return next(DIALECTS[flag] for flag in flags if flag in DIALECTS)
+    return found
 
 
 def translated(route: Route, upstream: Dialect, asked: Asked, target: Target, body: bytes) -> Request | None:
@@ -70,9 +107,13 @@ def translated(route: Route, upstream: Dialect, asked: Asked, target: Target, bo
 
     Raise Fault 400 for what cannot be carried.
     """
-    if upstream.name == route.front.name and (upstream.unmarks or not marks.has_marks(body)):
+    way = route.ways.get(upstream.name)
+    if way is None and upstream.name == route.front.name and (upstream.unmarks or not marks.has_marks(body)):
         return None
     try:
+        if way is not None:
+            way.rendered(asked, target.upstream_id)
+            return None
         request = route.front.parse_request(asked)
         upstream.render_request(request, target.upstream_id, None)
     except InvalidRequest as error:
@@ -96,9 +137,10 @@ def rendered(call: Call, cap: int | None) -> Rendered:
         made = call.upstream.render_request(call.request, call.target.upstream_id, cap)
         own = call.upstream.name == "openai_chat"
         return openai_chat.with_limit_named(made, cap_parameter(call.upstream, call.target)) if own else made
+    if call.way is not None:
+        return call.way.rendered(call.asked, call.target.upstream_id)
     named = None if cap is None else (cap_parameter(call.upstream, call.target), cap)
-    passing = call.upstream.passed(call.asked, call.target.upstream_id, named)
-    return msgspec.structs.replace(passing, path=call.route.path) if call.route.path else passing
+    return call.upstream.passed(call.asked, call.target.upstream_id, named)
 
 
 def cap_parameter(upstream: Dialect, target: Target) -> str:
@@ -129,7 +171,7 @@ class Whole(msgspec.Struct, frozen=True):
 def read(call: Call, data: bytes) -> Whole:
     """Return what a whole answer says; raise `codec.Unreadable` where it is none."""
     if call.request is None:
-        answer = call.upstream.read_answer(data)
+        answer = (call.upstream.read_answer if call.way is None else call.way.read)(data)
         if answer.is_error:
             raise codec.Unreadable("reported an error inside its answer")
         return Whole(answer.usage)
@@ -140,6 +182,8 @@ def read(call: Call, data: bytes) -> Whole:
 def written(call: Call, data: bytes, whole: Whole, cost: bytes) -> bytes:
     """Return the answer's body for the caller; COST is a JSON number of dollars, shown where it was asked for."""
     shown = cost if call.asked.wants_cost else None
+    if call.way is not None:
+        return call.way.written(data, call.asked, call.quote.input_tokens, shown)
     if whole.response is None:
         return call.upstream.renamed(data, call.asked.model, shown)
     return call.route.front.render_response(whole.response, call.reply, shown)

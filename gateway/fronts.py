@@ -5,7 +5,7 @@ A route is a line here and one in `gateway.asgi.ROUTES`; what it means is its di
 
 from urllib.parse import parse_qs
 
-from gateway import counting, pipeline
+from gateway import counting, embeddings, mixed, pipeline
 from gateway.calls import Route
 from gateway.errors import Fault
 from gateway.exchange import Exchange
@@ -14,8 +14,7 @@ from gateway.runtime import Runtime
 from gateway.wire import openai_completions
 from gateway.wire.registry import DIALECTS
 
-CHAT = Route("openai_chat", DIALECTS["openai_chat"])
-EMBEDDINGS = Route("openai_embeddings", DIALECTS["openai_chat"], "/v1/embeddings")
+CHAT = Route("openai_chat", DIALECTS["openai_chat"], mixed=mixed.FRONT)
 RESPONSES = Route("openai_responses", DIALECTS["openai_responses"])
 COMPLETIONS = Route("openai_completions", openai_completions.FRONT)
 MESSAGES = Route("anthropic_messages", DIALECTS["anthropic_messages"])
@@ -32,9 +31,9 @@ async def completions(runtime: Runtime, exchange: Exchange, _rest: str) -> None:
     await pipeline.run(runtime, exchange, COMPLETIONS)
 
 
-async def embeddings(runtime: Runtime, exchange: Exchange, _rest: str) -> None:
+async def vectors(runtime: Runtime, exchange: Exchange, _rest: str) -> None:
     """POST /embeddings."""
-    await pipeline.run(runtime, exchange, EMBEDDINGS)
+    await pipeline.run(runtime, exchange, embeddings.OPENAI_ROUTE, Named(stream=False))
 
 
 async def messages(runtime: Runtime, exchange: Exchange, _rest: str) -> None:
@@ -52,8 +51,10 @@ async def gemini(runtime: Runtime, exchange: Exchange, rest: str) -> None:
         await pipeline.run(runtime, exchange, GEMINI, Named(model, stream=True, array=query.get("alt") != ["sse"]))
     elif verb == "countTokens":
         await counting.gemini(runtime, exchange, model)
+    elif verb in embeddings.GEMINI_ROUTES:
+        await pipeline.run(runtime, exchange, embeddings.GEMINI_ROUTES[verb], Named(model, stream=False))
     else:
         raise Fault("not_found", f"There is no {verb[:64]!r} of a model; there are {', '.join(VERBS)}.")
 
 
-VERBS = ("generateContent", "streamGenerateContent", "countTokens")
+VERBS = ("generateContent", "streamGenerateContent", "countTokens", *embeddings.GEMINI_ROUTES)

@@ -129,6 +129,9 @@ def prepare(exchange: Exchange, body: bytes, route: Route, named: Named) -> Call
     """Parse the request, choose its target and translate it; raise Fault 400, 403 or 404."""
     try:
         asked = route.front.read(body, named.model, named.stream)
+        if calls.meant(route, asked) is not route:
+            route = calls.meant(route, asked)
+            asked = route.front.read(body, named.model, named.stream)
     except InvalidRequest as error:
         if error.model is not None:
             # Whether the model may be called comes before how.
@@ -149,7 +152,7 @@ def prepare(exchange: Exchange, body: bytes, route: Route, named: Named) -> Call
         target=target,
         body=body,
         session_id=find_session(exchange.headers, asked.fields, exchange.caller.key_id),
-        quote=admission.quote(asked, planned.model, attempts, exchange.caller, body, answers=not route.path),
+        quote=admission.quote(asked, planned.model, attempts, exchange.caller, body, answers=not route.ways),
         reply=calls.reply(asked, request, exchange.request_id, int(time.time()), array=named.array),
     )
 
@@ -210,9 +213,8 @@ async def send(runtime: Runtime, exchange: Exchange, call: Call) -> Answer:
     """Send the request to its target and return the answer once it begins; raise Fault."""
     rendered = calls.rendered(call, cap_of(exchange, call))
     exchange.dropped = rendered.dropped
-    passing = call.request is None
     headers = upstream.request_headers(
-        call.target, call.upstream.name, exchange.headers if passing else {}, exchange.access.headers
+        call.target, call.upstream.name, exchange.headers if call.passes else {}, exchange.access.headers
     )
     timeout_s = call.target.timeout_s or settings.FIRST_BYTE_TIMEOUT_S
     try:
@@ -251,12 +253,15 @@ async def whole(runtime: Runtime, exchange: Exchange, call: Call, response: Answ
     """Read a JSON answer, settle, and send it."""
     data = await read_whole(exchange, call.target, response)
     found = check(call, response, data)
-    made = 0 if call.route.path else len(data) // BYTES_PER_TOKEN
+    made = 0 if call.route.ways else len(data) // BYTES_PER_TOKEN
     estimated = Parts(input=call.quote.input_tokens, output=made)
     charged = settlement.charge(call.target, found.usage, estimated, time.time(), call.quote.markup_ppm)
     cost = cost_of(exchange, charged)
     # Written before it is charged: what cannot be written for the caller is not charged either.
-    body = calls.written(call, data, found, cost)
+    try:
+        body = calls.written(call, data, found, cost)
+    except codec.Unreadable as error:
+        raise rejection.of_rubbish(call.target, response.status, data, str(error)) from None
     exchange.settling()
     await settle(runtime, exchange, call, charged, None)
     if exchange.storing is not None:
@@ -397,7 +402,7 @@ def answer_headers(
     exchange: Exchange, call: Call, response: Answer, kind: tuple[bytes, bytes]
 ) -> list[tuple[bytes, bytes]]:
     """Return the headers of an answer that came from an upstream; KIND is its content type where it is ours."""
-    ours = call.request is not None or call.reply.array
+    ours = not call.passes or call.reply.array
     headers = [
         *([kind] if ours else upstream.returned_headers(response)),
         *calls.losses(exchange.dropped),

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 import msgspec
 from django.conf import settings
 
-from gateway import pipeline, stored_responses
+from gateway import background, pipeline, stored_responses
 from gateway.answers import answer
 from gateway.body import ClientGone, Message
 from gateway.calls import Call
@@ -28,20 +28,18 @@ from gateway.runtime import Runtime
 from gateway.stored_responses import Kept
 from gateway.wire import fields as wire
 from gateway.wire import sse
-from gateway.wire.fields import Fields, InvalidRequest, encode
+from gateway.wire.fields import InvalidRequest, encode
 
 logger = logging.getLogger(__name__)
 
 ID_CHARS_MAX = 128
 LEASE_S = 30.0
 RENEW_EVERY_S = 5.0
-BACKGROUND_MAX = 256
 ITEMS_MAX = 100
 # The endings of a stream that hold the whole response.
 TERMINAL = ("response.completed", "response.incomplete", "response.failed")
 
 _running: dict[str, "Background"] = {}
-_tasks: set["asyncio.Task[None]"] = set()
 
 
 class Storing(msgspec.Struct):
@@ -108,22 +106,24 @@ async def accept(runtime: Runtime, exchange: Exchange) -> Call:
     body = await pipeline.receive(exchange)
     try:
         fields = wire.read(body)
-        stored, background = wire.flag(fields, "store"), wire.flag(fields, "background")
+        stored, unwaited = wire.flag(fields, "store"), wire.flag(fields, "background")
         streamed = wire.flag(fields, "stream")
         previous_id = wire.value(fields, "previous_response_id") or ""
+        own = items_of(wire.value(fields, "input"))
     except InvalidRequest as error:
         raise Fault(error.code, str(error), param=error.param) from None
     if not isinstance(previous_id, str):
         raise Fault("invalid_parameter", "previous_response_id is no text.", param="previous_response_id")
     keeps = stored and settings.STORED_RESPONSE_DAYS > 0
-    check_background(background=background, keeps=keeps, streamed=streamed)
-    own = items_of(fields)
+    check_background(background=unwaited, keeps=keeps, streamed=streamed)
     if previous_id:
         before = await stored_responses.conversation(runtime.reads, exchange.caller.organization_id, previous_id)
         fields["input"] = msgspec.Raw(encode([item for kept in before for item in replayed(kept)] + own))
+        if len(fields["input"]) > settings.MAX_BODY_BYTES:
+            raise stored_responses.too_long()
     if keeps:
         exchange.storing = Storing(exchange.caller.organization_id, own, previous_id)
-    exchange.background = background
+    exchange.background = unwaited
     for name in ("previous_response_id", "background"):
         fields.pop(name, None)
     fields["store"] = msgspec.Raw(b"false")
@@ -142,9 +142,8 @@ def check_background(*, background: bool, keeps: bool, streamed: bool) -> None:
         raise Fault("unsupported_parameter", "A background response is not streamed; GET it by its id.", param="stream")
 
 
-def items_of(fields: Fields) -> list[Any]:
+def items_of(found: Any) -> list[Any]:
     """Return a request's input as items; what is neither a text nor a list is left for the dialect to refuse."""
-    found = msgspec.json.decode(fields.get("input", b"[]"))
     if isinstance(found, str):
         return [{"type": "message", "role": "user", "content": found}]
     return found if isinstance(found, list) else []
@@ -169,7 +168,8 @@ class Background:
         self.storing = exchange.storing or Storing(exchange.caller.organization_id, [])
         self.cancelled = asyncio.Event()
         self.pieces: list[bytes] = []
-        self.exchange = Exchange(exchange.scope, self.receive, self.send, exchange.headers)
+        # Whoever asked may hang up: the server's word for that is not this exchange's.
+        self.exchange = Exchange({**exchange.scope, "extensions": {}}, self.receive, self.send, exchange.headers)
         self.exchange.request_id = exchange.request_id
         self.exchange.caller, self.exchange.access = exchange.caller, exchange.access
         self.exchange.snapshot, self.exchange.limited = exchange.snapshot, exchange.limited
@@ -196,18 +196,21 @@ class Background:
             response = self.stub | {"status": StoredResponse.FAILED, "error": error}
         except ClientGone:
             return
+        except asyncio.CancelledError:
+            await self.keep(self.stub | {"status": StoredResponse.FAILED, "error": stored_responses.STOPPED})
+            raise
         finally:
             pipeline.leave(self.exchange)
             renewing.cancel()
         # Under the id that its caller knows.
-        response |= {"id": self.stub["id"], "background": True, "store": True}
+        response |= {name: self.stub[name] for name in ("id", "background", "store", "previous_response_id")}
         await self.keep(response)
 
-    async def keep(self, response: dict[str, Any], lease_s: float | None = None) -> None:
-        """Write the response as far as it is."""
+    async def keep(self, response: dict[str, Any], lease_s: float | None = None) -> bool:
+        """Write the response as far as it is; return whether that could be. Raise Fault 503."""
         storing = self.storing
         kept = Kept(self.stub["id"], storing.previous_id, response["status"], storing.input, response)
-        await stored_responses.keep(
+        return await stored_responses.keep(
             self.runtime.reads, storing.organization_id, kept, days=settings.STORED_RESPONSE_DAYS, lease_s=lease_s
         )
 
@@ -226,7 +229,7 @@ class Background:
 
 async def start(runtime: Runtime, exchange: Exchange, call: Call) -> None:
     """Answer that the response is queued, and make it beside everything else."""
-    if len(_tasks) >= BACKGROUND_MAX:
+    if not background.has_room():
         raise Fault("concurrency", "Too many background responses run here; try again.", retry_after_s=1)
     stub = {
         "id": f"resp_{exchange.request_id.replace('-', '')}",
@@ -238,13 +241,11 @@ async def start(runtime: Runtime, exchange: Exchange, call: Call) -> None:
         "incomplete_details": None,
         "model": call.asked.model,
         "output": [],
+        "previous_response_id": (exchange.storing and exchange.storing.previous_id) or None,
         "store": True,
     }
-    loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-    task = loop.create_task(_background(runtime, exchange, call, stub, ready), name="background response")
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
+    ready = asyncio.get_running_loop().create_future()
+    background.start(_background(runtime, exchange, call, stub, ready), "background response")
     await ready
     await answer(exchange, 200, stub)
 
@@ -253,30 +254,23 @@ async def _background(
     runtime: Runtime, exchange: Exchange, call: Call, stub: dict[str, Any], ready: "asyncio.Future[None]"
 ) -> None:
     # An exchange belongs to the task that it is made in.
-    background = Background(runtime, exchange, call, stub)
+    made = Background(runtime, exchange, call, stub)
     try:
-        await background.keep(stub, LEASE_S)
+        if not await made.keep(stub, LEASE_S):
+            raise stored_responses.too_long()
     except Fault as fault:
         ready.set_exception(fault)
         return
     ready.set_result(None)
-    _running[stub["id"]] = background
+    _running[stub["id"]] = made
     try:
-        await background.run()
+        await made.run()
     except Fault as fault:
         logger.warning("response %s was made and is not stored: %s", stub["id"], fault.message)
     except Exception:
         logger.exception("response %s failed", stub["id"])
     finally:
         del _running[stub["id"]]
-
-
-async def stop() -> None:
-    """End what runs in the background: the server stops."""
-    for task in list(_tasks):
-        task.cancel()
-    if _tasks:
-        await asyncio.wait(list(_tasks))
 
 
 # --- What was stored ----------------------------------------------------------------------------------------------
@@ -342,6 +336,6 @@ async def cancel(runtime: Runtime, exchange: Exchange, rest: str) -> None:
 
 def interrupt(organization_id: int, response_id: str) -> None:
     """Stop making a response, where it is made in this process; another's notices within RENEW_EVERY_S."""
-    background = _running.get(response_id)
-    if background is not None and background.storing.organization_id == organization_id:
-        background.cancelled.set()
+    made = _running.get(response_id)
+    if made is not None and made.storing.organization_id == organization_id:
+        made.cancelled.set()

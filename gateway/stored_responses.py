@@ -21,6 +21,10 @@ TIMEOUT_S = 5.0
 CHAIN_MAX = 500
 # What one row may hold, encrypted; a longer one is not kept.
 CONTENT_BYTES_MAX = 32 * 1024 * 1024
+# What a conversation may hold, encrypted, before it is no longer read.
+CONVERSATION_BYTES_MAX = 128 * 1024 * 1024
+# What became of a response whose process ended before it did.
+STOPPED = {"code": "server_error", "message": "The gateway was stopped before this response was complete."}
 
 KEEP = """
 INSERT INTO gateway_storedresponse
@@ -33,14 +37,16 @@ VALUES (%(organization_id)s, %(response_id)s, %(previous_id)s, %(status)s, %(enc
 """
 CHAIN = """
 WITH RECURSIVE chain AS (
-    SELECT response_id, previous_id, status, encrypted, lease_until, 1 AS depth FROM gateway_storedresponse
+    SELECT response_id, previous_id, status, encrypted, lease_until, 1 AS depth, octet_length(encrypted) AS bytes
+      FROM gateway_storedresponse
      WHERE organization_id = %(organization_id)s AND response_id = %(response_id)s AND expires_at > now()
     UNION ALL
-    SELECT before.response_id, before.previous_id, before.status, before.encrypted, before.lease_until, depth + 1
+    SELECT before.response_id, before.previous_id, before.status, before.encrypted, before.lease_until, depth + 1,
+           bytes + octet_length(before.encrypted)
       FROM chain JOIN gateway_storedresponse AS before
         ON before.organization_id = %(organization_id)s AND before.response_id = chain.previous_id
        AND before.expires_at > now()
-     WHERE chain.previous_id <> '' AND depth < %(depth_max)s
+     WHERE chain.previous_id <> '' AND depth < %(depth_max)s AND bytes <= %(bytes_max)s
 )
 SELECT * FROM chain ORDER BY depth
 """
@@ -111,9 +117,14 @@ async def find(connection: Connection, organization_id: int, response_id: str) -
 
 
 async def conversation(connection: Connection, organization_id: int, response_id: str) -> list[Kept]:
-    """Return a stored response and all before it, oldest first; raise Fault 400 where one is gone, or 503."""
+    """Return a stored response and all before it, oldest first.
+
+    Raise Fault 400 where one is gone or not complete yet, 413 where they are too much, or 503.
+    """
     rows = await _chain(connection, organization_id, response_id, depth_max=CHAIN_MAX)
     missing = rows[-1]["previous_id"] if rows else response_id
+    if len(rows) == CHAIN_MAX or (rows and rows[-1]["bytes"] > CONVERSATION_BYTES_MAX):
+        raise too_long()
     if missing:
         raise Fault(
             "invalid_parameter",
@@ -121,7 +132,23 @@ async def conversation(connection: Connection, organization_id: int, response_id
             "the whole conversation as input.",
             param="previous_response_id",
         )
-    return [_opened(organization_id, row) for row in reversed(rows)]
+    found = [_opened(organization_id, row) for row in reversed(rows)]
+    if found[-1].status in StoredResponse.RUNNING:
+        raise Fault(
+            "invalid_parameter",
+            "previous_response_id names a response that is not complete yet; GET it until it is.",
+            param="previous_response_id",
+        )
+    return found
+
+
+def too_long() -> Fault:
+    """Return the fault of a conversation that is no longer put together."""
+    return Fault(
+        "request_too_large",
+        "This conversation is too long to be kept here and continued; send what matters of it as input.",
+        param="previous_response_id",
+    )
 
 
 async def delete(connection: Connection, organization_id: int, response_id: str) -> bool:
@@ -144,8 +171,7 @@ def _opened(organization_id: int, row: dict[str, Any]) -> Kept:
     status, response = row["status"], content.response
     if status in StoredResponse.RUNNING and row["lease_until"] is not None and row["lease_until"] < timezone.now():
         status = StoredResponse.FAILED
-        error = {"code": "server_error", "message": "The gateway was stopped before this response was complete."}
-        response = response | {"error": error}
+        response = response | {"error": STOPPED}
     return Kept(row["response_id"], row["previous_id"], status, content.input, response | {"status": status})
 
 
@@ -156,7 +182,12 @@ def _purpose(organization_id: int, response_id: str) -> str:
 async def _chain(
     connection: Connection, organization_id: int, response_id: str, *, depth_max: int
 ) -> list[dict[str, Any]]:
-    values = {"organization_id": organization_id, "response_id": response_id, "depth_max": depth_max}
+    values = {
+        "organization_id": organization_id,
+        "response_id": response_id,
+        "depth_max": depth_max,
+        "bytes_max": CONVERSATION_BYTES_MAX,
+    }
     try:
         async with connection.using(TIMEOUT_S) as raw, raw.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(CHAIN, values)
@@ -171,6 +202,9 @@ async def _execute(connection: Connection, query: str, values: dict[str, Any] | 
     try:
         async with connection.using(TIMEOUT_S) as raw:
             return (await raw.execute(query.encode(), values)).rowcount
+    except psycopg.DataError:
+        # An id that no column takes.
+        return 0
     except (psycopg.OperationalError, OSError, TimeoutError):
         raise _away() from None
 

@@ -59,11 +59,15 @@ class Translation:
                 self.open.discard(event.choice)
             elif isinstance(event, Failed):
                 self.ended, self.failure, self.finished = True, encode(event.error), False
-                return self.encoder.encode(events[:number])
+                return self._encoded(events[:number])
             elif isinstance(event, Ended):
                 self.ended = True
-                return self.encoder.encode(events[:number])
-        return self.encoder.encode(events)
+                return self._encoded(events[:number])
+        return self._encoded(events)
+
+    def _encoded(self, events: list[Event]) -> bytes:
+        # Some encoders begin their stream with whatever they get, and an upstream that begins with an error has none.
+        return self.encoder.encode(events) if events else b""
 
     def _begun(self, event: PartStarted) -> None:
         part = event.part

@@ -21,6 +21,7 @@ UPSTREAM_IDS = {("gemini", "agent"): "gemini-3-agent", ("gemini", "agent-strict"
 SCENARIOS = (
     "agent",
     "agent-strict",
+    "writer",
     "refuses",
     "length",
     "ok",
@@ -33,13 +34,13 @@ SCENARIOS = (
 DOLLAR_NANOS = 10**9
 
 
-def install(installed: Installation, address: str) -> None:
-    """Make the providers and their models; Alice may call everything already."""
+def install(installed: Installation, address: str, names: tuple[str, ...] = SCENARIOS) -> None:
+    """Make the providers and their models, one for each of the scenarios NAMES; Alice may call everything already."""
     since = timezone.now() - timedelta(days=1)
     for slug, flag in VENDORS.items():
         provider = Provider.objects.create(slug=slug, base_url=address, flags=[flag])
         credentials.store(provider, CREDENTIAL)
-        for name in SCENARIOS:
+        for name in names:
             upstream_id = UPSTREAM_IDS.get((slug, name), name)
             model = Model.objects.create(public_id=f"{slug}/{name}")
             target = Target.objects.create(model=model, provider=provider, upstream_id=upstream_id)

@@ -36,7 +36,7 @@ REASONS: dict[Finish, str] = {
 
 def call_id(request_id: str, choice: int, index: int) -> str:
     """Return the id of a call that its model gave none."""
-    return f"{marks.made_id(request_id, choice)}_{index}"
+    return marks.made_id(request_id, choice, index)
 
 
 def is_beside(part: Part) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from gateway.wire import marks
 from gateway.wire.canonical import (
     AnyTool,
     Audio,
@@ -44,6 +45,8 @@ from gateway.wire.openai_chat.parts import Losses, write_content, write_image
 from gateway.wire.openai_chat.tables import EFFORTS, NAME, PATH, TIERS
 
 LIMIT = "max_tokens"
+# Of a call's id, as OpenAI says when it is longer.
+ID_CHARS_MAX = 40
 NO_PARAMETERS: Json = {"type": "object", "properties": {}}
 
 
@@ -130,7 +133,7 @@ class Conversation:
         if result.is_error:
             self.losses.add("tool_result.is_error")
         content = write_content(texts, self.losses, path)
-        written = {"role": "tool", "tool_call_id": result.call_id, "content": content}
+        written = {"role": "tool", "tool_call_id": marks.fitting_id(result.call_id, ID_CHARS_MAX), "content": content}
         if result.name:
             written["name"] = result.name
         self.out.append(self.losses.cached(written, result.cache))
@@ -170,7 +173,8 @@ class Conversation:
     def _call(self, call: ToolCall) -> Json:
         custom = call.custom and self.losses.own
         text = as_arguments(call.arguments) if call.custom and not custom else call.arguments
-        written = written_call(call.id, flat_name(call.namespace, call.name), text, custom=custom)
+        id = marks.fitting_id(call.id, ID_CHARS_MAX)
+        written = written_call(id, flat_name(call.namespace, call.name), text, custom=custom)
         if call.signature and call.origin == NAME:
             written |= signed_call(call.signature)
         return self.losses.cached(written, call.cache)

@@ -44,6 +44,8 @@ ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "s
 # Items that another side than the model contributes, beside those whose type ends in `_output`.
 OURS = frozenset({"mcp_approval_response", "item_reference", "compaction_trigger", "additional_tools"})
 CONTENT = "content."
+# Of a call's id, as OpenAI says when it is longer.
+ID_CHARS_MAX = 64
 AUDIO_FORMATS = {"mp3": "audio/mpeg", "wav": "audio/wav"}
 AUDIO_NAMES = {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav"}
 # What base64 of a PDF begins with.
@@ -337,10 +339,11 @@ class Items:
             self.dropped.add("tool_call.signature")
         if part.cache:
             self.dropped.add("cache")
+        id = marks.fitting_id(part.id, ID_CHARS_MAX)
         name = {"name": part.name} | ({"namespace": part.namespace} if part.namespace else {})
         if part.custom:
-            return {"type": "custom_tool_call", "call_id": part.id, **name, "input": part.arguments}
-        return {"type": "function_call", "call_id": part.id, **name, "arguments": part.arguments or "{}"}
+            return {"type": "custom_tool_call", "call_id": id, **name, "input": part.arguments}
+        return {"type": "function_call", "call_id": id, **name, "arguments": part.arguments or "{}"}
 
     def _result(self, part: ToolResult, where: str) -> Json:
         self.dropped |= {name for name in ("is_error", "cache") if getattr(part, name)}
@@ -351,7 +354,7 @@ class Items:
         else:
             output = [self._input(each, where) for each in part.parts]
         kind = "custom_tool_call_output" if custom else "function_call_output"
-        return {"type": kind, "call_id": part.call_id, "output": output}
+        return {"type": kind, "call_id": marks.fitting_id(part.call_id, ID_CHARS_MAX), "output": output}
 
 
 def _address(source: Url | Inline) -> str:

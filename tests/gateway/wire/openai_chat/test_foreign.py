@@ -115,6 +115,13 @@ def test_calls_of_tools_keep_their_ids_and_lose_another_vendor_s_signature() -> 
     assert dropped == ()
 
 
+def test_a_call_whose_id_is_too_long_for_openai_and_its_result_have_the_same_shorter_one() -> None:
+    id = "call_01a1faab-2d39-78a4-9bb9-82f33565e7c5_1"
+    found, _ = messages_of(said("assistant", ToolCall(id, "run", "{}")), said("tool", ToolResult(id, (Text("x"),))))
+    assert found[0]["tool_calls"][0]["id"] == found[1]["tool_call_id"]
+    assert len(found[1]["tool_call_id"]) <= 40
+
+
 @pytest.mark.parametrize(
     ("part", "written", "dropped"),
     [

@@ -451,6 +451,15 @@ def test_foreign_thoughts_signatures_and_searches_are_left_out() -> None:
     assert dropped == ("cache", "server_tool_use", "thinking", "tool_call.signature")
 
 
+def test_a_call_whose_id_is_too_long_for_openai_and_its_result_have_the_same_shorter_one() -> None:
+    id = "c" * 65
+    body, _ = rendered(
+        Message("assistant", (ToolCall(id, "f", "{}"),)), Message("tool", (ToolResult(id, (Text("x"),)),))
+    )
+    assert body["input"][0]["call_id"] == body["input"][1]["call_id"]
+    assert len(body["input"][0]["call_id"]) <= 64
+
+
 def test_own_thoughts_keep_coming_in_a_form_that_can_come_back() -> None:
     body, dropped = rendered(
         Message(
