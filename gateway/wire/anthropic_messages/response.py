@@ -4,6 +4,7 @@ https://docs.anthropic.com/en/api/messages. An answer is parsed as the stream th
 the same.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -89,7 +90,7 @@ def render_response(response: Response, reply: Reply, cost: bytes | None) -> byt
             "type": "message",
             "role": "assistant",
             "model": reply.model,
-            "content": [block for part in choice.parts if (block := _block(part)) is not None],
+            "content": _blocks(choice.parts, reply.request_id),
             "stop_reason": stop_reason(choice.finish, refused=refused, called=called),
             "stop_sequence": choice.stop_sequence or None,
             "usage": usage,
@@ -97,7 +98,12 @@ def render_response(response: Response, reply: Reply, cost: bytes | None) -> byt
     )
 
 
-def _block(part: Part) -> Json | None:
+def _blocks(parts: Sequence[Part], request_id: str) -> list[Json]:
+    made = (_block(part, marks.made_id(request_id, index)) for index, part in enumerate(parts))
+    return [block for block in made if block is not None]
+
+
+def _block(part: Part, made_id: str) -> Json | None:
     match part:
         case Text():
             block: Json = {"type": "text", "text": part.text}
@@ -108,7 +114,7 @@ def _block(part: Part) -> Json | None:
         case ToolCall():
             return {
                 "type": "tool_use",
-                "id": marks.signed_id(part.id, part.signature, part.origin),
+                "id": marks.signed_id(part.id or made_id, part.signature, part.origin),
                 "name": flat_name(part.namespace, part.name),
                 "input": input_of(part.arguments, custom=part.custom),
             }

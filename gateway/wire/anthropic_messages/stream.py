@@ -396,7 +396,8 @@ class Encoder:
                     self._say(writing, part.text, out)
             case ToolCall():
                 self.called = True
-                id = marks.signed_id(part.id, *(signature if signature[0] else (part.signature, part.origin)))
+                id = part.id or marks.made_id(self.reply.request_id, event.index)
+                id = marks.signed_id(id, *(signature if signature[0] else (part.signature, part.origin)))
                 block = {"type": "tool_use", "id": id, "name": flat_name(part.namespace, part.name), "input": {}}
                 self._start(writing, block, "input_json", out)
                 self._say(writing, part.arguments, out)
