@@ -60,6 +60,21 @@ def test_claude_code_by_its_settings_writes_a_file(
     assert told["usage"]["output_tokens"] > 0
 
 
+def test_claude_code_goes_on_where_it_was_with_another_vendors_model(claude: str, workplace: Workplace) -> None:
+    exported = {
+        "ANTHROPIC_BASE_URL": workplace.url,
+        "ANTHROPIC_AUTH_TOKEN": workplace.key,
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    }
+    asked = ("--permission-mode", "acceptEdits", "--model")
+    workplace.run(claude, "-p", workplace.order(), *asked, "gemini/writer", **exported)
+    names = ("messages", "responses", "chat", "gemini", "messages")
+    for model in (f"{name}/writer" for name in names):
+        printed = workplace.run(claude, "-p", "Well done. Again?", "--continue", *asked, model, **exported)
+        assert "I wrote the file." in printed, model
+    assert {f"{name}/writer" for name in names} <= workplace.called()
+
+
 # --- Through claude-code-router ---------------------------------------------------------------------------------------
 @pytest.fixture
 def router(claude: str, workplace: Workplace) -> Iterator[Workplace]:

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 # Each below a line with its name. The page's own indentation was lost, so Python's is put back; what an example leaves
 # to the one before it, its client, is repeated.
 RECIPES = (Path(__file__).parent / "recipes.txt").read_text(encoding="utf-8")
-HOST, KEY = "https://aperture-ai.run", "sg-YOUR-KEY-HERE"
+HOST, KEY = "https://ai.example.com", "sg-YOUR-KEY-HERE"
 SAID = "Grüße, 世界 👋🏽!"
 
 

@@ -49,6 +49,9 @@ def post(gateway: Gateway, body: dict[str, Any]) -> http.Answer:
 
 
 # --- Cursor -----------------------------------------------------------------------------------------------------------
+CURSORS = ("openai/gpt-5.2", "anthropic/claude-sonnet-4.6", "google/gemini-3.5-flash", "deepseek/deepseek-chat")
+
+
 def test_verify_of_cursor_finds_the_models_of_the_page(populated: Gateway) -> None:
     listed = populated.call("GET", "/api/v1/models")
     assert listed.status == 200
@@ -61,9 +64,7 @@ def test_verify_of_cursor_finds_the_models_of_the_page(populated: Gateway) -> No
     } <= found
 
 
-@pytest.mark.parametrize(
-    "model", ["openai/gpt-5.2", "anthropic/claude-sonnet-4.6", "google/gemini-3.5-flash", "deepseek/deepseek-chat"]
-)
+@pytest.mark.parametrize("model", CURSORS)
 def test_a_chat_of_cursor(populated: Gateway, model: str) -> None:
     messages = [{"role": "system", "content": "You edit."}, {"role": "user", "content": "Hello"}]
     asked = {"model": model, "temperature": 0, "stream": True, "user": "u", "messages": messages}

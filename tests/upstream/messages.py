@@ -211,7 +211,9 @@ def blocks(said: Said) -> list[dict[str, Any]]:
     if said.texts:
         found.append({"type": "text", "text": said.text})
     for at, (tool, arguments) in enumerate(said.calls):
-        found.append({"type": "tool_use", "id": f"toolu_0{at}", "name": tool.name, "input": json.loads(arguments)})
+        found.append(
+            {"type": "tool_use", "id": f"toolu_0{said.first + at}", "name": tool.name, "input": json.loads(arguments)}
+        )
     return found
 
 

@@ -37,7 +37,8 @@ def answer(turn: Turn, request: str) -> Said:
     offered = {tool.name: tool for tool in turn.tools}
     for name, told in TOOLS.items():
         if name in offered:
-            return Said(thought, ("On it. ",), [(offered[name], filled(offered[name], told(path, words)))], "calls")
+            call = (offered[name], filled(offered[name], told(path, words)))
+            return Said(thought, ("On it. ",), [call], "calls", first=len(request))
     return Said(thought, TOOLLESS)
 
 
