@@ -50,7 +50,13 @@ Handler = Callable[[Runtime, Exchange, str], Awaitable[None]]
 
 
 async def models(runtime: Runtime, exchange: Exchange, name: str) -> None:
-    """GET /models and /models/{id}; an id may hold slashes."""
+    """GET /models and /models/{id}; an id may hold slashes.
+
+    Google's SDK for Python asks here as well, and shows the kind of credential that only Google has.
+    """
+    if by_headers(exchange.headers) == GOOGLE:
+        await gemini_models(runtime, exchange, name)
+        return
     await pipeline.admit(runtime, exchange)
     anthropic = b"anthropic-version" in exchange.headers
     if name:
@@ -167,7 +173,7 @@ async def refuse_socket(scope: Scope, receive: Receive, send: Send) -> None:
         fault = Fault("not_found", f"There is no WebSocket at {path[:200]!r}; use HTTP.")
     request_id = new_request_id()
     body = render(fault, OPENAI, request_id)
-    headers = head_of(body, JSON, *common_headers(request_id))
+    headers = head_of(body, JSON, *fault.headers(), *common_headers(request_id))
     await send({"type": "websocket.http.response.start", "status": fault.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})
 
@@ -274,9 +280,14 @@ def envelope(path: str, headers: Mapping[bytes, bytes]) -> str:
     """Return whose error envelope a request expects."""
     if path.startswith("/v1beta") or (path.partition("/models/")[2] and ":" in path.rpartition("/")[2]):
         return GOOGLE
-    return ANTHROPIC if path.partition("/v1")[2].startswith("/messages") else by_headers(headers)
+    inner = path.partition("/v1")[2]
+    if inner.startswith("/messages"):
+        return ANTHROPIC
+    return by_headers(headers) if inner.startswith("/models") or b"anthropic-version" in headers else OPENAI
 
 
 def by_headers(headers: Mapping[bytes, bytes]) -> str:
-    """Return whose envelope a request expects where its path does not say."""
-    return ANTHROPIC if b"anthropic-version" in headers else OPENAI
+    """Return in whose words a request is answered where its path does not say."""
+    if b"anthropic-version" in headers:
+        return ANTHROPIC
+    return GOOGLE if b"x-goog-api-key" in headers else OPENAI

@@ -248,7 +248,10 @@ def _tool(tool: AnyTool, losses: Losses) -> Json | None:
         if tool.strict is not None:
             function["strict"] = tool.strict
         written = losses.cached({"type": "function", "function": function}, tool.cache)
-        return written | tool.extras if losses.own else written
+        if losses.own:
+            return written | tool.extras
+        losses.names.update(f"tools.{name}" for name in tool.extras)
+        return written
     if tool.origin == NAME:
         return tool.value
     losses.add(f"tools.{tool.kind}")

@@ -46,6 +46,8 @@ OURS = frozenset({"mcp_approval_response", "item_reference", "compaction_trigger
 CONTENT = "content."
 AUDIO_FORMATS = {"mp3": "audio/mpeg", "wav": "audio/wav"}
 AUDIO_NAMES = {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav"}
+# What no model takes as a file, by how the media type begins.
+NO_FILES = ("audio/", "video/")
 # What base64 of a PDF begins with.
 PDF = "JVBERi"
 BREAKPOINTS: dict[Cache, Json] = {"5m": {"mode": "explicit"}, "1h": {"mode": "explicit", "ttl": "12h"}}
@@ -276,6 +278,8 @@ class Items:
                 told |= {"file_id": source.id} if isinstance(source, FileId) else {"image_url": _address(source)}
                 self._known(source, where, "Send the image itself or its address.")
                 return self._cached(told, part.cache)
+            case Document(source=Inline(media_type=media_type)) if media_type.startswith(NO_FILES) and not self.is_own:
+                raise Unsupported(f"{where} is {media_type[:64]}, which this model cannot take as a file.", where)
             case Document(source=source):
                 self._known(source, where, "Send the file itself or its address.")
                 self.dropped |= {f"document.{name}" for name in ("context", "cites") if getattr(part, name)}

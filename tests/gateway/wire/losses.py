@@ -60,8 +60,6 @@ FORMS: dict[str, dict[str, tuple[str, ...]]] = {
         "namespace": (*FLAT["namespace"], "messages.ToolResult.name"),
         # The least that the model can.
         "no reasoning": ("reasoning.effort",),
-        # Instructions stand apart.
-        "instructions late": ("messages.order",),
     },
 }
 
@@ -149,6 +147,8 @@ LOSSES: dict[str, dict[str, str]] = {
         "-output.strict": "",
         # No result is taken without a name: the call's is found.
         "+messages.ToolResult.name": "",
+        # Instructions stand apart.
+        "messages.order": "messages.system_position",
         "-messages.Document.name": "",
         "-messages.Image.detail": "detail",
         "-messages.Thinking": "thinking",

@@ -506,6 +506,7 @@ def test_media_go_out_in_this_dialects_form() -> None:
     [
         ("user", Image(FileId("anthropic_messages", "f"))),
         ("user", Document(FileId("anthropic_messages", "f"))),
+        ("user", Document(Inline("video/mp4", "AA"))),
         ("user", Audio(Inline("audio/flac", "AA"))),
         ("user", Audio(Url("u"))),
         ("tool", ToolResult("c", (Audio(None),))),
