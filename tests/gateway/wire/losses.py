@@ -40,10 +40,16 @@ FORMS: dict[str, dict[str, tuple[str, ...]]] = {
     "openai_chat": {
         **FLAT,
         **REASONED,
+        # What Gemini calls its least is more than the least here.
+        "no reasoning": ("reasoning.effort",),
         # The others are not shown.
         "tool choice of two": ("-tools.Tool", "tool_choice"),
     },
-    "openai_responses": REASONED,
+    "openai_responses": {
+        **REASONED,
+        # What Gemini calls its least is more than the least here.
+        "no reasoning": ("reasoning.effort",),
+    },
     "anthropic_messages": {
         **FLAT,
         **REASONED,

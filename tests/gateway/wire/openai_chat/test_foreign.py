@@ -338,3 +338,19 @@ def test_a_thought_may_come_back_in_the_pieces_in_which_it_was_streamed() -> Non
 def test_a_custom_tool_without_a_format_is_one() -> None:
     body, _ = body_of(dialect="openai_chat", tools=(CustomTool("say"),))
     assert body["tools"] == [{"type": "custom", "custom": {"name": "say"}}]
+
+
+@pytest.mark.parametrize(
+    ("upstream_id", "effort", "dropped"),
+    [("gpt-5.2", "low", ()), ("gpt-4o", None, ("reasoning",)), ("up", "minimal", ())],
+)
+def test_a_model_is_asked_for_an_effort_that_it_has(upstream_id: str, effort: Any, dropped: tuple[str, ...]) -> None:
+    asked = Request(
+        dialect="anthropic_messages",
+        model="m",
+        messages=(said("user", Text("Hi")),),
+        reasoning=Reasoning(budget_tokens=1024),
+    )
+    found = DIALECT.render_request(asked, upstream_id, None)
+    assert json.loads(found.body).get("reasoning_effort") == effort
+    assert found.dropped == dropped

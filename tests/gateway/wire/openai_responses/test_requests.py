@@ -543,3 +543,20 @@ def test_summaries_are_asked_for_by_name() -> None:
     body, _ = rendered(reasoning=Reasoning(effort="low", summary="auto"), output=OutputFormat(), verbosity="high")
     assert body["reasoning"] == {"effort": "low", "summary": "auto"}
     assert body["text"] == {"format": {"type": "json_object"}, "verbosity": "high"}
+
+
+@pytest.mark.parametrize(
+    ("upstream_id", "told", "dropped"),
+    [
+        ("gpt-5.2", {"reasoning": {"effort": "low"}, "include": ["reasoning.encrypted_content"]}, ()),
+        ("gpt-4o", {}, ("reasoning",)),
+    ],
+)
+def test_a_model_is_asked_for_an_effort_that_it_has(upstream_id: str, told: Any, dropped: tuple[str, ...]) -> None:
+    foreign = asked(
+        Message("user", (Text("Hi"),)), dialect="anthropic_messages", reasoning=Reasoning(budget_tokens=1024)
+    )
+    found = DIALECT.render_request(foreign, upstream_id, None)
+    body = msgspec.json.decode(found.body)
+    assert {name: body[name] for name in ("reasoning", "include") if name in body} == told
+    assert found.dropped == dropped
