@@ -328,7 +328,8 @@ class Items:
         if item is None or item.get("id", "") != part.id:
             item = {"type": "reasoning"} | ({"id": part.id} if part.id else {}) | {"summary": []}
             self.items.append(item)
-        if part.text and part.is_summary:
+        # Not every dialect tells which of the two it was, and OpenAI's own models take no `content` back: a 400.
+        if part.text and (part.is_summary or not self.is_own):
             item["summary"].append({"type": "summary_text", "text": part.text})
         elif part.text:
             item.setdefault("content", []).append({"type": "reasoning_text", "text": part.text})

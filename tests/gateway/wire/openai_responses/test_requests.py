@@ -463,8 +463,8 @@ def test_own_thoughts_keep_coming_in_a_form_that_can_come_back() -> None:
         )
     )
     assert body["include"] == ["reasoning.encrypted_content"]
-    assert [len(item["summary"]) for item in body["input"]] == [2, 0]
-    assert body["input"][1]["content"] == [{"type": "reasoning_text", "text": "c"}]
+    assert [len(item["summary"]) for item in body["input"]] == [2, 1]
+    assert [item["encrypted_content"] for item in body["input"]] == ["s", "t"]
     assert dropped == ()
     unsealed, _ = rendered(reasoning=Reasoning(effort="none"))
     assert "include" not in unsealed
@@ -560,3 +560,13 @@ def test_a_model_is_asked_for_an_effort_that_it_has(upstream_id: str, told: Any,
     body = msgspec.json.decode(found.body)
     assert {name: body[name] for name in ("reasoning", "include") if name in body} == told
     assert found.dropped == dropped
+
+
+def test_a_thought_comes_back_summed_up_from_a_dialect_that_does_not_tell() -> None:
+    """OpenAI: `Invalid 'input[1].content': array too long. Expected an array with maximum length 0`."""
+    thought = Thinking("Deep", "enc", OWN, "rs_1")
+    summed = {"summary": [{"type": "summary_text", "text": "Deep"}]}
+    whole = {"summary": [], "content": [{"type": "reasoning_text", "text": "Deep"}]}
+    item = {"type": "reasoning", "id": "rs_1", "encrypted_content": "enc"}
+    assert items(thought, dialect="anthropic_messages")[0] == [item | summed]
+    assert items(thought, dialect=OWN)[0] == [item | whole]
