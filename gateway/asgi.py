@@ -173,7 +173,7 @@ async def refuse_socket(scope: Scope, receive: Receive, send: Send) -> None:
         fault = Fault("not_found", f"There is no WebSocket at {path[:200]!r}; use HTTP.")
     request_id = new_request_id()
     body = render(fault, OPENAI, request_id)
-    headers = head_of(body, JSON, *common_headers(request_id))
+    headers = head_of(body, JSON, *fault.headers(), *common_headers(request_id))
     await send({"type": "websocket.http.response.start", "status": fault.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})
 
@@ -292,5 +292,5 @@ def is_google(headers: Mapping[bytes, bytes]) -> bool:
 
 
 def by_headers(headers: Mapping[bytes, bytes]) -> str:
-    """Return whose envelope a request expects where its path does not say."""
+    """Return in whose words a request is answered where its path does not say."""
     return ANTHROPIC if b"anthropic-version" in headers else OPENAI

@@ -77,6 +77,10 @@ DETAILS = {"thread_unsupported_request": {"error_code": "thread_unsupported_requ
 GOOGLE_BY_STATUS = {404: "NOT_FOUND", 409: "ABORTED", 429: "RESOURCE_EXHAUSTED"}
 
 
+# What a 426 has to tell (https://www.rfc-editor.org/rfc/rfc9110#section-15.5.22).
+UPGRADE = (b"upgrade", b"websocket")
+
+
 class Fault(Exception):
     """A refusal or a failure, with a code of the table and a message that says what was wrong and what to do."""
 
@@ -108,6 +112,8 @@ class Fault(Exception):
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Return the headers that this fault adds."""
         found = []
+        if self.code == "websocket_upgrade_required":
+            found.append(UPGRADE)
         if self.retry_after_s is not None:
             found.append((b"retry-after", b"%d" % self.retry_after_s))
         if self.provider is not None:

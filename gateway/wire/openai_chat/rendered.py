@@ -43,6 +43,7 @@ from gateway.wire.fields import decode_fields, encode
 from gateway.wire.openai_chat.assistant import detail, signed_call, written_call
 from gateway.wire.openai_chat.parts import Losses, write_content, write_image
 from gateway.wire.openai_chat.tables import EFFORTS, NAME, PATH, TIERS
+from gateway.wire.openai_models import reasoning_for
 
 LIMIT = "max_tokens"
 # Of a call's id, as OpenAI says when it is longer.
@@ -53,6 +54,11 @@ NO_PARAMETERS: Json = {"type": "object", "properties": {}}
 def render_request(request: Request, upstream_id: str, cap: int | None = None) -> Rendered:
     """Return the request for an upstream; CAP is a limit of ours on the answer's tokens. Raise Unsupported."""
     losses = Losses(own=request.dialect == NAME)
+    if request.reasoning is not None and not losses.own:
+        possible = reasoning_for(request.reasoning, upstream_id, EFFORTS)
+        if possible is None:
+            losses.add("reasoning")
+        request = msgspec.structs.replace(request, reasoning=possible)
     body: Json = {"model": upstream_id}
     limits = [each for each in (request.max_tokens, cap) if each is not None]
     if limits:
@@ -252,7 +258,10 @@ def _tool(tool: AnyTool, losses: Losses) -> Json | None:
         if tool.strict is not None:
             function["strict"] = tool.strict
         written = losses.cached({"type": "function", "function": function}, tool.cache)
-        return written | tool.extras if losses.own else written
+        if losses.own:
+            return written | tool.extras
+        losses.names.update(f"tools.{name}" for name in tool.extras)
+        return written
     if tool.origin == NAME:
         return tool.value
     losses.add(f"tools.{tool.kind}")

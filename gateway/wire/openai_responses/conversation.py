@@ -48,6 +48,8 @@ CONTENT = "content."
 ID_CHARS_MAX = 64
 AUDIO_FORMATS = {"mp3": "audio/mpeg", "wav": "audio/wav"}
 AUDIO_NAMES = {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav"}
+# What no model takes as a file, by how the media type begins.
+NO_FILES = ("audio/", "video/")
 # What base64 of a PDF begins with.
 PDF = "JVBERi"
 BREAKPOINTS: dict[Cache, Json] = {"5m": {"mode": "explicit"}, "1h": {"mode": "explicit", "ttl": "12h"}}
@@ -278,6 +280,8 @@ class Items:
                 told |= {"file_id": source.id} if isinstance(source, FileId) else {"image_url": _address(source)}
                 self._known(source, where, "Send the image itself or its address.")
                 return self._cached(told, part.cache)
+            case Document(source=Inline(media_type=media_type)) if media_type.startswith(NO_FILES) and not self.is_own:
+                raise Unsupported(f"{where} is {media_type[:64]}, which this model cannot take as a file.", where)
             case Document(source=source):
                 self._known(source, where, "Send the file itself or its address.")
                 self.dropped |= {f"document.{name}" for name in ("context", "cites") if getattr(part, name)}
@@ -326,7 +330,8 @@ class Items:
         if item is None or item.get("id", "") != part.id:
             item = {"type": "reasoning"} | ({"id": part.id} if part.id else {}) | {"summary": []}
             self.items.append(item)
-        if part.text and part.is_summary:
+        # Not every dialect tells which of the two it was, and OpenAI's own models take no `content` back: a 400.
+        if part.text and (part.is_summary or not self.is_own):
             item["summary"].append({"type": "summary_text", "text": part.text})
         elif part.text:
             item.setdefault("content", []).append({"type": "reasoning_text", "text": part.text})

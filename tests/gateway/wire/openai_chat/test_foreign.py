@@ -180,6 +180,7 @@ def test_what_an_assistant_said_aloud_is_its_transcript() -> None:
         said("user", Audio(Url("https://example.com/a.wav"))),
         said("user", Image(FileId("anthropic_messages", "f"))),
         said("user", Document(FileId("anthropic_messages", "f"))),
+        said("user", Document(Inline("video/mp4", "AA=="))),
         said("user", Document(Url("https://example.com/a.pdf"))),
         said("user", Native("anthropic_messages", "container_upload", {})),
         said("user", ToolCall("c", "f", "{}")),
@@ -239,7 +240,7 @@ def test_custom_tools_are_functions_and_server_tools_are_left_out() -> None:
     }
     assert body["tool_choice"] == {"type": "function", "function": {"name": "patch"}}
     assert body["parallel_tool_calls"] is True
-    assert dropped == ("tools.web_search",)
+    assert dropped == ("tools.defer_loading", "tools.web_search")
 
 
 @pytest.mark.parametrize("names", [("a",), ("a", "b")])
@@ -344,3 +345,19 @@ def test_a_thought_may_come_back_in_the_pieces_in_which_it_was_streamed() -> Non
 def test_a_custom_tool_without_a_format_is_one() -> None:
     body, _ = body_of(dialect="openai_chat", tools=(CustomTool("say"),))
     assert body["tools"] == [{"type": "custom", "custom": {"name": "say"}}]
+
+
+@pytest.mark.parametrize(
+    ("upstream_id", "effort", "dropped"),
+    [("gpt-5.2", "low", ()), ("gpt-4o", None, ("reasoning",)), ("up", "minimal", ())],
+)
+def test_a_model_is_asked_for_an_effort_that_it_has(upstream_id: str, effort: Any, dropped: tuple[str, ...]) -> None:
+    asked = Request(
+        dialect="anthropic_messages",
+        model="m",
+        messages=(said("user", Text("Hi")),),
+        reasoning=Reasoning(budget_tokens=1024),
+    )
+    found = DIALECT.render_request(asked, upstream_id, None)
+    assert json.loads(found.body).get("reasoning_effort") == effort
+    assert found.dropped == dropped
