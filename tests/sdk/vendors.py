@@ -40,7 +40,7 @@ def install(installed: Installation, address: str, names: tuple[str, ...] = SCEN
     for slug, flag in VENDORS.items():
         provider = Provider.objects.create(slug=slug, base_url=address, flags=[flag])
         credentials.store(provider, CREDENTIAL)
-        for name in names:
+        for name in dict.fromkeys(names):
             upstream_id = UPSTREAM_IDS.get((slug, name), name)
             model = Model.objects.create(public_id=f"{slug}/{name}")
             target = Target.objects.create(model=model, provider=provider, upstream_id=upstream_id)

@@ -255,7 +255,7 @@ class Encoder:
                 self._chunk(event.choice, {"tool_calls": [call]}, out)
 
     def _made_id(self, event: PartStarted | PartEnded, part: Open) -> str:
-        return marks.made_id(f"{self.reply.request_id}{event.choice}", part.number)
+        return marks.made_id(self.reply.request_id, event.choice, part.number)
 
     def _start_call(
         self, opened: Open, call: ToolCall, event: PartStarted, behind: Sequence[Event], out: list[bytes]

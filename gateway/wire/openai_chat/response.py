@@ -11,7 +11,6 @@ import msgspec
 
 from gateway.wire import codec, marks, top_level
 from gateway.wire.canonical import (
-    AnyTool,
     Audio,
     Choice,
     FileId,
@@ -242,10 +241,7 @@ def render_response(response: Response, reply: Reply, cost: bytes | None) -> byt
         "object": "chat.completion",
         "created": response.created or reply.created,
         "model": reply.model,
-        "choices": [
-            _written(choice, number, reply.tools, f"{reply.request_id}{number}")
-            for number, choice in enumerate(response.choices)
-        ],
+        "choices": [_written(choice, number, reply) for number, choice in enumerate(response.choices)],
     }
     if response.usage is not None:
         body |= write_usage(response.usage, cost)
@@ -260,10 +256,10 @@ def write_usage(tokens: Tokens, cost: bytes | None) -> Json:
     return {"usage": counted} | ({"service_tier": tokens.service_tier} if tokens.service_tier else {})
 
 
-def _written(choice: Choice, number: int, tools: Sequence[AnyTool], base: str) -> Json:
+def _written(choice: Choice, number: int, reply: Reply) -> Json:
     written: Json = {
         "index": number,
-        "message": _message(choice.parts, tools, base),
+        "message": _message(choice.parts, number, reply),
         "logprobs": {"content": [write_logprob(each) for each in choice.logprobs]} if choice.logprobs else None,
     }
     refused = any(isinstance(part, Refusal) for part in choice.parts)
@@ -276,7 +272,7 @@ def ending(finish: Finish, stop_sequence: str, *, refused: bool) -> Json:
     return {"finish_reason": reason} | ({"stop_reason": stop_sequence} if stop_sequence else {})
 
 
-def _message(parts: Sequence[Part], tools: Sequence[AnyTool], base: str) -> Json:
+def _message(parts: Sequence[Part], choice: int, reply: Reply) -> Json:
     texts = [part for part in parts if isinstance(part, Text)]
     thinking = [part for part in parts if isinstance(part, Thinking)]
     calls = [part for part in parts if isinstance(part, ToolCall)]
@@ -298,9 +294,10 @@ def _message(parts: Sequence[Part], tools: Sequence[AnyTool], base: str) -> Json
     for sound in sounds:
         message["audio"] = write_audio(sound)
     if calls:
-        custom = custom_names(tools)
+        custom = custom_names(reply.tools)
         message["tool_calls"] = [
-            write_call(call, custom, marks.made_id(base, number)) for number, call in enumerate(calls)
+            write_call(call, custom, marks.made_id(reply.request_id, choice, number))
+            for number, call in enumerate(calls)
         ]
     return message
 
