@@ -4,6 +4,7 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
+from typing import Any
 
 import psutil
 import pytest
@@ -118,7 +119,7 @@ def test_no_word_of_a_prompt_an_answer_or_a_secret_is_kept_anywhere(gateway: Gat
         for vendor in FRONTS:
             for stream, scenario in ((False, "agent"), (True, "agent"), (True, "error-mid-stream"), (False, "refuses")):
                 fronts.ask(gateway, front, f"{vendor}/{scenario}", CANARY, stream=stream, x_unknown=CANARY)
-        wrong = {"messages": CANARY, "input": {CANARY: 1}, "contents": CANARY}
+        wrong: dict[str, Any] = {"messages": CANARY, "input": {CANARY: 1}, "contents": CANARY}
         assert fronts.ask(gateway, front, f"{front}/{CANARY}", **wrong).status == 404
         fronts.ask(gateway, front, f"{'chat' if front != 'chat' else 'messages'}/agent", **wrong)
     on_other_routes(gateway)
