@@ -1,7 +1,8 @@
 """One PostgreSQL connection of an event loop, outside the ORM, that comes back after a failure.
 
-Invariants: one statement runs at a time; a connection that failed is closed and never used again; waiting for the
-database never lasts longer than the timeout that the caller gave.
+Invariants: one statement runs at a time; a connection that failed is closed and never used again; before the next one
+is used, what the failed one may still be doing in the database has ended, so that whoever reads there what became of a
+statement reads the last word; waiting for the database never lasts longer than the timeout that the caller gave.
 """
 
 import asyncio
@@ -15,9 +16,15 @@ import psycopg
 from django.conf import settings
 
 CONNECT_TIMEOUT_S = 5
-# A transaction is two round trips. One that stands still belongs to a process that was paused or cut off in between,
+# A transaction is one round trip or two. One that stands still belongs to a process that was paused or cut off there,
 # and its locks would stop every other node until the network gives the connection up, which may take hours.
 IDLE_TRANSACTION_S = 10.0
+# A statement of a connection that broke may still be on its way to its backend, or wait there for a lock.
+LOOK_AGAIN_S = 0.005
+END_BACKENDS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE pid = ANY(%s) AND application_name = %s AND usename = current_user
+"""
 
 
 def parameters() -> dict[str, Any]:
@@ -43,6 +50,8 @@ class Connection:
         self.raw: psycopg.AsyncConnection | None = None
         # Whether it was opened and is still to be set up.
         self.fresh = False
+        # The backends of this connection and of those before it that are not known to have ended.
+        self.backends: list[int] = []
         self.lock = asyncio.Lock()
 
     def using(self, timeout_s: float) -> "Use":
@@ -59,6 +68,7 @@ class Connection:
                 application_name=self.application_name,
             )
             self.fresh = True
+            self.backends.append(self.raw.info.backend_pid)
         return self.raw
 
     async def close(self) -> None:
@@ -99,10 +109,21 @@ class Use:
     async def _set_up(self, raw: psycopg.AsyncConnection) -> None:
         try:
             await raw.execute(f"SET idle_in_transaction_session_timeout = {round(IDLE_TRANSACTION_S * 1000)}".encode())
+            await self._end_former(raw)
             self.connection.fresh = False
         except BaseException as error:
             await self.__aexit__(type(error), error, None)
             raise
+
+    async def _end_former(self, raw: psycopg.AsyncConnection) -> None:
+        """Return when the former backends are gone. One that stays uses up the time, and the next use tries again."""
+        *former, current = self.connection.backends
+        while former:
+            there = await raw.execute(END_BACKENDS, (former, self.connection.application_name))
+            if not await there.fetchall():
+                break
+            await asyncio.sleep(LOOK_AGAIN_S)
+        self.connection.backends = [current]
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

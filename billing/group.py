@@ -18,10 +18,14 @@ encode = msgspec.json.Encoder().encode
 
 
 class Known(msgspec.Struct):
-    """What a process has learned of the database: the wallets that are open, and the buckets' ids."""
+    """What a process has learned of the database: the wallets that are open, and the buckets' ids.
+
+    Of a doubtful wallet's requests the last could not just be admitted, so the next may not be either.
+    """
 
     wallets: set[int] = set()
     buckets: dict[holds.BucketKey, int] = {}
+    doubtful: set[int] = set()
 
 
 class BucketGone(Exception):
@@ -224,6 +228,8 @@ class Group:
                 self.outcomes[ask] = holds.Repeated(request_id, same=same, running=running)
                 continue
             outcome = self.outcomes[ask] = holds.admit(ask, state, self.writes)
+            if isinstance(outcome, Held) and not outcome.capped:
+                self.known.doubtful.discard(ask.row.organization_id)
             if key is not None and isinstance(outcome, Held):
                 taken[key] = (ask.body_digest, ask.row.request_id, True)
                 self.kept.append(ask)

@@ -1,7 +1,8 @@
 """The one writer of holds and settlements in a process: group commit.
 
-Requests queue what they ask; the writer takes all that is queued and decides it in one transaction (`billing.group`),
-then wakes who waits. At rest that is two round trips, under load one commit carries many requests.
+Requests queue what they ask; the writer takes all that is queued and decides it in one transaction, then wakes who
+waits. That is one round trip where all of it is ordinary (`billing.shortcut`), otherwise two (`billing.group`); under
+load one commit carries many requests.
 
 Invariants: an answer is given only when it is durable; a request is settled once, whatever is retried, for settling
 deletes its hold; a settlement that cannot be written now stays queued and is written when the database returns; an ask
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 import psycopg
 
+from billing import shortcut
 from billing.connection import Connection
 from billing.group import BucketGone, Group, Known
 from billing.holds import Ask, Entry, Extend, Held, NotDurable, Refusal, Settle, Withdraw
@@ -188,11 +190,19 @@ class Journal:
 
     async def _write(self, entries: Sequence[Entry]) -> dict[Entry, Any]:
         """Write the entries in one transaction; when one of them is at fault, in halves. Return what each is told."""
-        group = Group(entries, self.known)
+        ordinary = shortcut.ordinary(entries, self.known)
         try:
             async with self.connection.using(WRITE_TIMEOUT_S) as raw:
+                outcomes = await shortcut.write(raw, entries, self.known) if ordinary else None
+                if outcomes is not None:
+                    return outcomes
+                ordinary = False
+                group = Group(entries, self.known)
                 await group.write(raw)
         except ROWS_FAULT as error:
+            if ordinary:
+                # They were attempted now, so they are ordinary no more, and what is at fault is looked for.
+                return await self._write(entries)
             if len(entries) == 1:
                 logger.exception("the database refuses an entry of the journal: %s", type(entries[0]).__name__)
                 if isinstance(entries[0], Ask):

@@ -29,12 +29,15 @@ TEXT = (b"content-type", b"text/plain; charset=utf-8")
 UNAVAILABLE = 503
 RETRY = (b"retry-after", b"1")
 REQUEST_ID = b"x-aperture-request-id"
+# Where the packages of OpenAI and of Anthropic look for an answer's id, which they show with an error.
+VENDORS_REQUEST_IDS = (b"x-request-id", b"request-id")
 REGION = (b"x-aperture-region", settings.REGION.encode("latin-1", "replace"))
 CORS = [
     (b"access-control-allow-origin", b"*"),
     (
         b"access-control-expose-headers",
-        b"x-aperture-request-id, x-aperture-region, x-aperture-upstream, x-aperture-cost, x-aperture-max-tokens, "
+        b"x-request-id, request-id, x-aperture-request-id, x-aperture-region, "
+        b"x-aperture-upstream, x-aperture-cost, x-aperture-max-tokens, "
         b"x-aperture-dropped, x-aperture-estimate, "
         b"retry-after, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
         b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens",
@@ -51,6 +54,9 @@ Handler = Callable[[Runtime, Exchange, str], Awaitable[None]]
 
 async def models(runtime: Runtime, exchange: Exchange, name: str) -> None:
     """GET /models and /models/{id}; an id may hold slashes."""
+    if is_google(exchange.headers):
+        await gemini_models(runtime, exchange, name)
+        return
     await pipeline.admit(runtime, exchange)
     anthropic = b"anthropic-version" in exchange.headers
     if name:
@@ -167,7 +173,7 @@ async def refuse_socket(scope: Scope, receive: Receive, send: Send) -> None:
         fault = Fault("not_found", f"There is no WebSocket at {path[:200]!r}; use HTTP.")
     request_id = new_request_id()
     body = render(fault, OPENAI, request_id)
-    headers = head_of(body, JSON, *common_headers(request_id))
+    headers = head_of(body, JSON, *fault.headers(), *common_headers(request_id))
     await send({"type": "websocket.http.response.start", "status": fault.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})
 
@@ -222,7 +228,8 @@ def find_route(path: str) -> tuple[Methods | None, str]:
 
 def common_headers(request_id: str) -> list[tuple[bytes, bytes]]:
     """Return what every answer carries."""
-    return [(REQUEST_ID, request_id.encode()), REGION, *CORS]
+    named_by = request_id.encode()
+    return [*[(name, named_by) for name in (REQUEST_ID, *VENDORS_REQUEST_IDS)], REGION, *CORS]
 
 
 def named(send: Send) -> Send:
@@ -274,9 +281,16 @@ def envelope(path: str, headers: Mapping[bytes, bytes]) -> str:
     """Return whose error envelope a request expects."""
     if path.startswith("/v1beta") or (path.partition("/models/")[2] and ":" in path.rpartition("/")[2]):
         return GOOGLE
+    if is_google(headers) and path.partition("/v1")[2].startswith("/models"):
+        return GOOGLE
     return ANTHROPIC if path.partition("/v1")[2].startswith("/messages") else by_headers(headers)
 
 
+def is_google(headers: Mapping[bytes, bytes]) -> bool:
+    """Tell whether a request comes from Google's packages, which ask below /v1 as well as below /v1beta."""
+    return b"x-goog-api-key" in headers or b"x-goog-api-client" in headers
+
+
 def by_headers(headers: Mapping[bytes, bytes]) -> str:
-    """Return whose envelope a request expects where its path does not say."""
+    """Return in whose words a request is answered where its path does not say."""
     return ANTHROPIC if b"anthropic-version" in headers else OPENAI

@@ -41,20 +41,25 @@ class Route(msgspec.Struct, frozen=True):
     """A route of the API: what its callers speak, and under which name its usage is counted.
 
     `ways` are there where it is not for conversations, by the upstream's dialect; its answers are no tokens then.
+    `mixed` is the front of those who ask for `input` here in place of `messages`.
     """
 
     name: str
     front: codec.Front
     ways: Mapping[str, Way] = {}
+    mixed: codec.Front | None = None
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A request that may go out. `request` is there where it is translated, `reply` is what its answer is made with."""
+    """A request that may go out. `translated` is there where it does not pass through.
+
+    `reply` is what its answer is made with.
+    """
 
     route: Route
     upstream: Dialect
     asked: Asked
-    request: Request | None
+    translated: "Translated | None"
     # The public id of what the request's name means.
     model: str
     target: Target
@@ -62,6 +67,11 @@ class Call(msgspec.Struct, frozen=True):
     session_id: str
     quote: Quote
     reply: Reply
+
+    @property
+    def request(self) -> Request | None:
+        """What was asked in canonical form, where that is what is sent."""
+        return None if self.translated is None else self.translated.request
 
     @property
     def way(self) -> Way | None:
@@ -72,6 +82,13 @@ class Call(msgspec.Struct, frozen=True):
     def passes(self) -> bool:
         """Whether the upstream gets the caller's own request, and the caller the upstream's own answer."""
         return self.request is None and (self.way is None or self.way.passes)
+
+
+def meant(route: Route, asked: Asked) -> Route:
+    """Return the route for what was asked: the same, or the one that has its mixed front."""
+    if route.mixed is None or "messages" in asked.fields or "input" not in asked.fields:
+        return route
+    return Route(route.name, route.mixed)
 
 
 def spoken(route: Route, target: Target) -> Dialect:
@@ -91,45 +108,51 @@ def spoken(route: Route, target: Target) -> Dialect:
     return found
 
 
-def translated(route: Route, upstream: Dialect, asked: Asked, target: Target, body: bytes) -> Request | None:
-    """Return the request as it is to be translated, None where it passes through.
+class Translated(msgspec.Struct, frozen=True):
+    """What becomes of a request that does not pass through: its canonical form, if it has one, and what is sent."""
+
+    request: Request | None
+    rendered: Rendered
+
+
+def translated(route: Route, upstream: Dialect, asked: Asked, target: Target, body: bytes) -> Translated | None:
+    """Return the request as the upstream is to get it, None where it passes through; raise Fault 400.
 
     What another vendor signed (`wire.marks`) is for no upstream, so it does not pass through either.
-
-    Raise Fault 400 for what cannot be carried.
     """
     way = route.ways.get(upstream.name)
     if way is None and upstream.name == route.front.name and (upstream.unmarks or not marks.has_marks(body)):
         return None
     try:
         if way is not None:
-            way.rendered(asked, target.upstream_id)
-            return None
+            return Translated(None, way.rendered(asked, target.upstream_id))
         request = route.front.parse_request(asked)
-        upstream.render_request(request, target.upstream_id, None)
-    except InvalidRequest as error:
+        return Translated(request, _rendered(request, upstream, target, None))
+    except (InvalidRequest, Unsupported) as error:
         raise Fault(error.code, str(error), param=error.param) from None
-    except Unsupported as error:
-        raise Fault(error.code, str(error), param=error.param) from None
-    return request
 
 
-def reply(asked: Asked, request: Request | None, request_id: str, created: int, *, array: bool) -> Reply:
+def _rendered(request: Request, upstream: Dialect, target: Target, cap: int | None) -> Rendered:
+    made = upstream.render_request(request, target.upstream_id, cap)
+    own = upstream.name == "openai_chat"
+    return openai_chat.with_limit_named(made, cap_parameter(upstream, target)) if own else made
+
+
+def reply(route: Route, asked: Asked, request: Request | None, request_id: str, created: int, *, array: bool) -> Reply:
     """Return what an answer is made with; CREATED in seconds since 1970, ARRAY as in `codec.Reply`."""
-    if request is None:
-        return Reply(request_id, asked.model, created, asked.wants_usage, asked.wants_cost, array)
-    repeated = {name: msgspec.json.decode(raw) for name, raw in asked.fields.items() if name not in CONVERSATION}
-    return Reply(request_id, asked.model, created, asked.wants_usage, asked.wants_cost, array, request.tools, repeated)
+    tools = () if request is None else request.tools
+    repeated = {}
+    if request is not None and route.front.repeats:
+        repeated = {name: msgspec.json.decode(raw) for name, raw in asked.fields.items() if name not in CONVERSATION}
+    return Reply(request_id, asked.model, created, asked.wants_usage, asked.wants_cost, array, tools, repeated)
 
 
 def rendered(call: Call, cap: int | None) -> Rendered:
     """Return the request for the upstream, with a CAP on the answer's tokens where there is one."""
-    if call.request is not None:
-        made = call.upstream.render_request(call.request, call.target.upstream_id, cap)
-        own = call.upstream.name == "openai_chat"
-        return openai_chat.with_limit_named(made, cap_parameter(call.upstream, call.target)) if own else made
-    if call.way is not None:
-        return call.way.rendered(call.asked, call.target.upstream_id)
+    if call.request is not None and cap is not None:
+        return _rendered(call.request, call.upstream, call.target, cap)
+    if call.translated is not None:
+        return call.translated.rendered
     named = None if cap is None else (cap_parameter(call.upstream, call.target), cap)
     return call.upstream.passed(call.asked, call.target.upstream_id, named)
 

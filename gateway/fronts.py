@@ -5,7 +5,7 @@ A route is a line here and one in `gateway.asgi.ROUTES`; what it means is its di
 
 from urllib.parse import parse_qs
 
-from gateway import counting, embeddings, pipeline
+from gateway import counting, embeddings, mixed, pipeline
 from gateway.calls import Route
 from gateway.errors import Fault
 from gateway.exchange import Exchange
@@ -14,7 +14,7 @@ from gateway.runtime import Runtime
 from gateway.wire import openai_completions
 from gateway.wire.registry import DIALECTS
 
-CHAT = Route("openai_chat", DIALECTS["openai_chat"])
+CHAT = Route("openai_chat", DIALECTS["openai_chat"], mixed=mixed.FRONT)
 RESPONSES = Route("openai_responses", DIALECTS["openai_responses"])
 COMPLETIONS = Route("openai_completions", openai_completions.FRONT)
 MESSAGES = Route("anthropic_messages", DIALECTS["anthropic_messages"])

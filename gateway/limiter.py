@@ -1,5 +1,8 @@
 """Count requests and tokens in Redis, all that come together in one script call, or in this process without Redis.
 
+An admission is sent at once. What a success used in the end goes along with the next call, or alone after LINGER_S: a
+call of its own for each would cost both processes as much as the admission, and the next one would wait behind it.
+
 Invariants: a request counts in all of its windows or in none; what it counted is given back when it fails, also when
 nobody waits for its admission any more; no request waits longer for Redis than TIMEOUT_S, and none at all once Redis
 is known to be away. What ends while Redis is away is told to it when it is back; a Redis that was emptied loses the
@@ -30,6 +33,7 @@ TIMEOUT_S = 0.25
 # What an event loop that was held up gets to read the answer that has long been there.
 GRACE_S = 0.02
 RETRY_S = 0.5
+LINGER_S = 0.01
 RENEW_S = LEASE_MS / 3000
 BATCH_MAX = 200
 UNTOLD_MAX = 10_000
@@ -54,14 +58,17 @@ class Ticket(msgspec.Struct, frozen=True, gc=False):
 class Operation:
     """One operation of the script; `answered` takes its answer, or None where Redis gave none."""
 
-    __slots__ = ("answered", "keys", "words")
+    __slots__ = ("answered", "keys", "patient", "words")
 
     def __init__(
         self,
         keys: Sequence[bytes],
         words: Sequence[str | int],
         answered: Callable[[tuple[int, list[int]] | None], None] | None = None,
+        *,
+        patient: bool = False,
     ) -> None:
+        self.patient = patient
         self.keys = keys
         self.words = words
         self.answered = answered
@@ -78,8 +85,11 @@ class Limiter:
         # Asked for once: that is a system call.
         self.loop: asyncio.AbstractEventLoop | None = None
         self.queue: list[Operation] = []
+        # Set while nothing is under way or queued.
         self.idle = asyncio.Event()
         self.idle.set()
+        # The next call, while it waits for more to go with it.
+        self.lingering: asyncio.TimerHandle | None = None
         self.calls_count = 0
         self.slots: dict[str, Operation] = {}
         self.task: asyncio.Task[None] | None = None
@@ -149,7 +159,9 @@ class Limiter:
         for bound, change in changes:
             step_ms = bound.length_ms // STEPS
             words += (change, ticket.at_ms // step_ms if step_ms else 0, 0, step_ms)
-        self._enqueue(Operation([bound.name for bound, _ in changes], words))
+        # A failure gives back and a slot is free at once: somebody may wait for it at another process.
+        patient = tokens is not None and all(bound.length_ms for bound, _ in changes)
+        self._enqueue(Operation([bound.name for bound, _ in changes], words, patient=patient))
 
     def count(self, bound: Bound, full: Callable[[int], None]) -> None:
         """Count one thing that has happened already; FULL is told for how many milliseconds there is no more room."""
@@ -182,9 +194,24 @@ class Limiter:
             del self.queue[:-UNTOLD_MAX]
         elif self.idle.is_set():
             self.idle.clear()
+            if operation.patient:
+                self._linger()
+            else:
+                asyncio.get_running_loop().call_soon(self._send)
+        elif self.lingering is not None and not operation.patient:
+            self._hurry()
             asyncio.get_running_loop().call_soon(self._send)
 
+    def _linger(self) -> None:
+        self.lingering = asyncio.get_running_loop().call_later(LINGER_S, self._send)
+
+    def _hurry(self) -> None:
+        if self.lingering is not None:
+            self.lingering.cancel()
+            self.lingering = None
+
     def _send(self) -> None:
+        self._hurry()
         if self.connection is None or self.connection.closed:
             if self.task is None or self.task.done():
                 self.task = asyncio.get_running_loop().create_task(self._open(), name="limiter's connection")
@@ -222,10 +249,12 @@ class Limiter:
                 if operation.answered is not None:
                     operation.answered((at_ms, reply[position : position + length]))
                 position += length
-        if self.queue:
-            self._send()
-        else:
+        if not self.queue:
             self.idle.set()
+        elif all(operation.patient for operation in self.queue):
+            self._linger()
+        else:
+            self._send()
 
     # --- Redis goes and comes -------------------------------------------------------------------------------------
 
@@ -250,6 +279,7 @@ class Limiter:
 
     def _drop(self, batch: Sequence[Operation] = ()) -> None:
         """Let go of the connection; whoever waits for an admission is answered, the ends stay to be told."""
+        self._hurry()
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.close()

@@ -1,7 +1,7 @@
 """The models a caller sees, in the shape of each vendor's list. Pure.
 
 https://platform.openai.com/docs/api-reference/models, https://docs.anthropic.com/en/api/models-list (for a request with
-`anthropic-version`) and https://ai.google.dev/api/models (below /v1beta).
+`anthropic-version`) and https://ai.google.dev/api/models (below /v1beta, and for one with `x-goog-api-key`).
 """
 
 from datetime import UTC, datetime

@@ -129,6 +129,9 @@ def prepare(exchange: Exchange, body: bytes, route: Route, named: Named) -> Call
     """Parse the request, choose its target and translate it; raise Fault 400, 403 or 404."""
     try:
         asked = route.front.read(body, named.model, named.stream)
+        if calls.meant(route, asked) is not route:
+            route = calls.meant(route, asked)
+            asked = route.front.read(body, named.model, named.stream)
     except InvalidRequest as error:
         if error.model is not None:
             # Whether the model may be called comes before how.
@@ -139,18 +142,19 @@ def prepare(exchange: Exchange, body: bytes, route: Route, named: Named) -> Call
     attempts = planned.targets[:1]
     target = attempts[0]
     dialect = calls.spoken(route, target)
-    request = calls.translated(route, dialect, asked, target, body)
+    translated = calls.translated(route, dialect, asked, target, body)
+    request = None if translated is None else translated.request
     return Call(
         route=route,
         upstream=dialect,
         asked=asked,
-        request=request,
+        translated=translated,
         model=planned.model.public_id,
         target=target,
         body=body,
         session_id=find_session(exchange.headers, asked.fields, exchange.caller.key_id),
         quote=admission.quote(asked, planned.model, attempts, exchange.caller, body, answers=not route.ways),
-        reply=calls.reply(asked, request, exchange.request_id, int(time.time()), array=named.array),
+        reply=calls.reply(route, asked, request, exchange.request_id, int(time.time()), array=named.array),
     )
 
 

@@ -175,6 +175,8 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
     # (answer, what it is made with, the cost where it is to be shown: a JSON number of dollars): the body.
     render_response: Callable[[Response, Reply, "bytes | None"], bytes]
     stream_encoder: Callable[[Reply], Encoder]
+    # Whether an answer repeats what was asked: then `Reply.fields` holds it.
+    repeats: bool = False
 
 
 class Dialect(Front, frozen=True, kw_only=True):

@@ -4,11 +4,13 @@ A signature that only its own vendor can check comes back with the next request,
 that dialect has a place for signatures it is written there behind a mark that names its origin; a call of a tool
 carries it in its id. Without the mark a signature is the caller's dialect's own.
 
-Ids of calls are kept. Where a vendor takes fewer characters than the id has, it is written in those, reversibly.
+Ids of calls are kept. Where a vendor takes fewer characters than the id has, it is written in those, reversibly; where
+it takes fewer of them, a digest stands for it: what its own vendor gets no caller ever sees.
 """
 
 import base64
 import binascii
+import hashlib
 import re
 
 # No base64 alphabet has the dot, so no vendor's own signature begins like this.
@@ -18,6 +20,9 @@ BYTES = MARK.encode()
 BASE64 = base64.b64encode(BYTES[:9]).decode()
 ID_MARK = "__aps_"
 ESCAPED = "apx_"
+NOT_IN_IDS = re.compile(r"[^A-Za-z0-9]")
+# What is taken of a request's id for the ids made of it: OpenAI's chat takes no call's id of more than 40 characters.
+BASE_CHARS = 24
 SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -55,6 +60,18 @@ def unsigned_id(text: str) -> tuple[str, str, str]:
     if not found or not between or (_pack(signature), _pack(origin)) != (packed_signature, packed_origin):
         return text, "", ""
     return id, signature, origin
+
+
+def made_id(base: str, *numbers: int) -> str:
+    """Return an id for a call that came without one, from what is peculiar to its message and its place there."""
+    return "_".join(["call", NOT_IN_IDS.sub("", base)[-BASE_CHARS:], *map(str, numbers)])
+
+
+def fitting_id(id: str, chars_max: int) -> str:
+    """Return a call's id where an upstream takes CHARS_MAX characters, at least 37: itself, or what stands for it."""
+    if len(id) <= chars_max:
+        return id
+    return "call_" + hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def safe_id(id: str) -> str:

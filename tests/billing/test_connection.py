@@ -76,6 +76,23 @@ async def test_a_statement_that_waits_for_a_lock_ends_with_the_timeout() -> None
     await connection.close()
 
 
+async def test_what_a_broken_connection_left_in_the_database_ends_before_the_next_one_is_used() -> None:
+    connection = Connection("aperture-test")
+    alice = await an_organization(1000)
+    async with own_connection() as other, other.transaction():
+        await other.execute("LOCK TABLE billing_wallet")
+        with pytest.raises(psycopg.OperationalError):
+            async with connection.using(0.2) as raw:
+                await raw.execute("UPDATE billing_wallet SET overdraft_nanos = 8")
+        assert await answer(connection) == 1
+        mine = await sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'aperture-test'")
+        assert connection.raw is not None
+        assert mine == [(connection.raw.info.backend_pid,)]
+    found = await sql("SELECT overdraft_nanos FROM billing_wallet WHERE organization_id = %s", alice)
+    assert found == [(0,)]
+    await connection.close()
+
+
 async def test_one_use_waits_for_another_but_no_longer_than_its_own_timeout() -> None:
     connection = Connection("aperture-test")
     async with connection.using(5):

@@ -96,7 +96,7 @@ ELSEWHERE = {"invalid_request", "plan_required", "stream_aborted", "draining", "
     "internal_error",
     "requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_day", "concurrency", "sandbox_limit",
     "limits_unavailable", "insufficient_credits", "quota_exceeded", "budget_exceeded", "idempotency_conflict",
-    "idempotency_mismatch",
+    "idempotency_mismatch", "thread_unsupported_request",
 }  # fmt: skip
 # Codes that the upstream chose.
 OF_THE_UPSTREAM = {"upstream_400", "upstream_429"}
@@ -160,7 +160,7 @@ class Speaking:
 
 
 # `connection` tells whether the request's body was in when it was refused.
-VARYING = ("date", "connection", "x-aperture-request-id")
+VARYING = ("date", "connection", "x-aperture-request-id", "x-request-id", "request-id")
 
 
 def scrubbed(answer: http.Answer) -> tuple[int, list[tuple[str, str]], bytes]:

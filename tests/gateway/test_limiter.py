@@ -19,6 +19,7 @@ from gateway.limiter import Limiter, LocalCounters, Ticket
 from gateway.limiter_script import SCRIPT
 from gateway.limits import LEASE_MS, MINUTE_MS, STEPS, Bound, Window
 from tests.gateway.own_valkey import OwnValkey, own_valkey
+from tests.wire import eventually
 
 pytestmark = pytest.mark.server
 
@@ -144,6 +145,34 @@ async def test_a_success_without_tokens_or_slots_takes_no_second_call(valkey: Ow
         calls = one.calls_count
         one.finish(ticket, 55)
         assert (one.queue, one.calls_count) == ([], calls)
+
+
+async def test_what_a_success_used_goes_along_with_the_next_admission(valkey: OwnValkey) -> None:
+    bound = a_bound(1000, "tokens_per_minute")
+    async with limiter(valkey) as one:
+        for _ in range(5):
+            one.finish(await one.admit((bound,), 100), 20)
+        assert one.calls_count == 5
+        assert (await one.look((bound,))).states[0].counted == 100
+
+
+async def test_what_a_success_used_is_told_soon_without_a_next_admission(valkey: OwnValkey) -> None:
+    bound = a_bound(1000, "tokens_per_minute")
+    async with limiter(valkey) as one, limiter(valkey) as other:
+        # One ends while a call is under way, and is not told alone at once either.
+        first, second = await at_once(2, one, bounds=(bound,), tokens=100)
+        one.finish(first, 20)
+        looking = asyncio.create_task(one.look((bound,)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        one.finish(second, 30)
+        await looking
+
+        async def told() -> bool:
+            return (await other.look((bound,))).states[0].counted == 50
+
+        assert await eventually(told) < 1
+        assert one.queue == []
 
 
 async def test_a_request_nobody_waits_for_any_more_is_given_back(valkey: OwnValkey) -> None:

@@ -84,7 +84,7 @@ def test_a_loop_of_tools_in_a_chat(client: OpenAI, vendor: str, streamed: bool) 
         message = client.chat.completions.create(messages=messages, **asked).choices[0].message
     assert [call.function.name for call in message.tool_calls] == ["get_weather"] * 2
     assert message.tool_calls[0].function.arguments == '{"city":"Köln"}'
-    assert len({call.id for call in message.tool_calls}) == 2
+    assert len({call.id for call in message.tool_calls} - {""}) == 2
     messages.append(message.model_dump(exclude_none=True))
     for call in message.tool_calls:
         messages.append({"role": "tool", "tool_call_id": call.id, "content": "sunny"})
@@ -132,6 +132,18 @@ def test_an_error_of_a_chat(
     assert "canary" not in str(caught.value.body)
 
 
+@pytest.mark.parametrize("scenario", ["error-mid-stream", "reset-mid-3"])
+def test_a_stream_that_breaks_is_an_exception_and_not_an_end(client: OpenAI, vendor: str, scenario: str) -> None:
+    with (
+        pytest.raises(openai.APIError) as caught,
+        client.chat.completions.stream(
+            model=f"{vendor}/{scenario}", messages=[{"role": "user", "content": "x"}]
+        ) as stream,
+    ):
+        stream.get_final_completion()
+    assert "canary" not in str(caught.value.body)
+
+
 # --- Responses --------------------------------------------------------------------------------------------------------
 def test_a_response(client: OpenAI, vendor: str) -> None:
     answer = client.responses.create(model=f"{vendor}/agent", instructions="Be kind.", input="Hello")
@@ -165,6 +177,7 @@ def test_a_loop_of_tools_in_responses(client: OpenAI, vendor: str, streamed: boo
         answer = client.responses.create(input=items, **asked)
     calls = [item for item in answer.output if item.type == "function_call"]
     assert [(call.name, call.arguments) for call in calls] == [("get_weather", '{"city":"Köln"}')] * 2
+    assert len({call.call_id for call in calls} - {""}) == 2
     items += [item.model_dump(exclude_none=True) for item in answer.output]
     items += [{"type": "function_call_output", "call_id": call.call_id, "output": "sunny"} for call in calls]
     assert "The tool said: sunny" in client.responses.create(input=items, **asked).output_text

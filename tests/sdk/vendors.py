@@ -16,15 +16,20 @@ VENDORS = {
     "messages": "anthropic_messages",
     "gemini": "gemini_generate_content",
 }
+# What thinks, and wants its signatures back, is told from a Gemini's name.
+UPSTREAM_IDS = {("gemini", "agent"): "gemini-3-agent", ("gemini", "agent-strict"): "gemini-3-agent-strict"}
 SCENARIOS = (
     "agent",
     "agent-strict",
+    "writer",
     "refuses",
     "length",
     "ok",
     "status-400-json",
     "status-429-json",
     "status-500-json",
+    "error-mid-stream",
+    "reset-mid-3",
 )
 DOLLAR_NANOS = 10**9
 
@@ -36,8 +41,9 @@ def install(installed: Installation, address: str, names: tuple[str, ...] = SCEN
         provider = Provider.objects.create(slug=slug, base_url=address, flags=[flag])
         credentials.store(provider, CREDENTIAL)
         for name in names:
+            upstream_id = UPSTREAM_IDS.get((slug, name), name)
             model = Model.objects.create(public_id=f"{slug}/{name}")
-            target = Target.objects.create(model=model, provider=provider, upstream_id=name)
+            target = Target.objects.create(model=model, provider=provider, upstream_id=upstream_id)
             Price.objects.create(
                 target=target, effective_at=since, input=2 * DOLLAR_NANOS, output=10 * DOLLAR_NANOS, cache_read=0
             )

@@ -127,7 +127,7 @@ def calls(said: Said) -> list[dict[str, Any]]:
             inner = {"type": "custom", "custom": {"name": tool.name, "input": arguments}}
         else:
             inner = {"type": "function", "function": {"name": tool.name, "arguments": arguments}}
-        found.append({"id": f"call_{at}", **inner})
+        found.append({"id": f"call_{said.first + at}", **inner})
     return found
 
 

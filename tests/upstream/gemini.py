@@ -34,12 +34,14 @@ FINISHES = {"stop": "STOP", "calls": "STOP", "length": "MAX_TOKENS", "refusal": 
 # What Google names for calls that no Gemini model made.
 SKIPS = frozenset(("skip_thought_signature_validator", "context_engineering_is_the_way_to_go"))
 VECTOR = [0.5, -0.25, 0.125, 1.0]
+# Whose names are the caller's.
+FREE = frozenset(("args", "response", "responseJsonSchema", "parametersJsonSchema", "labels"))
 
 
 # --- Requests -----------------------------------------------------------------------------------------------------
 def read(exchange: Exchange) -> Turn:
     """Return what is asked; raise Refused as Gemini does."""
-    body = exchange.json
+    body = camel(exchange.json)
     if not exchange.header("x-goog-api-key") and "key=" not in exchange.path:
         raise Refused("Method doesn't allow unregistered callers. Please use API Key.", status=403)
     known(body, FIELDS, UNKNOWN + ": Cannot find field.")
@@ -62,8 +64,26 @@ def read(exchange: Exchange) -> Turn:
             _schema(config["responseSchema"], "generation_config.response_schema")
     elif "responseSchema" in config or "responseJsonSchema" in config:
         raise Refused("A response schema is only supported with the response mime type application/json.")
-    _conversation(body.get("contents"), turn, strict=exchange.model == "agent-strict")
+    _conversation(body.get("contents"), turn, strict=exchange.model.endswith("agent-strict"))
     return turn
+
+
+def camel(value: Any, *, named_freely: bool = False) -> Any:
+    """Return a body with its fields' names as they are documented; Google takes `snake_case` as well."""
+    if isinstance(value, list):
+        return [camel(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    made = {}
+    for given, inner in value.items():
+        name = given if named_freely else re.sub(r"_([a-z])", lambda found: found[1].upper(), given)
+        made[name] = inner if name in FREE else camel(inner, named_freely=name == "properties")
+    return made
+
+
+def _signed_alike(found: str, made: str) -> bool:
+    """Tell whether two texts are the same bytes: a client may write them in either alphabet of base64."""
+    return found.translate(str.maketrans("-_", "+/")) == made
 
 
 def _tool(tool: dict[str, Any]) -> Offered:
@@ -89,12 +109,7 @@ def _conversation(contents: Any, turn: Turn, *, strict: bool) -> None:
     if not isinstance(contents, list) or not contents:
         raise Refused("* GenerateContentRequest.contents: contents is not specified")
     calls = 0
-    for content in contents:
-        parts = content.get("parts") or []
-        if content.get("role", "user") not in ("user", "model", "function"):
-            raise Refused("Please use a valid role: user, model.")
-        if not parts:
-            raise Refused("* GenerateContentRequest.contents.parts: contents.parts must not be empty.")
+    for role, parts in _turns(contents):
         answered = sum("functionResponse" in part for part in parts)
         if answered != calls and (answered or calls):
             raise Refused(
@@ -102,7 +117,7 @@ def _conversation(contents: Any, turn: Turn, *, strict: bool) -> None:
                 " of the function call turn."
             )
         calls = sum("functionCall" in part for part in parts)
-        if content.get("role") == "model":
+        if role == "model":
             _model_parts(parts, strict=strict)
             continue
         turn.result, turn.images = None, []
@@ -112,6 +127,22 @@ def _conversation(contents: Any, turn: Turn, *, strict: bool) -> None:
         raise Refused("Please ensure that function call turn comes immediately before a function response turn.")
 
 
+def _turns(contents: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Return roles and parts, neighbours of one role together: a client that streams sends a content for each piece."""
+    found: list[tuple[str, list[dict[str, Any]]]] = []
+    for content in contents:
+        role, parts = content.get("role", "user"), content.get("parts") or []
+        if role not in ("user", "model", "function"):
+            raise Refused("Please use a valid role: user, model.")
+        if not parts:
+            raise Refused("* GenerateContentRequest.contents.parts: contents.parts must not be empty.")
+        if found and found[-1][0] == role:
+            found[-1][1].extend(parts)
+        else:
+            found.append((role, list(parts)))
+    return found
+
+
 def _model_parts(parts: list[dict[str, Any]], *, strict: bool) -> None:
     first = True
     for part in parts:
@@ -119,7 +150,7 @@ def _model_parts(parts: list[dict[str, Any]], *, strict: bool) -> None:
         signed = (
             json.dumps(part["functionCall"].get("args") or {}, sort_keys=True) if "functionCall" in part else "text"
         )
-        if found is not None and found not in SKIPS and found != signature(VENDOR, signed):
+        if found is not None and found not in SKIPS and not _signed_alike(found, signature(VENDOR, signed)):
             raise Refused("Thought signature is not valid.")
         if "functionCall" in part:
             if strict and first and found is None:

@@ -66,7 +66,9 @@ def read(exchange: Exchange) -> Turn:
         if wanted.get("type") != "json_schema" or not isinstance(wanted.get("schema"), dict):
             raise Refused("output_config.format: Input should be a json_schema with a schema")
         turn.schema = wanted["schema"]
-    _conversation(body.get("messages"), turn)
+    # A beta of Anthropic's: Claude Code puts what changes there, so that what stands before stays in the prompt cache.
+    instructs = "mid-conversation-system" in exchange.header("anthropic-beta")
+    _conversation(body.get("messages"), turn, ("user", "assistant", "system") if instructs else ("user", "assistant"))
     return turn
 
 
@@ -92,20 +94,22 @@ def _tool(tool: dict[str, Any], at: int) -> Offered:
     return Offered(tool["name"], tool["input_schema"])
 
 
-def _conversation(messages: Any, turn: Turn) -> None:
+def _conversation(messages: Any, turn: Turn, roles: tuple[str, ...]) -> None:
     if not isinstance(messages, list) or not messages:
         raise Refused("messages: at least one message is required")
     calls: list[str] = []
     last_thought_at = None
     for at, message in enumerate(messages):
         role, blocks = message["role"], message["content"]
-        if role not in ("user", "assistant"):
+        if role not in roles:
             raise Refused(
                 f'messages: Unexpected role "{role}". The Messages API accepts a top-level `system` parameter'
             )
         blocks = [{"type": "text", "text": blocks}] if isinstance(blocks, str) else blocks
         if not blocks:
             raise Refused(f"messages.{at}: all messages must have non-empty content")
+        if role == "system":
+            continue
         if role == "user":
             _results(blocks, calls, at)
             turn.result, turn.images = None, []
@@ -207,7 +211,9 @@ def blocks(said: Said) -> list[dict[str, Any]]:
     if said.texts:
         found.append({"type": "text", "text": said.text})
     for at, (tool, arguments) in enumerate(said.calls):
-        found.append({"type": "tool_use", "id": f"toolu_0{at}", "name": tool.name, "input": json.loads(arguments)})
+        found.append(
+            {"type": "tool_use", "id": f"toolu_0{said.first + at}", "name": tool.name, "input": json.loads(arguments)}
+        )
     return found
 
 

@@ -181,7 +181,7 @@ def items(said: Said) -> list[dict[str, Any]]:
         status = "incomplete" if said.finish == "length" else "completed"
         found.append({"id": "msg_1", "type": "message", "status": status, "role": "assistant", "content": [part]})
     for at, (tool, arguments) in enumerate(said.calls):
-        call = {"call_id": f"call_{at}", "name": tool.name, "status": "completed"}
+        call = {"call_id": f"call_{said.first + at}", "name": tool.name, "status": "completed"}
         if tool.custom:
             found.append({"id": f"ctc_{at}", "type": "custom_tool_call", **call, "input": arguments})
         else:

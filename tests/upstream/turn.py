@@ -56,6 +56,8 @@ class Said:
     texts: tuple[str, ...] = ()
     calls: list[tuple[Offered, str]] = field(default_factory=list)
     finish: str = "stop"
+    # The number of the first call, in its id; vendors' ids are never the same twice.
+    first: int = 0
 
     @property
     def text(self) -> str:

@@ -1,7 +1,8 @@
 """The scripted upstream as four vendors: which one a path belongs to, and how each scenario is told in its words.
 
 `agent` looks at the conversation as a vendor would: it refuses what the vendor refuses, calls tools that it is offered,
-thinks where it is asked to, answers in a schema. `agent-strict` wants Gemini's signatures back.
+thinks where it is asked to, answers in a schema. `agent-strict` wants Gemini's signatures back. `writer` takes the same
+requests and writes a file by them (`writer`).
 """
 
 import functools
@@ -9,7 +10,7 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tests.upstream import chat, gemini, messages, responses
+from tests.upstream import chat, gemini, messages, responses, writer
 from tests.upstream.connection import Exchange, Wire
 from tests.upstream.faults import EVENT_STREAM, JSON_CHUNKED, Scenario
 from tests.upstream.turn import PIECES, Refused, Said, Turn, answer
@@ -101,7 +102,9 @@ async def ok(vendor: Vendor, exchange: Exchange, wire: Wire) -> None:
 async def agent(vendor: Vendor, exchange: Exchange, wire: Wire) -> None:
     """An answer to what was asked, or what the vendor says to a request that it does not take."""
     try:
-        said = answer(vendor.read(exchange), exchange.model)
+        turn = vendor.read(exchange)
+        writes = exchange.model == "writer"
+        said = writer.answer(turn, exchange.body.decode()) if writes else answer(turn, exchange.model)
     except Refused as refused:
         await wire.whole(refused.status, vendor.error(refused.status, refused))
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
@@ -189,6 +192,9 @@ SCENARIOS: dict[str, Callable[..., Awaitable[None]]] = {
     "ok": ok,
     "agent": agent,
     "agent-strict": agent,
+    "gemini-3-agent": agent,
+    "gemini-3-agent-strict": agent,
+    "writer": agent,
     "refuses": agent,
     "length": agent,
     **{f"status-{code}-json": functools.partial(status, code) for code in ERROR_STATUSES},
@@ -207,4 +213,4 @@ SCENARIOS: dict[str, Callable[..., Awaitable[None]]] = {
     "rubbish-mid-stream": rubbish_mid,
 }
 # The others have a form of their own for chat, in `scenarios`.
-CHAT_SCENARIOS = frozenset(("agent", "agent-strict", "refuses", "length", "stall-late"))
+CHAT_SCENARIOS = frozenset(("agent", "agent-strict", "writer", "refuses", "length", "stall-late"))

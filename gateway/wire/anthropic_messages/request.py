@@ -56,6 +56,7 @@ def read(body: bytes, model: str | None, stream: bool | None) -> Asked:
     fields = top.read(body)
     name = top.model(fields) if model is None else model
     try:
+        _whole_conversation(fields)
         return Asked(
             model=name,
             stream=top.flag(fields, "stream") if stream is None else stream,
@@ -66,8 +67,21 @@ def read(body: bytes, model: str | None, stream: bool | None) -> Asked:
             fields=fields,
         )
     except InvalidRequest as error:
-        error.model = name if error.code == "invalid_parameter" else None
+        error.model = name if error.code != "invalid_json" else None
         raise
+
+
+def _whole_conversation(fields: Fields) -> None:
+    """Raise InvalidRequest where the rest of the conversation is at the vendor, as its threads have it.
+
+    The vendor would keep it under a credential that all callers share, and what it costs could not be told from here.
+    """
+    if top.value(fields, "thread"):
+        raise InvalidRequest(
+            "thread_unsupported_request",
+            "thread is not supported: send the whole conversation in messages, and thread=False to a tool runner.",
+            "thread",
+        )
 
 
 def _wants_cost(fields: Fields) -> bool:

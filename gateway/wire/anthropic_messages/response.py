@@ -89,7 +89,11 @@ def render_response(response: Response, reply: Reply, cost: bytes | None) -> byt
             "type": "message",
             "role": "assistant",
             "model": reply.model,
-            "content": [block for part in choice.parts if (block := _block(part)) is not None],
+            "content": [
+                block
+                for number, part in enumerate(choice.parts)
+                if (block := _block(part, reply.request_id, number)) is not None
+            ],
             "stop_reason": stop_reason(choice.finish, refused=refused, called=called),
             "stop_sequence": choice.stop_sequence or None,
             "usage": usage,
@@ -97,7 +101,7 @@ def render_response(response: Response, reply: Reply, cost: bytes | None) -> byt
     )
 
 
-def _block(part: Part) -> Json | None:
+def _block(part: Part, request_id: str, number: int) -> Json | None:
     match part:
         case Text():
             block: Json = {"type": "text", "text": part.text}
@@ -106,9 +110,10 @@ def _block(part: Part) -> Json | None:
         case Thinking():
             return thought(part)
         case ToolCall():
+            id = part.id or marks.made_id(request_id, number)
             return {
                 "type": "tool_use",
-                "id": marks.signed_id(part.id, part.signature, part.origin),
+                "id": marks.signed_id(id, part.signature, part.origin),
                 "name": flat_name(part.namespace, part.name),
                 "input": input_of(part.arguments, custom=part.custom),
             }

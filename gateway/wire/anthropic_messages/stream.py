@@ -114,7 +114,11 @@ class Decoder:
         return [Ended()]
 
     def _take(self, found: Json, out: list[Event]) -> None:
-        match found.get("type"):
+        kind = found.get("type")
+        if self.finished and isinstance(kind, str) and kind.startswith("content_block"):
+            # It said already why the answer ended: nothing can follow.
+            return
+        match kind:
             case "content_block_delta":
                 delta = found.get("delta")
                 if type(delta) is dict:
@@ -396,7 +400,8 @@ class Encoder:
                     self._say(writing, part.text, out)
             case ToolCall():
                 self.called = True
-                id = marks.signed_id(part.id, *(signature if signature[0] else (part.signature, part.origin)))
+                id = part.id or marks.made_id(self.reply.request_id, event.index)
+                id = marks.signed_id(id, *(signature if signature[0] else (part.signature, part.origin)))
                 block = {"type": "tool_use", "id": id, "name": flat_name(part.namespace, part.name), "input": {}}
                 self._start(writing, block, "input_json", out)
                 self._say(writing, part.arguments, out)

@@ -2,6 +2,7 @@
 
 import contextlib
 
+from gateway.wire import marks
 from gateway.wire.canonical import (
     Audio,
     Document,
@@ -35,7 +36,7 @@ REASONS: dict[Finish, str] = {
 
 def call_id(request_id: str, choice: int, index: int) -> str:
     """Return the id of a call that its model gave none."""
-    return f"call_{request_id}_{choice}_{index}"
+    return marks.made_id(request_id, choice, index)
 
 
 def is_beside(part: Part) -> bool:

@@ -4,7 +4,7 @@ Signatures: a Thinking without text carries what Gemini signed beside a thought,
 with. An empty text without a signature says nothing and is left out.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -57,7 +57,7 @@ def messages(contents: Any) -> Iterator[Message]:
         if role in USER_ROLES:
             yield from by_role(parts)
         elif role == "model":
-            yield Message("assistant", tuple(_joined(parts)))
+            yield Message("assistant", tuple(parts))
         elif role == "system":
             yield Message("system", tuple(part for part in parts if isinstance(part, Text)))
         else:
@@ -66,7 +66,12 @@ def messages(contents: Any) -> Iterator[Message]:
 
 def conversation(system: Any, contents: Any) -> tuple[Message, ...]:
     """Return all messages in normal form; raise InvalidRequest."""
-    return alternate([*_instructions(system), *messages(contents)])
+    found = alternate([*_instructions(system), *messages(contents)])
+    # Neighbours are joined by now: a client that streams keeps a content for each chunk.
+    return tuple(
+        replace(message, parts=tuple(_joined(message.parts))) if message.role == "assistant" else message
+        for message in found
+    )
 
 
 def _instructions(system: Any) -> Iterator[Message]:
@@ -82,16 +87,15 @@ def _instructions(system: Any) -> Iterator[Message]:
             yield Message("system", (part,))
 
 
-def _joined(parts: Iterable[Part]) -> Iterator[Part]:
+def _joined(parts: tuple[Part, ...]) -> Iterator[Part]:
     """Yield an answer's parts as they were before it was streamed: clients send back what each chunk brought."""
-    last: Part | None = None
-    for part in parts:
-        whole = None if last is None else _together(last, part)
-        if whole is None and last is not None:
+    last, *others = parts
+    for part in others:
+        whole = _together(last, part)
+        if whole is None:
             yield last
         last = whole or part
-    if last is not None:
-        yield last
+    yield last
 
 
 def _together(last: Part, part: Part) -> Part | None:

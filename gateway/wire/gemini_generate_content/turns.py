@@ -8,6 +8,7 @@
 * Files in a function's answer go inside it from generation 3 on, beside it before.
 """
 
+import itertools
 from collections.abc import Iterable
 
 import msgspec
@@ -53,7 +54,11 @@ class Turns:
 
     def take(self, messages: Iterable[Message]) -> list[Json]:
         """Return the system instruction's parts; `contents` holds the rest. Raise Unsupported."""
+        messages = tuple(messages)
         told, rest = instructions(messages)
+        later = itertools.dropwhile(lambda message: message.role == "system", messages)
+        if any(message.role == "system" for message in later):
+            self.dropped.add("messages.system_position")
         for number, message in enumerate(rest):
             self._turn(message, f"messages[{number}]")
         if any(text.cache for text in told):

@@ -6,7 +6,6 @@ The same message stands in requests and in answers, so both are read here. Thoug
 What a caller sends back has marks on what other vendors signed (`marked`); an upstream's answer has none of ours.
 """
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,8 +23,6 @@ TEXT, SUMMARY, ENCRYPTED = "reasoning.text", "reasoning.summary", "reasoning.enc
 PLAIN = ("reasoning_content", "reasoning")
 # Between a detail's format and its signature. No base64 alphabet has it, and no format.
 SEAL = "|"
-NOT_IN_IDS = re.compile(r"[^A-Za-z0-9]")
-ID_CHARS = 24
 NO_ARGUMENTS = "{}"
 # Where Google's endpoint of this format puts the signature of a call.
 SIGNATURE_KEYS = ("google", "thought_signature")
@@ -117,11 +114,6 @@ def detail(thought: Thinking, index: int) -> Json:
 
 
 # --- Calls ----------------------------------------------------------------------------------------------------------
-def made_id(base: str, number: int) -> str:
-    """Return an id for a call that came without one, from what is peculiar to its message."""
-    return f"call_{NOT_IN_IDS.sub('', base)[-ID_CHARS:]}_{number}"
-
-
 def arguments_of(found: Any) -> str:
     """Return a call's arguments as JSON text: some upstreams write the object itself, or nothing for none."""
     if isinstance(found, str):
@@ -139,11 +131,11 @@ def calls_of(message: Json, base: str, path: str, *, marked: bool) -> Iterator[T
         raise wrong(f"{path}.tool_calls", "a list")
     number = 0
     for number, call in enumerate(calls or (), 1):
-        yield _call(call, made_id(base, number - 1), f"{path}.tool_calls[{number - 1}]", marked=marked)
+        yield _call(call, marks.made_id(base, number - 1), f"{path}.tool_calls[{number - 1}]", marked=marked)
     old = message.get("function_call")
     if isinstance(old, dict):
         where = f"{path}.function_call"
-        yield ToolCall(made_id(base, number), text_of(old, "name", where), arguments_of(old.get("arguments")))
+        yield ToolCall(marks.made_id(base, number), text_of(old, "name", where), arguments_of(old.get("arguments")))
 
 
 def _call(call: Any, made: str, path: str, *, marked: bool) -> ToolCall:

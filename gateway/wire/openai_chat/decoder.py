@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.wire import sse
+from gateway.wire import marks, sse
 from gateway.wire.canonical import Audio, Inline, Json, Refusal, Text, Thinking, ToolCall
 from gateway.wire.codec import Unreadable
 from gateway.wire.events import (
@@ -37,7 +37,6 @@ from gateway.wire.openai_chat.assistant import (
     citations_of,
     continues,
     details_of,
-    made_id,
 )
 from gateway.wire.openai_chat.parts import pieces_of, read_image
 from gateway.wire.openai_chat.response import CLOSE, OPEN, SPACE_MAX, finish_of, logprobs_of, tokens_of
@@ -417,6 +416,9 @@ class Voice:
                     pieces.append(piece)
         if isinstance(delta.refusal, str) and delta.refusal:
             self.refused = True
+            if self.tags == BEFORE:
+                self.tags = PAST
+                self.release(out)
             if self.kind is not Refusal:
                 self._start(Refusal, Refusal(""), out)
             out.append(PartDelta(self.open, delta.refusal, self.number))
@@ -476,7 +478,7 @@ class Voice:
             return self.last_call
         if self.calls_count >= CALLS_MAX:
             raise Unreadable("sent too many calls of tools")
-        call = Call(id or made_id(self.base, self.calls_count), custom=custom)
+        call = Call(id or marks.made_id(self.base, self.calls_count), custom=custom)
         self.calls_count += 1
         self.last_call = self.by_id[call.id] = call
         self.live.append(call)

@@ -251,8 +251,11 @@ class Encoder:
             del voice.open[event.index]
             if part.pieces is not None and isinstance(part.part, ToolCall):
                 whole = replace(part.part, arguments="".join(part.pieces))
-                call = {"index": part.number} | write_call(whole, self.custom, marked=True)
+                call = {"index": part.number} | write_call(whole, self.custom, self._made_id(event, part))
                 self._chunk(event.choice, {"tool_calls": [call]}, out)
+
+    def _made_id(self, event: PartStarted | PartEnded, part: Open) -> str:
+        return marks.made_id(f"{self.reply.request_id}{event.choice}", part.number)
 
     def _start_call(
         self, opened: Open, call: ToolCall, event: PartStarted, behind: Sequence[Event], out: list[bytes]
@@ -267,7 +270,7 @@ class Encoder:
         key, field = ("custom", "input") if call.custom else ("function", "arguments")
         opened.head = b'{"tool_calls":[{"index":%d,"%s":{"%s":' % (opened.number, key.encode(), field.encode())
         opened.tail = b"}}]}"
-        written = {"index": opened.number} | write_call(call, self.custom, marked=True)
+        written = {"index": opened.number} | write_call(call, self.custom, self._made_id(event, opened))
         self._chunk(event.choice, {"tool_calls": [written]}, out)
 
 

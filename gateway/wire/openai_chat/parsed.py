@@ -35,7 +35,7 @@ from gateway.wire.canonical import (
 )
 from gateway.wire.effort import AS_LIKED, BUDGETS
 from gateway.wire.fields import Asked, Fields, InvalidRequest, encode, flag, present, value
-from gateway.wire.openai_chat.assistant import beside, calls_of, made_id, thoughts
+from gateway.wire.openai_chat.assistant import beside, calls_of, thoughts
 from gateway.wire.openai_chat.parts import cache_of, read_content, text_of, wrong
 from gateway.wire.openai_chat.tables import NAME, ROLES
 
@@ -148,7 +148,7 @@ class Conversation:
             call_id = marks.unsigned_id(call_id)[0]
         else:
             named = (id for id, each in self.waiting.items() if not name or each == name)
-            call_id = next(named, made_id(str(number), 0))
+            call_id = next(named, marks.made_id(str(number), 0))
         self.waiting.pop(call_id, None)
         return ToolResult(
             call_id,

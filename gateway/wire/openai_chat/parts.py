@@ -28,7 +28,7 @@ from gateway.wire.canonical import (
 )
 from gateway.wire.codec import Unsupported
 from gateway.wire.fields import InvalidRequest
-from gateway.wire.openai_chat.tables import AUDIO_FORMATS, AUDIO_TYPES, NAME, SERVER_RUNS
+from gateway.wire.openai_chat.tables import AUDIO_FORMATS, AUDIO_TYPES, NAME, NO_FILES, SERVER_RUNS
 
 TEXTS = ("text", "input_text", "output_text")
 BASE64 = ";base64"
@@ -258,6 +258,8 @@ def _write_document(document: Document, losses: Losses, path: str) -> Json:
     if isinstance(source, FileId) and source.origin == NAME:
         file: Json = {"file_id": source.id}
     elif isinstance(source, Inline):
+        if source.media_type.startswith(NO_FILES) and not losses.own:
+            raise Unsupported(f"{path} is {source.media_type[:64]}, which this model cannot take as a file.", path)
         text = None if losses.own else _plain_text(source)
         if text is not None:
             return {"type": "text", "text": f"{document.name}\n{text}" if document.name else text}

@@ -7,11 +7,11 @@ Invariant: the limit of an answer's tokens is written as LIMIT; `with_limit_name
 knows (OpenAI's own reasoning models: `max_completion_tokens`).
 """
 
-import hashlib
 from collections.abc import Iterable
 
 import msgspec
 
+from gateway.wire import marks
 from gateway.wire.canonical import (
     AnyTool,
     Audio,
@@ -43,15 +43,22 @@ from gateway.wire.fields import decode_fields, encode
 from gateway.wire.openai_chat.assistant import detail, signed_call, written_call
 from gateway.wire.openai_chat.parts import Losses, write_content, write_image
 from gateway.wire.openai_chat.tables import EFFORTS, NAME, PATH, TIERS
+from gateway.wire.openai_models import reasoning_for
 
 LIMIT = "max_tokens"
-CALL_ID_CHARS_MAX = 40
+# Of a call's id, as OpenAI says when it is longer.
+ID_CHARS_MAX = 40
 NO_PARAMETERS: Json = {"type": "object", "properties": {}}
 
 
 def render_request(request: Request, upstream_id: str, cap: int | None = None) -> Rendered:
     """Return the request for an upstream; CAP is a limit of ours on the answer's tokens. Raise Unsupported."""
     losses = Losses(own=request.dialect == NAME)
+    if request.reasoning is not None and not losses.own:
+        possible = reasoning_for(request.reasoning, upstream_id, EFFORTS)
+        if possible is None:
+            losses.add("reasoning")
+        request = msgspec.structs.replace(request, reasoning=possible)
     body: Json = {"model": upstream_id}
     limits = [each for each in (request.max_tokens, cap) if each is not None]
     if limits:
@@ -132,7 +139,7 @@ class Conversation:
         if result.is_error:
             self.losses.add("tool_result.is_error")
         content = write_content(texts, self.losses, path)
-        written = {"role": "tool", "tool_call_id": self._id(result.call_id), "content": content}
+        written = {"role": "tool", "tool_call_id": marks.fitting_id(result.call_id, ID_CHARS_MAX), "content": content}
         if result.name:
             written["name"] = result.name
         self.out.append(self.losses.cached(written, result.cache))
@@ -169,13 +176,11 @@ class Conversation:
             case _:
                 said.append(part)
 
-    def _id(self, id: str) -> str:
-        return id if self.losses.own else short_id(id)
-
     def _call(self, call: ToolCall) -> Json:
         custom = call.custom and self.losses.own
         text = as_arguments(call.arguments) if call.custom and not custom else call.arguments
-        written = written_call(self._id(call.id), flat_name(call.namespace, call.name), text, custom=custom)
+        id = marks.fitting_id(call.id, ID_CHARS_MAX)
+        written = written_call(id, flat_name(call.namespace, call.name), text, custom=custom)
         if call.signature and call.origin == NAME:
             written |= signed_call(call.signature)
         return self.losses.cached(written, call.cache)
@@ -253,7 +258,10 @@ def _tool(tool: AnyTool, losses: Losses) -> Json | None:
         if tool.strict is not None:
             function["strict"] = tool.strict
         written = losses.cached({"type": "function", "function": function}, tool.cache)
-        return written | tool.extras if losses.own else written
+        if losses.own:
+            return written | tool.extras
+        losses.names.update(f"tools.{name}" for name in tool.extras)
+        return written
     if tool.origin == NAME:
         return tool.value
     losses.add(f"tools.{tool.kind}")
@@ -341,10 +349,3 @@ def _effort(reasoning: Reasoning, losses: Losses) -> str | None:
         losses.add("reasoning.summary")
     effort = effort_of(reasoning)
     return None if effort is None else nearest(effort, EFFORTS)
-
-
-def short_id(id: str) -> str:
-    """Return a call's id as OpenAI takes it: a longer one as its digest, the same for the call and its result."""
-    if len(id) <= CALL_ID_CHARS_MAX:
-        return id
-    return f"call_{hashlib.blake2b(id.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"

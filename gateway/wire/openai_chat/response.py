@@ -242,7 +242,10 @@ def render_response(response: Response, reply: Reply, cost: bytes | None) -> byt
         "object": "chat.completion",
         "created": response.created or reply.created,
         "model": reply.model,
-        "choices": [_written(choice, number, reply.tools) for number, choice in enumerate(response.choices)],
+        "choices": [
+            _written(choice, number, reply.tools, f"{reply.request_id}{number}")
+            for number, choice in enumerate(response.choices)
+        ],
     }
     if response.usage is not None:
         body |= write_usage(response.usage, cost)
@@ -257,10 +260,10 @@ def write_usage(tokens: Tokens, cost: bytes | None) -> Json:
     return {"usage": counted} | ({"service_tier": tokens.service_tier} if tokens.service_tier else {})
 
 
-def _written(choice: Choice, number: int, tools: Sequence[AnyTool]) -> Json:
+def _written(choice: Choice, number: int, tools: Sequence[AnyTool], base: str) -> Json:
     written: Json = {
         "index": number,
-        "message": _message(choice.parts, tools),
+        "message": _message(choice.parts, tools, base),
         "logprobs": {"content": [write_logprob(each) for each in choice.logprobs]} if choice.logprobs else None,
     }
     refused = any(isinstance(part, Refusal) for part in choice.parts)
@@ -273,7 +276,7 @@ def ending(finish: Finish, stop_sequence: str, *, refused: bool) -> Json:
     return {"finish_reason": reason} | ({"stop_reason": stop_sequence} if stop_sequence else {})
 
 
-def _message(parts: Sequence[Part], tools: Sequence[AnyTool]) -> Json:
+def _message(parts: Sequence[Part], tools: Sequence[AnyTool], base: str) -> Json:
     texts = [part for part in parts if isinstance(part, Text)]
     thinking = [part for part in parts if isinstance(part, Thinking)]
     calls = [part for part in parts if isinstance(part, ToolCall)]
@@ -296,7 +299,9 @@ def _message(parts: Sequence[Part], tools: Sequence[AnyTool]) -> Json:
         message["audio"] = write_audio(sound)
     if calls:
         custom = custom_names(tools)
-        message["tool_calls"] = [write_call(call, custom, marked=True) for call in calls]
+        message["tool_calls"] = [
+            write_call(call, custom, marks.made_id(base, number)) for number, call in enumerate(calls)
+        ]
     return message
 
 
@@ -308,13 +313,13 @@ def _annotations(texts: Sequence[Text]) -> Iterator[Json]:
         offset += len(text.text)
 
 
-def write_call(call: ToolCall, custom: frozenset[str], *, marked: bool) -> Json:
-    """Return a call for a caller; MARKED: with another vendor's signature in its id."""
+def write_call(call: ToolCall, custom: frozenset[str], made_id: str) -> Json:
+    """Return a call for a caller, with another vendor's signature in its id; MADE_ID is for one without."""
     name = flat_name(call.namespace, call.name)
-    id, more = call.id, {}
+    id, more = call.id or made_id, {}
     if call.signature and call.origin == NAME:
         more = signed_call(call.signature)
-    elif call.signature and marked:
+    elif call.signature:
         id = marks.signed_id(id, call.signature, call.origin)
     is_custom = call.custom or name in custom
     text = as_input(call.arguments) if is_custom and not call.custom else call.arguments

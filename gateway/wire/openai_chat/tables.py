@@ -52,5 +52,7 @@ TIERS = ("auto", "default", "flex", "priority", "scale")
 # What `input_audio.format` says: https://platform.openai.com/docs/guides/audio
 AUDIO_TYPES = {"wav": "audio/wav", "mp3": "audio/mpeg"}
 AUDIO_FORMATS = {media_type: name for name, media_type in AUDIO_TYPES.items()} | {"audio/x-wav": "wav"}
+# What no model of OpenAI's takes as a file, by how the media type begins.
+NO_FILES = ("audio/", "video/")
 # Kinds of another vendor's parts that are a run of its own tools: an answer to them stands in the texts that follow.
 SERVER_RUNS = ("search", "code", "fetch", "server_tool", "mcp")

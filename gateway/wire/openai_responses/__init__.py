@@ -34,6 +34,7 @@ DIALECT = Dialect(
     parse_request=parse_request,
     render_response=render_response,
     stream_encoder=Encoder,
+    repeats=True,
     render_request=render_request,
     parse_response=parse_response,
     stream_decoder=Decoder,

@@ -44,8 +44,12 @@ ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "s
 # Items that another side than the model contributes, beside those whose type ends in `_output`.
 OURS = frozenset({"mcp_approval_response", "item_reference", "compaction_trigger", "additional_tools"})
 CONTENT = "content."
+# Of a call's id, as OpenAI says when it is longer.
+ID_CHARS_MAX = 64
 AUDIO_FORMATS = {"mp3": "audio/mpeg", "wav": "audio/wav"}
 AUDIO_NAMES = {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav"}
+# What no model takes as a file, by how the media type begins.
+NO_FILES = ("audio/", "video/")
 # What base64 of a PDF begins with.
 PDF = "JVBERi"
 BREAKPOINTS: dict[Cache, Json] = {"5m": {"mode": "explicit"}, "1h": {"mode": "explicit", "ttl": "12h"}}
@@ -102,7 +106,9 @@ def _contents(given: Any, where: str) -> Iterator[Part]:
 
 
 def _content(part: Json, where: str) -> Part:
-    kind = text_of(part.get("type"))
+    kind = part.get("type")
+    if type(kind) is not str:
+        raise InvalidRequest("invalid_parameter", f"{where}.type is not a text.", f"{where}.type")
     cached = part.get("prompt_cache_breakpoint")
     cache: Cache = ("1h" if cached.get("ttl") == "12h" else "5m") if type(cached) is dict else ""
     if kind in TEXTS:
@@ -121,8 +127,6 @@ def _content(part: Json, where: str) -> Part:
             raise InvalidRequest("invalid_parameter", f"{where}.input_audio is not an object.", f"{where}.input_audio")
         media_type = AUDIO_FORMATS.get(text_of(sound.get("format")), f"audio/{text_of(sound.get('format'))}")
         return Audio(Inline(media_type, _text(sound, "data", f"{where}.input_audio")))
-    if type(kind) is not str:
-        raise InvalidRequest("invalid_parameter", f"{where}.type is not a text.", f"{where}.type")
     return Native(NAME, CONTENT + kind, part)
 
 
@@ -276,6 +280,8 @@ class Items:
                 told |= {"file_id": source.id} if isinstance(source, FileId) else {"image_url": _address(source)}
                 self._known(source, where, "Send the image itself or its address.")
                 return self._cached(told, part.cache)
+            case Document(source=Inline(media_type=media_type)) if media_type.startswith(NO_FILES) and not self.is_own:
+                raise Unsupported(f"{where} is {media_type[:64]}, which this model cannot take as a file.", where)
             case Document(source=source):
                 self._known(source, where, "Send the file itself or its address.")
                 self.dropped |= {f"document.{name}" for name in ("context", "cites") if getattr(part, name)}
@@ -324,7 +330,8 @@ class Items:
         if item is None or item.get("id", "") != part.id:
             item = {"type": "reasoning"} | ({"id": part.id} if part.id else {}) | {"summary": []}
             self.items.append(item)
-        if part.text and part.is_summary:
+        # Not every dialect tells which of the two it was, and OpenAI's own models take no `content` back: a 400.
+        if part.text and (part.is_summary or not self.is_own):
             item["summary"].append({"type": "summary_text", "text": part.text})
         elif part.text:
             item.setdefault("content", []).append({"type": "reasoning_text", "text": part.text})
@@ -337,10 +344,11 @@ class Items:
             self.dropped.add("tool_call.signature")
         if part.cache:
             self.dropped.add("cache")
+        id = marks.fitting_id(part.id, ID_CHARS_MAX)
         name = {"name": part.name} | ({"namespace": part.namespace} if part.namespace else {})
         if part.custom:
-            return {"type": "custom_tool_call", "call_id": part.id, **name, "input": part.arguments}
-        return {"type": "function_call", "call_id": part.id, **name, "arguments": part.arguments or "{}"}
+            return {"type": "custom_tool_call", "call_id": id, **name, "input": part.arguments}
+        return {"type": "function_call", "call_id": id, **name, "arguments": part.arguments or "{}"}
 
     def _result(self, part: ToolResult, where: str) -> Json:
         self.dropped |= {name for name in ("is_error", "cache") if getattr(part, name)}
@@ -351,7 +359,7 @@ class Items:
         else:
             output = [self._input(each, where) for each in part.parts]
         kind = "custom_tool_call_output" if custom else "function_call_output"
-        return {"type": kind, "call_id": part.call_id, "output": output}
+        return {"type": kind, "call_id": marks.fitting_id(part.call_id, ID_CHARS_MAX), "output": output}
 
 
 def _address(source: Url | Inline) -> str:

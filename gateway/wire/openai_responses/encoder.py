@@ -360,7 +360,7 @@ class Encoder:
                 part = replace(part, signature=event.signature, origin=event.origin)
             elif isinstance(event, PartEnded) and event.index == index:
                 break
-        id = part.id or f"call_{self.reply.request_id}_{len(self.items)}"
+        id = part.id or marks.made_id(self.reply.request_id, len(self.items))
         namespace, name = part.namespace, part.name
         if not namespace:
             namespace, name = self.spaces.get(name, ("", name))

@@ -155,7 +155,9 @@ class StreamRelay:
         if kind in COMPLETE:
             self._over(mine, event)
             return b""
-        self.snapshot, self.latest = mine, event
+        self.latest = event
+        if mine.startswith(b"{"):
+            self.snapshot = mine
         return event
 
     def _over(self, response: bytes, event: bytes) -> None:

@@ -40,10 +40,16 @@ FORMS: dict[str, dict[str, tuple[str, ...]]] = {
     "openai_chat": {
         **FLAT,
         **REASONED,
+        # What Gemini calls its least is more than the least here.
+        "no reasoning": ("reasoning.effort",),
         # The others are not shown.
         "tool choice of two": ("-tools.Tool", "tool_choice"),
     },
-    "openai_responses": REASONED,
+    "openai_responses": {
+        **REASONED,
+        # What Gemini calls its least is more than the least here.
+        "no reasoning": ("reasoning.effort",),
+    },
     "anthropic_messages": {
         **FLAT,
         **REASONED,
@@ -60,8 +66,6 @@ FORMS: dict[str, dict[str, tuple[str, ...]]] = {
         "namespace": (*FLAT["namespace"], "messages.ToolResult.name"),
         # The least that the model can.
         "no reasoning": ("reasoning.effort",),
-        # Instructions stand apart.
-        "instructions late": ("messages.order",),
     },
 }
 
@@ -149,6 +153,8 @@ LOSSES: dict[str, dict[str, str]] = {
         "-output.strict": "",
         # No result is taken without a name: the call's is found.
         "+messages.ToolResult.name": "",
+        # Instructions stand apart.
+        "messages.order": "messages.system_position",
         "-messages.Document.name": "",
         "-messages.Image.detail": "detail",
         "-messages.Thinking": "thinking",

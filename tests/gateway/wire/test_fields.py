@@ -108,3 +108,8 @@ def test_labels_are_short_texts_and_few() -> None:
     assert found is not None
     assert found["k" * 64] == "v" * 512
     assert (len(found), "number" in found) == (16, False)
+
+
+def test_texts_are_all_but_the_conversation() -> None:
+    found = of(b'{"model":"m","messages":[1],"input":[2],"tools":[3]}')
+    assert list(fields.texts(found)) == [b'"m"', b"[3]"]

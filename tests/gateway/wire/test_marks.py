@@ -77,6 +77,23 @@ def test_an_id_of_somebody_else_that_looks_escaped_is_kept(id: str) -> None:
     assert marks.original_id(id) == id
 
 
+def test_an_id_that_is_made_is_of_its_request_and_place_and_fits_everywhere() -> None:
+    made = marks.made_id("01a1faab-2d39-78a4-9bb9-82f33565e7c5", 0, 127)
+    assert made == "call_2d3978a49bb982f33565e7c5_0_127"
+    assert len(made) <= 40
+
+
+@given(TEXTS.filter(lambda id: len(id) <= 40))
+def test_an_id_that_fits_is_kept(id: str) -> None:
+    assert marks.fitting_id(id, 40) == id
+
+
+@given(TEXTS.map(lambda id: id + "x" * 41))
+def test_for_an_id_that_does_not_fit_the_same_stands_each_time(id: str) -> None:
+    assert re.fullmatch(r"call_[0-9a-f]{32}", marks.fitting_id(id, 40))
+    assert marks.fitting_id(id, 40) == marks.fitting_id(id, 37) != marks.fitting_id(id + "x", 40)
+
+
 @given(TEXTS, TEXTS)
 def test_a_signed_id_of_safe_letters_has_safe_letters(signature: str, origin: str) -> None:
     assert re.fullmatch("[A-Za-z0-9_-]+", marks.signed_id("call_1", signature, origin))

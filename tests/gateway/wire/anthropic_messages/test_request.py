@@ -74,6 +74,16 @@ def test_a_limit_that_is_none_is_refused_with_the_model_that_was_asked_for() -> 
 
 
 # --- What is passed on ----------------------------------------------------------------------------------------------
+def test_a_conversation_that_the_vendor_keeps_is_refused_with_the_model_that_was_asked_for() -> None:
+    body = {"model": "m", "max_tokens": 1, "messages": []}
+    for thread in ({"type": "create"}, {"type": "continue", "previous_message_id": "msg_1"}):
+        with pytest.raises(InvalidRequest) as refused:
+            request.read(json.dumps({**body, "thread": thread}).encode(), None, None)
+        assert (refused.value.code, refused.value.model) == ("thread_unsupported_request", "m")
+    for none in (None, False):
+        assert request.read(json.dumps({**body, "thread": none}).encode(), None, None).model == "m"
+
+
 def test_what_is_passed_keeps_every_byte_but_the_model() -> None:
     messages = b'[{"role":"user",  "content":[{"type":"thinking","signature":"Eq=="}, 1.10]}]'
     found = DIALECT.read(b'{"model":"m","strange": {"a" : 1},"messages":' + messages + b"}", None, None)

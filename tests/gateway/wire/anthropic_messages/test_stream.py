@@ -195,6 +195,13 @@ EVENTS = st.builds(
 )
 
 
+def test_what_follows_the_reason_of_an_end_is_left_out() -> None:
+    last = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
+    more = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "more"}}
+    events = decoded(*(b"data: " + json.dumps(each).encode() + b"\n\n" for each in (last, more)), STOP)
+    assert [type(event).__name__ for event in events] == ["Started", "Finished", "Ended"]
+
+
 @given(st.lists(EVENTS, max_size=12))
 def test_events_of_any_content_make_an_answer_in_order(found: list[Any]) -> None:
     events = decoded(*(b"data: " + json.dumps(each).encode() + b"\n\n" for each in found), STOP)

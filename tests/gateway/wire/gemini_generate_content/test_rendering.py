@@ -74,7 +74,11 @@ def test_instructions_stand_in_front_wherever_they_stood() -> None:
         "contents": [{"role": "user", "parts": [{"text": "Hi"}]}],
         "systemInstruction": {"parts": [{"text": "Be brief."}]},
     }
-    assert dropped == ("cache",)
+    assert dropped == ("cache", "messages.system_position")
+    in_front = asked(
+        Message("system", (Text("A"),)), Message("system", (Text("B"),), "ann"), Message("user", (Text("Hi"),))
+    )
+    assert sent(in_front)[1] == ()
 
 
 def test_instructions_that_stand_alone_are_what_is_said() -> None:

@@ -269,6 +269,20 @@ def test_an_answer_in_chunks_is_put_together() -> None:
     )
 
 
+def test_an_answer_whose_chunks_are_contents_is_put_together() -> None:
+    """Python's package keeps a chat's history so."""
+    chunks = (
+        {"text": "I ", "thought": True},
+        {"text": "think.", "thought": True},
+        {"text": "", "thought": True, "thoughtSignature": signatures.write("sig", "anthropic_messages")},
+        {"text": "Hel"},
+        {"text": "lo"},
+    )
+    contents = [{"role": "user", "parts": [{"text": "?"}]}, *({"role": "model", "parts": [each]} for each in chunks)]
+    _, message = parsed({"contents": contents}).messages
+    assert message.parts == (Thinking("I think.", "sig", "anthropic_messages"), Text("Hello"))
+
+
 def test_what_was_signed_beside_a_picture_follows_it() -> None:
     image = {"inlineData": {"mimeType": "image/png", "data": "AA=="}, "thoughtSignature": "c2ln"}
     (message,) = said(image, {"text": "", "thought": True})

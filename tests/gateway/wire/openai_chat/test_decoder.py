@@ -188,6 +188,7 @@ def test_what_was_held_for_a_tag_comes_out_when_the_stream_breaks_or_goes_on() -
     assert fold(decoded(chunk({"content": "<thi"}))).choices[0].parts == (Text("<thi"),)
     call = {"tool_calls": [{"id": "a", "function": {"name": "f", "arguments": "{}"}}]}
     assert parts({"content": "<thi"}, call)[0] == Text("<thi")
+    assert parts({"content": "<thi"}, {"refusal": "no"}) == (Text("<thi"), Refusal("no"))
     assert Ended() not in decoded(chunk({"content": "Hi"}))
 
 

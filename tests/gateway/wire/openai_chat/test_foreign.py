@@ -115,6 +115,13 @@ def test_calls_of_tools_keep_their_ids_and_lose_another_vendor_s_signature() -> 
     assert dropped == ()
 
 
+def test_a_call_whose_id_is_too_long_for_openai_and_its_result_have_the_same_shorter_one() -> None:
+    id = "call_01a1faab-2d39-78a4-9bb9-82f33565e7c5_1"
+    found, _ = messages_of(said("assistant", ToolCall(id, "run", "{}")), said("tool", ToolResult(id, (Text("x"),))))
+    assert found[0]["tool_calls"][0]["id"] == found[1]["tool_call_id"]
+    assert len(found[1]["tool_call_id"]) <= 40
+
+
 @pytest.mark.parametrize(
     ("part", "written", "dropped"),
     [
@@ -173,6 +180,7 @@ def test_what_an_assistant_said_aloud_is_its_transcript() -> None:
         said("user", Audio(Url("https://example.com/a.wav"))),
         said("user", Image(FileId("anthropic_messages", "f"))),
         said("user", Document(FileId("anthropic_messages", "f"))),
+        said("user", Document(Inline("video/mp4", "AA=="))),
         said("user", Document(Url("https://example.com/a.pdf"))),
         said("user", Native("anthropic_messages", "container_upload", {})),
         said("user", ToolCall("c", "f", "{}")),
@@ -232,7 +240,7 @@ def test_custom_tools_are_functions_and_server_tools_are_left_out() -> None:
     }
     assert body["tool_choice"] == {"type": "function", "function": {"name": "patch"}}
     assert body["parallel_tool_calls"] is True
-    assert dropped == ("tools.web_search",)
+    assert dropped == ("tools.defer_loading", "tools.web_search")
 
 
 @pytest.mark.parametrize("names", [("a",), ("a", "b")])
@@ -339,14 +347,17 @@ def test_a_custom_tool_without_a_format_is_one() -> None:
     assert body["tools"] == [{"type": "custom", "custom": {"name": "say"}}]
 
 
-def test_an_id_that_openai_finds_too_long_is_shortened_alike_for_the_call_and_its_result() -> None:
-    long = "call_01a1fab0-f5a0-75a1-a5af-b23a3f581584_0"
-    called = Message("assistant", (ToolCall(long, "weather", "{}"), ToolCall("call_1", "weather", "{}")))
-    told = Message("tool", (ToolResult(long, (Text("rain"),)), ToolResult("call_1", (Text("sun"),))))
-    sent = json.loads(
-        DIALECT.render_request(Request(model="m", dialect="openai_responses", messages=(called, told)), "up", None).body
+@pytest.mark.parametrize(
+    ("upstream_id", "effort", "dropped"),
+    [("gpt-5.2", "low", ()), ("gpt-4o", None, ("reasoning",)), ("up", "minimal", ())],
+)
+def test_a_model_is_asked_for_an_effort_that_it_has(upstream_id: str, effort: Any, dropped: tuple[str, ...]) -> None:
+    asked = Request(
+        dialect="anthropic_messages",
+        model="m",
+        messages=(said("user", Text("Hi")),),
+        reasoning=Reasoning(budget_tokens=1024),
     )
-    first, second = (call["id"] for call in sent["messages"][0]["tool_calls"])
-    assert len(first) <= 40
-    assert second == "call_1"
-    assert [message["tool_call_id"] for message in sent["messages"][1:]] == [first, second]
+    found = DIALECT.render_request(asked, upstream_id, None)
+    assert json.loads(found.body).get("reasoning_effort") == effort
+    assert found.dropped == dropped

@@ -268,3 +268,11 @@ def test_decoding_after_the_relay_finds_the_same_usage() -> None:
     assert events[-3].tokens == one.final_usage()  # type: ignore[union-attr]
     expected = Tokens(input=20, cache_read=50, cache_write_5m=10, cache_write_1h=20, output=2, service_tier="priority")
     assert one.final_usage() == expected
+
+
+def test_a_response_that_is_no_object_passes_and_ends_no_stream() -> None:
+    one = relay()
+    event = line("response.in_progress", sequence_number=0, response="x")
+    assert one.feed(event) == event
+    (end,) = told(one.broken(ERROR, cut=False))
+    assert end["response"]["status"] == "failed"

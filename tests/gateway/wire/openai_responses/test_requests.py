@@ -451,6 +451,15 @@ def test_foreign_thoughts_signatures_and_searches_are_left_out() -> None:
     assert dropped == ("cache", "server_tool_use", "thinking", "tool_call.signature")
 
 
+def test_a_call_whose_id_is_too_long_for_openai_and_its_result_have_the_same_shorter_one() -> None:
+    id = "c" * 65
+    body, _ = rendered(
+        Message("assistant", (ToolCall(id, "f", "{}"),)), Message("tool", (ToolResult(id, (Text("x"),)),))
+    )
+    assert body["input"][0]["call_id"] == body["input"][1]["call_id"]
+    assert len(body["input"][0]["call_id"]) <= 64
+
+
 def test_own_thoughts_keep_coming_in_a_form_that_can_come_back() -> None:
     body, dropped = rendered(
         Message(
@@ -463,8 +472,8 @@ def test_own_thoughts_keep_coming_in_a_form_that_can_come_back() -> None:
         )
     )
     assert body["include"] == ["reasoning.encrypted_content"]
-    assert [len(item["summary"]) for item in body["input"]] == [2, 0]
-    assert body["input"][1]["content"] == [{"type": "reasoning_text", "text": "c"}]
+    assert [len(item["summary"]) for item in body["input"]] == [2, 1]
+    assert [item["encrypted_content"] for item in body["input"]] == ["s", "t"]
     assert dropped == ()
     unsealed, _ = rendered(reasoning=Reasoning(effort="none"))
     assert "include" not in unsealed
@@ -506,6 +515,7 @@ def test_media_go_out_in_this_dialects_form() -> None:
     [
         ("user", Image(FileId("anthropic_messages", "f"))),
         ("user", Document(FileId("anthropic_messages", "f"))),
+        ("user", Document(Inline("video/mp4", "AA"))),
         ("user", Audio(Inline("audio/flac", "AA"))),
         ("user", Audio(Url("u"))),
         ("tool", ToolResult("c", (Audio(None),))),
@@ -542,3 +552,30 @@ def test_summaries_are_asked_for_by_name() -> None:
     body, _ = rendered(reasoning=Reasoning(effort="low", summary="auto"), output=OutputFormat(), verbosity="high")
     assert body["reasoning"] == {"effort": "low", "summary": "auto"}
     assert body["text"] == {"format": {"type": "json_object"}, "verbosity": "high"}
+
+
+@pytest.mark.parametrize(
+    ("upstream_id", "told", "dropped"),
+    [
+        ("gpt-5.2", {"reasoning": {"effort": "low"}, "include": ["reasoning.encrypted_content"]}, ()),
+        ("gpt-4o", {}, ("reasoning",)),
+    ],
+)
+def test_a_model_is_asked_for_an_effort_that_it_has(upstream_id: str, told: Any, dropped: tuple[str, ...]) -> None:
+    foreign = asked(
+        Message("user", (Text("Hi"),)), dialect="anthropic_messages", reasoning=Reasoning(budget_tokens=1024)
+    )
+    found = DIALECT.render_request(foreign, upstream_id, None)
+    body = msgspec.json.decode(found.body)
+    assert {name: body[name] for name in ("reasoning", "include") if name in body} == told
+    assert found.dropped == dropped
+
+
+def test_a_thought_comes_back_summed_up_from_a_dialect_that_does_not_tell() -> None:
+    """OpenAI: `Invalid 'input[1].content': array too long. Expected an array with maximum length 0`."""
+    thought = Thinking("Deep", "enc", OWN, "rs_1")
+    summed = {"summary": [{"type": "summary_text", "text": "Deep"}]}
+    whole = {"summary": [], "content": [{"type": "reasoning_text", "text": "Deep"}]}
+    item = {"type": "reasoning", "id": "rs_1", "encrypted_content": "enc"}
+    assert items(thought, dialect="anthropic_messages")[0] == [item | summed]
+    assert items(thought, dialect=OWN)[0] == [item | whole]
