@@ -55,6 +55,10 @@ async def _drain(
                     stream.feed(framer.feed(piece))
                     if stream.ended:
                         break
+                else:
+                    # Some vendors' streams have no other end than the connection's.
+                    stream.feed(framer.flush())
+                    stream.end()
     except asyncio.CancelledError:
         logger.debug("a stream is no longer drained, for the server stops")
     except Exception:

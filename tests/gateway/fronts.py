@@ -14,8 +14,9 @@ FRONTS = tuple(vendors.VENDORS)
 DIALECTS = vendors.VENDORS
 SCENARIOS = (
     *vendors.SCENARIOS,
-    "status-401-json", "drip-0.1", "slow-first-byte-0.3", "slow-first-byte-2", "stall-mid-stream", "cut-json",
-    "cut-well", "silent", "reset-mid-3", "error-first-event", "error-mid-stream", "rubbish-mid-stream", "cut-1", "bill",
+    "status-401-json", "drip-0.1", "slow-first-byte-0.3", "slow-first-byte-2", "stall-mid-stream", "stall-late",
+    "cut-json", "cut-well", "silent", "reset-mid-3", "error-first-event", "error-mid-stream", "rubbish-mid-stream",
+    "cut-1", "bill",
 )  # fmt: skip
 TEXT = "Grüße, 世界 👋🏽!"
 # In billionths of a dollar, at $2 a million tokens in and $10 out; what came from a cache is free.

@@ -148,6 +148,13 @@ async def stall(vendor: Vendor, exchange: Exchange, wire: Wire) -> None:
     await wire.hang()
 
 
+async def stall_late(vendor: Vendor, exchange: Exchange, wire: Wire) -> None:
+    """A stream until something was said, and then nothing."""
+    events = vendor.events(exchange, GOOD)
+    await _send(wire, exchange, events[: len(events) * 2 // 3], ends=False)
+    await wire.hang()
+
+
 async def cut_json(vendor: Vendor, exchange: Exchange, wire: Wire) -> None:
     """Some events and half of one, and FIN within the body."""
     events = vendor.events(exchange, GOOD)
@@ -197,6 +204,7 @@ SCENARIOS: dict[str, Callable[..., Awaitable[None]]] = {
     "cut-1": functools.partial(cut, 1),
     "cut-3": functools.partial(cut, 3),
     "stall-mid-stream": stall,
+    "stall-late": stall_late,
     "cut-json": cut_json,
     "cut-well": cut_well,
     "reset-mid-3": reset_mid,
@@ -205,4 +213,4 @@ SCENARIOS: dict[str, Callable[..., Awaitable[None]]] = {
     "rubbish-mid-stream": rubbish_mid,
 }
 # The others have a form of their own for chat, in `scenarios`.
-CHAT_SCENARIOS = frozenset(("agent", "agent-strict", "writer", "refuses", "length"))
+CHAT_SCENARIOS = frozenset(("agent", "agent-strict", "writer", "refuses", "length", "stall-late"))
