@@ -17,7 +17,7 @@ EVENTS: list[Event] = [
     Finished("tool_calls"),
     Ended(),
 ]
-MADE = re.compile(rb'"(?:id|call_id|tool_use_id)":"(call_2d3978a49bb982f33565e7c5_[^"]*)"')
+MADE = re.compile(rb'"(?:id|call_id)":"(call_[0-9a-f]{24}_[^"]*)"')
 
 
 @pytest.mark.parametrize("name", ["openai_chat", "openai_responses", "anthropic_messages"])
