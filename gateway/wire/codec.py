@@ -42,6 +42,21 @@ class Unreadable(Exception):
     """An upstream's answer is none; the message says what is wrong with it, and holds none of it."""
 
 
+# Fields that stand for a part of the conversation which the vendor of their dialect keeps.
+KEPT_ELSEWHERE = {
+    "openai_responses": ("conversation", "prompt"),
+    "gemini_generate_content": ("cachedContent",),
+}
+
+
+def left_out(request: Request) -> set[str]:
+    """Return the names of another dialect's own fields; raise Unsupported where one of them stands for content."""
+    for name in KEPT_ELSEWHERE.get(request.dialect, ()):
+        if name in request.extensions:
+            raise Unsupported(f"{name} is kept by another vendor than this model's: send what it holds.", name)
+    return set(request.extensions)
+
+
 class Rendered(msgspec.Struct, frozen=True):
     """A request for an upstream.
 

@@ -27,7 +27,7 @@ from gateway.wire.canonical import (
     flat_name,
     instructions,
 )
-from gateway.wire.codec import Cap, Rendered, Unsupported
+from gateway.wire.codec import Cap, Rendered, Unsupported, left_out
 from gateway.wire.effort import AS_LIKED, BUDGETS, budget_of, effort_of, nearest
 from gateway.wire.fields import encode
 
@@ -348,7 +348,7 @@ def _rest(request: Request, body: Json, dropped: set[str]) -> None:
         if config:
             body["output_config"] = config
     else:
-        dropped.update(request.extensions)
+        dropped.update(left_out(request))
         if request.metadata:
             dropped.add("metadata")
     dropped.update(name for name in UNCARRIED if getattr(request, name))

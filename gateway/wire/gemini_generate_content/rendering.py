@@ -21,7 +21,7 @@ from gateway.wire.canonical import (
     as_function,
     flat_name,
 )
-from gateway.wire.codec import Cap, Rendered
+from gateway.wire.codec import Cap, Rendered, left_out
 from gateway.wire.effort import AS_LIKED, budget_of, effort_of, nearest
 from gateway.wire.fields import encode
 from gateway.wire.gemini_generate_content.fieldnames import NAME
@@ -200,7 +200,7 @@ def _budget(budget: int, model: str) -> int:
 def _extend(request: Request, body: Json, tool_config: Json, config: Json, dropped: set[str]) -> None:
     """Put what only Gemini knows where it came from."""
     if request.dialect != NAME:
-        dropped.update(request.extensions)
+        dropped.update(left_out(request))
         return
     for path, value in request.extensions.items():
         holder, dot, name = path.partition(".")

@@ -37,7 +37,7 @@ from gateway.wire.canonical import (
     custom_names,
     flat_name,
 )
-from gateway.wire.codec import Rendered, Unsupported
+from gateway.wire.codec import Rendered, Unsupported, left_out
 from gateway.wire.effort import effort_of, nearest
 from gateway.wire.fields import decode_fields, encode
 from gateway.wire.openai_chat.assistant import detail, signed_call, written_call
@@ -71,8 +71,7 @@ def render_request(request: Request, upstream_id: str, cap: int | None = None) -
         body = request.extensions | body
     else:
         options = None
-        for name in request.extensions:
-            losses.add(name)
+        losses.names |= left_out(request)
     if request.stream:
         body["stream"] = True
         body["stream_options"] = (options if isinstance(options, dict) else {}) | {"include_usage": True}

@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.wire import fields
 from gateway.wire.canonical import Effort, Json, OutputFormat, Reasoning, Request, Thinking
-from gateway.wire.codec import Rendered, Unsupported
+from gateway.wire.codec import Rendered, Unsupported, left_out
 from gateway.wire.effort import effort_of
 from gateway.wire.fields import Asked, InvalidRequest
 from gateway.wire.openai_models import reasoning_for
@@ -231,7 +231,7 @@ def render_request(request: Request, upstream_id: str, cap: int | None) -> Rende
     body: Json = {"model": upstream_id}
     body |= request.extensions if is_own else {}
     if not is_own:
-        dropped |= set(request.extensions)
+        dropped |= left_out(request)
     body |= _some(
         instructions=items.instructions or None,
         input=items.items,
