@@ -1,14 +1,16 @@
-"""What effort of reasoning OpenAI's own models take, by the names that they have with OpenAI. Pure.
+"""What OpenAI's own models take of reasoning and sampling, by the names that they have with OpenAI. Pure.
 
-OpenAI answers 400 where a model is asked for an effort of another generation, or for any where it does not reason
-(https://platform.openai.com/docs/guides/reasoning). A name that is none of OpenAI's belongs to another vendor.
+OpenAI answers 400 where a model is asked for an effort of another generation, or for any where it does not reason, and
+where one that thinks is told how to sample (https://platform.openai.com/docs/guides/reasoning). A name that is none of
+OpenAI's belongs to another vendor.
 """
 
 import re
+from typing import Any
 
 import msgspec
 
-from gateway.wire.canonical import Effort, Reasoning
+from gateway.wire.canonical import Effort, Reasoning, Request
 from gateway.wire.effort import effort_of, nearest
 
 # The first pattern that a name begins with decides.
@@ -25,10 +27,40 @@ EFFORTS: dict[str, tuple[Effort, ...]] = {
 }
 
 
-def reasoning_for(reasoning: Reasoning, upstream_id: str, others: tuple[Effort, ...]) -> Reasoning | None:
-    """Return what a model can do of REASONING, None where it does not reason; OTHERS is what other vendors' take."""
+# Those of them that do not think unless they are asked to.
+UNTHINKING = re.compile(r"gpt-5\.[1-4](?!\d)")
+# What a model that thinks refuses, and how it looks where it is not asked for.
+SAMPLING: dict[str, Any] = {
+    "temperature": None,
+    "top_p": None,
+    "frequency_penalty": None,
+    "presence_penalty": None,
+    "logit_bias": None,
+    "logprobs": False,
+    "top_logprobs": None,
+}
+
+
+def fitted(request: Request, upstream_id: str, others: tuple[Effort, ...]) -> tuple[Request, set[str]]:
+    """Return a request as a model takes it, and the names of what is left out; OTHERS is what other vendors' take."""
     name = upstream_id.rpartition("/")[2]
-    offered = next((efforts for pattern, efforts in EFFORTS.items() if re.match(pattern, name)), others)
+    known = next((efforts for pattern, efforts in EFFORTS.items() if re.match(pattern, name)), None)
+    offered = others if known is None else known
+    changed: dict[str, Any] = {}
+    effort: Effort | None = None
+    if request.reasoning is not None:
+        fitting = _reasoning(request.reasoning, offered)
+        effort = None if fitting is None else fitting.effort
+        changed["reasoning"] = fitting
+    thinks = effort != "none" if effort else not UNTHINKING.match(name) or "none" not in offered
+    if known and thinks:
+        changed |= {each: left for each, left in SAMPLING.items() if getattr(request, each) != left}
+    lost = {each for each, left in changed.items() if left in (None, False)}
+    return msgspec.structs.replace(request, **changed), lost
+
+
+def _reasoning(reasoning: Reasoning, offered: tuple[Effort, ...]) -> Reasoning | None:
+    """Return what of it a model can do that offers these efforts, None where it does not reason."""
     if not offered:
         return None
     effort = effort_of(reasoning)

@@ -43,7 +43,7 @@ from gateway.wire.fields import decode_fields, encode
 from gateway.wire.openai_chat.assistant import detail, signed_call, written_call
 from gateway.wire.openai_chat.parts import Losses, write_content, write_image
 from gateway.wire.openai_chat.tables import EFFORTS, NAME, PATH, TIERS
-from gateway.wire.openai_models import reasoning_for
+from gateway.wire.openai_models import fitted
 
 LIMIT = "max_tokens"
 # Of a call's id, as OpenAI says when it is longer.
@@ -54,11 +54,9 @@ NO_PARAMETERS: Json = {"type": "object", "properties": {}}
 def render_request(request: Request, upstream_id: str, cap: int | None = None) -> Rendered:
     """Return the request for an upstream; CAP is a limit of ours on the answer's tokens. Raise Unsupported."""
     losses = Losses(own=request.dialect == NAME)
-    if request.reasoning is not None and not losses.own:
-        possible = reasoning_for(request.reasoning, upstream_id, EFFORTS)
-        if possible is None:
-            losses.add("reasoning")
-        request = msgspec.structs.replace(request, reasoning=possible)
+    if not losses.own:
+        request, lost = fitted(request, upstream_id, EFFORTS)
+        losses.names |= lost
     body: Json = {"model": upstream_id}
     limits = [each for each in (request.max_tokens, cap) if each is not None]
     if limits:

@@ -13,7 +13,7 @@ from gateway.wire.canonical import Effort, Json, OutputFormat, Reasoning, Reques
 from gateway.wire.codec import Rendered, Unsupported, left_out
 from gateway.wire.effort import effort_of
 from gateway.wire.fields import Asked, InvalidRequest
-from gateway.wire.openai_models import reasoning_for
+from gateway.wire.openai_models import fitted
 from gateway.wire.openai_responses import conversation, tools
 from gateway.wire.openai_responses.items import ENCRYPTED, LOGPROBS, NAME, PATH, text_of
 
@@ -223,10 +223,9 @@ def render_request(request: Request, upstream_id: str, cap: int | None) -> Rende
     items = conversation.Items(request)
     dropped = items.dropped
     dropped |= {name for name in ABSENT if getattr(request, name) not in (None, ())}
-    if request.reasoning is not None and not is_own:
-        possible = reasoning_for(request.reasoning, upstream_id, get_args(Effort))
-        dropped |= {"reasoning"} if possible is None else set()
-        request = msgspec.structs.replace(request, reasoning=possible)
+    if not is_own:
+        request, lost = fitted(request, upstream_id, get_args(Effort))
+        dropped |= lost
     limits = [limit for limit in (request.max_tokens, cap) if limit is not None]
     body: Json = {"model": upstream_id}
     body |= request.extensions if is_own else {}

@@ -86,6 +86,14 @@ LOSSES: dict[str, dict[str, str]] = {
         "-messages.Text.cache": "cache_control",
         "-tools.Tool.cache": "cache_control",
         "-top_k": "top_k",
+        # A model that thinks is not told how to sample.
+        "-temperature": "temperature",
+        "-top_p": "top_p",
+        "-frequency_penalty": "frequency_penalty",
+        "-presence_penalty": "presence_penalty",
+        "-logit_bias": "logit_bias",
+        "-logprobs": "logprobs",
+        "-top_logprobs": "top_logprobs",
     },
     "openai_responses": {
         # `include` goes with logprobs and reasoning.
@@ -100,6 +108,8 @@ LOSSES: dict[str, dict[str, str]] = {
         "-messages.ToolResult.name": "",
         "-messages.ToolResult.is_error": "is_error",
         "-messages.Thinking": "thinking",
+        # A thought comes back as its summary alone.
+        "+messages.Thinking.is_summary": "",
         "-messages.ToolCall.signature": "tool_call.signature",
         "-messages.ToolCall.origin": "tool_call.signature",
         "-messages.Text.cache": "cache",
@@ -110,6 +120,11 @@ LOSSES: dict[str, dict[str, str]] = {
         "-presence_penalty": "presence_penalty",
         "-seed": "seed",
         "-logit_bias": "logit_bias",
+        # A model that thinks is not told how to sample.
+        "-temperature": "temperature",
+        "-top_p": "top_p",
+        "-logprobs": "logprobs",
+        "-top_logprobs": "top_logprobs",
     },
     "anthropic_messages": {
         # Required there.

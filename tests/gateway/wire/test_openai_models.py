@@ -4,10 +4,16 @@ from typing import get_args
 
 import pytest
 
-from gateway.wire.canonical import Effort, Reasoning
-from gateway.wire.openai_models import reasoning_for
+from gateway.wire.canonical import Effort, Reasoning, Request
+from gateway.wire.openai_models import fitted
 
 ALL: tuple[Effort, ...] = get_args(Effort)
+
+
+def reasoning_for(reasoning: Reasoning, upstream_id: str, others: tuple[Effort, ...]) -> Reasoning | None:
+    found, lost = fitted(Request(dialect="d", model="m", messages=(), reasoning=reasoning), upstream_id, others)
+    assert lost == (set() if found.reasoning else {"reasoning"})
+    return found.reasoning
 
 
 @pytest.mark.parametrize(
@@ -51,3 +57,31 @@ def test_a_budget_is_an_effort_and_what_is_left_to_the_model_stays() -> None:
     )
     assert reasoning_for(Reasoning(summary="auto"), "gpt-5.2", ALL) == Reasoning(summary="auto")
     assert reasoning_for(Reasoning(summary="auto"), "gpt-4o", ALL) is None
+
+
+@pytest.mark.parametrize(
+    ("upstream_id", "effort", "samples"),
+    [
+        ("gpt-4o", None, True),
+        ("llama", "high", True),
+        ("o3", None, False),
+        ("gpt-5", None, False),
+        ("gpt-5.2", None, True),
+        ("gpt-5.2", "none", True),
+        ("gpt-5.2", "low", False),
+        ("gpt-5.2-codex", None, False),
+        ("gpt-5.6-sol", None, False),
+        ("gpt-5.6-sol", "none", True),
+    ],
+)
+def test_who_thinks_is_not_told_how_to_sample(upstream_id: str, effort: Effort | None, samples: bool) -> None:
+    """OpenAI: `Unsupported parameter: 'temperature' is not supported with this model.`"""
+    reasoning = None if effort is None else Reasoning(effort=effort)
+    asked = Request(
+        dialect="d", model="m", messages=(), reasoning=reasoning, temperature=1.0, logprobs=True, top_logprobs=2
+    )
+    found, lost = fitted(asked, upstream_id, ALL)
+    assert (found.temperature, found.logprobs, found.top_logprobs) == (
+        (1.0, True, 2) if samples else (None, False, None)
+    )
+    assert lost == (set() if samples else {"temperature", "logprobs", "top_logprobs"})
