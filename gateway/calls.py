@@ -4,6 +4,7 @@ Where the upstream speaks the caller's dialect, what was asked passes through. W
 whole, before anything is held, so that what cannot be carried is refused before it costs anything.
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -115,10 +116,14 @@ class Translated(msgspec.Struct, frozen=True):
     rendered: Rendered
 
 
-def translated(route: Route, upstream: Dialect, asked: Asked, target: Target, body: bytes) -> Translated | None:
+def translated(
+    route: Route, upstream: Dialect, asked: Asked, target: Target, body: bytes, *, longest_tokens: int | None = None
+) -> Translated | None:
     """Return the request as the upstream is to get it, None where it passes through; raise Fault 400.
 
-    What another vendor signed (`wire.marks`) is for no upstream, so it does not pass through either.
+    What another vendor signed (`wire.marks`) is for no upstream, so it does not pass through either. A caller who
+    speaks another dialect asks for answers as long as its own vendor's models give: for one longer than LONGEST_TOKENS,
+    the most that this model can, vendors refuse a request.
     """
     way = route.ways.get(upstream.name)
     if way is None and upstream.name == route.front.name and (upstream.unmarks or not marks.has_marks(body)):
@@ -127,7 +132,8 @@ def translated(route: Route, upstream: Dialect, asked: Asked, target: Target, bo
         if way is not None:
             return Translated(None, way.rendered(asked, target.upstream_id))
         request = route.front.parse_request(asked)
-        return Translated(request, _rendered(request, upstream, target, None))
+        cap = longest_tokens if (asked.max_tokens or 0) > (longest_tokens or math.inf) else None
+        return Translated(request, _rendered(request, upstream, target, cap))
     except (InvalidRequest, Unsupported) as error:
         raise Fault(error.code, str(error), param=error.param) from None
 

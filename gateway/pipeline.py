@@ -142,7 +142,8 @@ def prepare(exchange: Exchange, body: bytes, route: Route, named: Named) -> Call
     attempts = planned.targets[:1]
     target = attempts[0]
     dialect = calls.spoken(route, target)
-    translated = calls.translated(route, dialect, asked, target, body)
+    longest_tokens = planned.model.output_tokens_max
+    translated = calls.translated(route, dialect, asked, target, body, longest_tokens=longest_tokens)
     request = None if translated is None else translated.request
     return Call(
         route=route,

@@ -112,6 +112,13 @@ async def accept(runtime: Runtime, exchange: Exchange) -> Call:
         own = items_of(wire.value(fields, "input"))
     except InvalidRequest as error:
         raise Fault(error.code, str(error), param=error.param) from None
+    if wire.present(fields.get("conversation", msgspec.Raw(b"null"))):
+        # Kept at the vendor under the one account of all callers, whatever `store` says.
+        raise Fault(
+            "unsupported_parameter",
+            "No vendor keeps a conversation for callers here: continue one with previous_response_id.",
+            param="conversation",
+        )
     if not isinstance(previous_id, str):
         raise Fault("invalid_parameter", "previous_response_id is no text.", param="previous_response_id")
     keeps = stored and settings.STORED_RESPONSE_DAYS > 0

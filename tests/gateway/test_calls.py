@@ -26,3 +26,27 @@ def test_an_answer_is_capped_under_the_name_that_the_upstream_knows(base_url: st
         )
         == parameter
     )
+
+
+LIMITS = {
+    "openai_chat": lambda body: body["max_tokens"],
+    "openai_responses": lambda body: body["max_output_tokens"],
+    "anthropic_messages": lambda body: body["max_tokens"],
+    "gemini_generate_content": lambda body: body["generationConfig"]["maxOutputTokens"],
+}
+
+
+@pytest.mark.parametrize("upstream", LIMITS)
+@pytest.mark.parametrize(
+    ("wanted", "longest", "sent"), [(32_000, 16_384, 16_384), (9, 16_384, 9), (32_000, None, 32_000)]
+)
+def test_no_model_is_asked_by_another_dialect_for_more_than_it_can(
+    upstream: str, wanted: int, longest: int | None, sent: int
+) -> None:
+    front = "openai_chat" if upstream == "anthropic_messages" else "anthropic_messages"
+    route = calls.Route(front, DIALECTS[front])
+    body = msgspec.json.encode({"model": "m", "max_tokens": wanted, "messages": [{"role": "user", "content": "Hello"}]})
+    asked = route.front.read(body, None, None)
+    made = calls.translated(route, DIALECTS[upstream], asked, TARGET, body, longest_tokens=longest)
+    assert made is not None
+    assert LIMITS[upstream](msgspec.json.decode(made.rendered.body)) == sent

@@ -148,3 +148,14 @@ def test_a_thought_goes_to_another_vendor_without_its_signature(gateway: Gateway
         answer = ask(gateway, "messages", f"{other}/agent", messages=messages)
         assert answer.status == 200, (vendor, other, answer.body)
         assert said("messages", answer.body) == TEXT
+
+
+@pytest.mark.parametrize("vendor", ["responses", "chat"])
+def test_a_conversation_that_a_vendor_would_keep_is_refused(gateway: Gateway, vendor: str) -> None:
+    body = {"model": f"{vendor}/ok", "input": "x", "conversation": "conv_1"}
+    answer = gateway.call("POST", "/v1/responses", body=body)
+    assert (answer.status, answer.error["code"], answer.error["param"]) == (
+        400,
+        "unsupported_parameter",
+        "conversation",
+    )
