@@ -9,6 +9,7 @@ from typing import Any
 from tests.gateway import http
 from tests.gateway.conftest import Gateway
 from tests.sdk import vendors
+from tests.upstream.connection import Exchange
 
 FRONTS = tuple(vendors.VENDORS)
 DIALECTS = vendors.VENDORS
@@ -27,7 +28,7 @@ SSE = {"gemini": "?alt=sse"}
 def install(gateway: Gateway) -> None:
     """Make the four providers, unless another server of the module found them missing, and wait for the process."""
     if not gateway.installed.query("SELECT 1 FROM catalog_provider WHERE slug = 'chat'"):
-        vendors.install(gateway.installed, gateway.upstream.base_url, SCENARIOS)
+        vendors.install(gateway.installed, gateway.upstream.base_url, tuple(dict.fromkeys(SCENARIOS)))
     gateway.follow()
 
 
@@ -148,3 +149,8 @@ def is_complete(front: str, body: bytes) -> bool:
     if front == "gemini":
         return "finishReason" in found["candidates"][0]
     return found["type"] in ("response.completed", "message_stop")
+
+
+def sent_to(gateway: Gateway, vendor: str, name: str) -> Exchange:
+    """Return the newest request that a vendor got for the scenario NAME, under its own id of the model."""
+    return gateway.upstream.last(vendors.UPSTREAM_IDS.get((vendor, name), name))

@@ -54,8 +54,8 @@ def test_anthropic_counts_for_its_own_callers(gateway: Gateway) -> None:
 def test_google_counts_for_its_own_callers(gateway: Gateway) -> None:
     answer = google(gateway, "gemini/agent")
 
-    sent = gateway.upstream.last("agent")
-    assert sent.path.partition("?")[0] == "/v1beta/models/agent:countTokens"
+    sent = fronts.sent_to(gateway, "gemini", "agent")
+    assert sent.path.partition("?")[0] == "/v1beta/models/gemini-3-agent:countTokens"
     assert answer.body == bytes(sent.payload)
     assert answer.header("x-aperture-estimate") == ""
     inside = google(gateway, "gemini/agent", {"generateContentRequest": body_of("gemini", "", TEXT)})

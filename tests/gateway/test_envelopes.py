@@ -263,7 +263,7 @@ def test_without_a_limit_a_small_balance_caps_the_answer_under_the_upstreams_own
     assert answer.status == 200, answer.body
     capped = int(answer.header("x-aperture-max-tokens"))
     assert 16 <= capped <= 200
-    assert CAPS[vendor](gateway.upstream.last("agent").json) == capped
+    assert CAPS[vendor](fronts.sent_to(gateway, vendor, "agent").json) == capped
 
 
 def test_a_limit_that_the_balance_does_not_pay_is_a_402_in_anthropics_envelope(gateway: Gateway) -> None:

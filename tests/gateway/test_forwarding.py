@@ -75,7 +75,7 @@ def test_none_of_them_goes_to_another_dialects_upstream(gateway: Gateway, front:
         if vendor == front:
             continue
         ask(gateway, front, f"{vendor}/agent", headers=VENDORS_OWN | NEVER)
-        sent = gateway.upstream.last("agent")
+        sent = fronts.sent_to(gateway, vendor, "agent")
         assert sent.header("openai-beta") == ""
         assert sent.header("anthropic-beta") == ""
         assert sent.header("anthropic-version") == ("2023-06-01" if vendor == "messages" else "")

@@ -191,7 +191,7 @@ def test_a_conversation_goes_on_at_any_model(gateway: Gateway, vendor: str) -> N
 
     assert second["previous_response_id"] == first["id"]
     assert third["status"] == "completed"
-    sent = gateway.upstream.last("agent").body.decode()
+    sent = fronts.sent_to(gateway, vendor, "agent").body.decode()
     places = [sent.index(text) for text in ("the first", "the second", "the third")]
     assert places == sorted(places)
     assert sent.count("Grüße, 世界") == 2
