@@ -26,3 +26,8 @@ def test_an_answer_is_capped_under_the_name_that_the_upstream_knows(base_url: st
         )
         == parameter
     )
+
+
+def test_what_a_caller_names_its_fields_ends_no_header() -> None:
+    (header,) = calls.losses(("a\r\nset-cookie: b\x00", "ü"))
+    assert header == (b"x-aperture-dropped", b"a??set-cookie: b?, ?")
