@@ -222,4 +222,7 @@ def losses(dropped: tuple[str, ...]) -> list[tuple[bytes, bytes]]:
     """Return the header that names what of a request its upstream does not get, if anything is lost."""
     if not dropped:
         return []
-    return [(b"x-aperture-dropped", ", ".join(dropped)[:DROPPED_CHARS_MAX].encode("ascii", "replace"))]
+    named = ", ".join(dropped)[:DROPPED_CHARS_MAX]
+    # The names are the caller's own: none may end the header.
+    printable = named if named.isprintable() else "".join(each if each.isprintable() else "?" for each in named)
+    return [(b"x-aperture-dropped", printable.encode("ascii", "replace"))]

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import msgspec
+import psycopg
 from django.conf import settings
 
 from gateway import background, pipeline, stored_responses
@@ -39,6 +40,10 @@ ITEMS_MAX = 100
 # The endings of a stream that hold the whole response.
 TERMINAL = ("response.completed", "response.incomplete", "response.failed")
 
+# What an upstream's answer may hold that JSON lets through and nothing else takes: halves of surrogates, nesting,
+# numbers without bound, a NUL in an id, and what is no object.
+UNKEPT = (ValueError, RecursionError, OverflowError, TypeError, KeyError, psycopg.Error)
+
 _running: dict[str, "Background"] = {}
 
 
@@ -51,7 +56,12 @@ class Storing(msgspec.Struct):
 
     async def whole(self, runtime: Runtime, body: bytes) -> bytes:
         """Keep a whole answer; return it as its caller gets it."""
-        return encode(await self._keep(runtime, msgspec.json.decode(body)))
+        try:
+            return encode(await self._keep(runtime, msgspec.json.decode(body)))
+        except UNKEPT as error:
+            # It is charged: what cannot be kept is answered all the same.
+            logger.warning("a response is not stored: %s", type(error).__name__)
+            return body
 
     async def end(self, runtime: Runtime, events: bytes) -> bytes:
         """Keep the answer that a stream's last EVENTS tell; return them as their reader gets them."""
@@ -59,11 +69,15 @@ class Storing(msgspec.Struct):
 
     async def _ended(self, runtime: Runtime, event: bytes) -> bytes:
         data = sse.data_of(event)
-        found = msgspec.json.decode(data) if data.startswith(b"{") else {}
-        if found.get("type") not in TERMINAL:
+        try:
+            found = msgspec.json.decode(data) if data.startswith(b"{") else {}
+            if found.get("type") not in TERMINAL:
+                return event
+            found["response"] = await self._keep(runtime, found["response"])
+            return b"event: %s\ndata: %s\n\n" % (found["type"].encode(), encode(found))
+        except UNKEPT as error:
+            logger.warning("a response is not stored: %s", type(error).__name__)
             return event
-        found["response"] = await self._keep(runtime, found["response"])
-        return b"event: %s\ndata: %s\n\n" % (found["type"].encode(), encode(found))
 
     async def _keep(self, runtime: Runtime, response: dict[str, Any]) -> dict[str, Any]:
         response = response | {"previous_response_id": self.previous_id or None}
@@ -265,8 +279,9 @@ async def _background(
     try:
         if not await made.keep(stub, LEASE_S):
             raise stored_responses.too_long()
-    except Fault as fault:
-        ready.set_exception(fault)
+    except Exception as error:
+        # Whatever it was, somebody waits for it.
+        ready.set_exception(error)
         return
     ready.set_result(None)
     _running[stub["id"]] = made

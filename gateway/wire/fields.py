@@ -23,6 +23,15 @@ DEPTH_MAX = 500
 TOO_DEEP = f"The body's JSON is nested too deeply: more than {DEPTH_MAX} levels."
 CHOICES_MAX = 128
 LABELS_MAX, LABEL_NAME_CHARS, LABEL_CHARS = 16, 64, 512
+# What decides the model, the price and what is kept. Servers written in Go read `Model` as `model`, so these go to an
+# upstream in their own letters alone.
+DECIDING = frozenset(
+    {
+        *("model", "stream", "n", "service_tier", "store", "background", "previous_response_id"),
+        *("max_tokens", "max_completion_tokens", "max_output_tokens", "generationConfig", "generation_config"),
+    }
+)
+FOLDED = frozenset(name.casefold() for name in DECIDING)
 NULLS = (b"", b"null")
 # Where a dialect keeps the conversation, attachments and all.
 CONVERSATION = frozenset({"messages", "input", "contents"})
@@ -71,6 +80,8 @@ def read(body: bytes) -> Fields:
     # From 3.14 on, Python's own guard is the size of the stack, which lets tens of thousands of levels through.
     if top_level.deeper_than(body, DEPTH_MAX):
         raise InvalidRequest("invalid_json", TOO_DEEP)
+    for name in [name for name in fields if name not in DECIDING and name.casefold() in FOLDED]:
+        del fields[name]
     return fields
 
 

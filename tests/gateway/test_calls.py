@@ -50,3 +50,8 @@ def test_no_model_is_asked_by_another_dialect_for_more_than_it_can(
     made = calls.translated(route, DIALECTS[upstream], asked, TARGET, body, longest_tokens=longest)
     assert made is not None
     assert LIMITS[upstream](msgspec.json.decode(made.rendered.body)) == sent
+
+
+def test_what_a_caller_names_its_fields_ends_no_header() -> None:
+    (header,) = calls.losses(("a\r\nset-cookie: b\x00", "ü"))
+    assert header == (b"x-aperture-dropped", b"a??set-cookie: b?, ?")

@@ -109,12 +109,20 @@ def _field(found: Fields, name: str) -> Any:
 
 
 def _config(found: Fields) -> Json:
+    _once(CONFIG, fields.value(found, CONFIG), fields.value(found, snake(CONFIG)))
     return an_object(_field(found, CONFIG), CONFIG)
 
 
 def _priced(config: Json, name: str, most: int = TOKENS_MAX) -> int | None:
     path = f"{CONFIG}.{name}"
+    _once(path, config.get(name), config.get(snake(name)))
     return fields.whole(a_whole(pick(config, name), path), path, most)
+
+
+def _once(path: str, camel_cased: Any, snake_cased: Any) -> None:
+    """Raise InvalidRequest for a field under both of its names: which one an upstream goes by, nobody knows."""
+    if camel_cased is not None and snake_cased is not None:
+        raise InvalidRequest("invalid_parameter", f"{path} stands there under both of its names.", path)
 
 
 def _wants_cost(found: Fields) -> bool:

@@ -113,3 +113,15 @@ def test_labels_are_short_texts_and_few() -> None:
 def test_texts_are_all_but_the_conversation() -> None:
     found = of(b'{"model":"m","messages":[1],"input":[2],"tools":[3]}')
     assert list(fields.texts(found)) == [b'"m"', b"[3]"]
+
+
+@pytest.mark.parametrize(
+    "name", ["Model", "MAX_TOKENS", "Max_Completion_Tokens", "max_to\u212aens", "N", "GenerationConfig"]
+)
+def test_no_upstream_reads_a_price_or_a_model_under_other_letters(name: str) -> None:
+    """Servers written in Go take names whatever their case: what was checked here would not be what counts there."""
+    assert list(of(msgspec.json.encode({"model": "cheap", name: 9, "max_tokens": 1, "Other": 2}))) == [
+        "model",
+        "max_tokens",
+        "Other",
+    ]
