@@ -79,7 +79,7 @@ def quote(
     """
     now = time.time()
     tokens = estimate.input_tokens(body, texts(request.fields))
-    service_tier = tier_of(None, request.fields.get("service_tier", b""))
+    service_tier = tier_of(None, request.fields.get("service_tier") or request.fields.get("serviceTier") or b"")
     found = [
         pricing.dearest(
             target.prices,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 from django.conf import settings
 
-from gateway import calls, estimate, pipeline, rejection, upstream
+from gateway import admission, calls, estimate, limiting, pipeline, rejection, upstream
 from gateway.answers import JSON
 from gateway.calls import Route
 from gateway.errors import Fault
@@ -59,15 +59,20 @@ async def count(
             asked = route.front.read(body, named.model, named.stream)
         except InvalidRequest as error:
             raise Fault(error.code, str(error), param=error.param) from None
-        target = plan(exchange.snapshot, exchange.access, asked.model).targets[0]
+        planned = plan(exchange.snapshot, exchange.access, asked.model)
+        target = planned.targets[0]
         dialect = calls.spoken(route, target)
+        # It counts as a request that used nothing.
+        quoted = admission.quote(asked, planned.model, (target,), exchange.caller, body, answers=False)
+        await limiting.reserve(runtime, exchange, planned.model.public_id, quoted)
         counted = None
         if dialect.name == route.front.name:
             counted = await ask(runtime, exchange, target, dialect, dialect.passed(asked, target.upstream_id, None))
         tokens = estimate.input_tokens(body, texts(asked.fields))
         answer, headers = counted or (msgspec.json.encode(shape(tokens)), [ESTIMATED])
+        exchange.used_tokens = 0
     finally:
-        exchange.close()
+        pipeline.leave(exchange)
     headers = [*headers, JSON, (b"content-length", b"%d" % len(answer))]
     exchange.answered = True
     await exchange.send({"type": "http.response.start", "status": 200, "headers": headers})

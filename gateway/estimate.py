@@ -40,6 +40,8 @@ BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-\\
 # Sixtieths of a token to a byte.
 SPARSE_WEIGHT, DENSE_WEIGHT, HIGH_WEIGHT, UNIT = 20, 36, 27, 60
 ESCAPE_WEIGHT = 84
+# As a part's type, a media type's beginning, or one of Gemini's answers.
+AUDIO = re.compile(rb'"(?:input_)?audio["/]|"AUDIO"')
 # What stands between the opening quote of a value and its base64, and before that quote. Slashes may be escaped.
 MARKER = b";base64,"
 HEAD = re.compile(rb"data:([a-z]{1,20})\\?/[^,;]{1,80}(?:;[^,;]{1,40})?")
@@ -178,4 +180,4 @@ def asks_for_caching(body: bytes) -> bool:
 
 def asks_for_audio(body: bytes) -> bool:
     """Tell whether sound may go in or come out; a text may look so too."""
-    return b'"audio"' in body or b'"input_audio"' in body
+    return AUDIO.search(body) is not None

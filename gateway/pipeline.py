@@ -26,7 +26,7 @@ from gateway.body import ClientGone, read
 from gateway.calls import Call, Route
 from gateway.errors import Fault, render
 from gateway.exchange import Exchange
-from gateway.relay import relay
+from gateway.relay import BLANK, COMMENT, Reader, relay
 from gateway.routes import plan
 from gateway.runtime import Runtime
 from gateway.session import find as find_session
@@ -321,7 +321,8 @@ async def stream(runtime: Runtime, exchange: Exchange, call: Call, held: Held, r
 
     fault: Fault | None
     try:
-        fault = await relay(response, relayed, framer, call.target, budget, begin, exchange.write)
+        reader = Reader(begin, exchange.write, BLANK if call.reply.array else COMMENT)
+        fault = await relay(response, relayed, framer, call.target, budget, reader)
     except (asyncio.CancelledError, OSError) as error:
         if not exchange.left_by(error):
             response.close()

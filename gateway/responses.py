@@ -25,6 +25,7 @@ from gateway.exchange import Exchange
 from gateway.fronts import RESPONSES
 from gateway.models import StoredResponse
 from gateway.pipeline import NAMED_INSIDE
+from gateway.routes import plan
 from gateway.runtime import Runtime
 from gateway.stored_responses import Kept
 from gateway.wire import fields as wire
@@ -120,6 +121,8 @@ async def accept(runtime: Runtime, exchange: Exchange) -> Call:
     body = await pipeline.receive(exchange)
     try:
         fields = wire.read(body)
+        # Whether the model may be called comes before how.
+        plan(exchange.snapshot, exchange.access, wire.model(fields))
         stored, unwaited = wire.flag(fields, "store"), wire.flag(fields, "background")
         streamed = wire.flag(fields, "stream")
         previous_id = wire.value(fields, "previous_response_id") or ""
@@ -174,7 +177,9 @@ def replayed(kept: Kept) -> list[Any]:
     """Return a stored response's items as input for the next; a thought that its vendor alone kept is left out."""
     output = kept.response.get("output") or []
     return kept.input + [
-        item for item in output if item.get("type") != "reasoning" or item.get("encrypted_content") is not None
+        item
+        for item in output
+        if isinstance(item, dict) and (item.get("type") != "reasoning" or item.get("encrypted_content") is not None)
     ]
 
 
@@ -228,11 +233,17 @@ class Background:
         await self.keep(response)
 
     async def keep(self, response: dict[str, Any], lease_s: float | None = None) -> bool:
-        """Write the response as far as it is; return whether that could be. Raise Fault 503."""
+        """Write the response as far as it is, with a lease while it runs; return whether that could be.
+
+        Raise Fault 503.
+        """
         storing = self.storing
         kept = Kept(self.stub["id"], storing.previous_id, response["status"], storing.input, response)
+        reads, organization_id = self.runtime.reads, storing.organization_id
+        if lease_s is None:
+            return await stored_responses.finish(reads, organization_id, kept)
         return await stored_responses.keep(
-            self.runtime.reads, storing.organization_id, kept, days=settings.STORED_RESPONSE_DAYS, lease_s=lease_s
+            reads, organization_id, kept, days=settings.STORED_RESPONSE_DAYS, lease_s=lease_s
         )
 
     async def renew(self) -> None:

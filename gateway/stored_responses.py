@@ -31,9 +31,12 @@ INSERT INTO gateway_storedresponse
        (organization_id, response_id, previous_id, status, encrypted, created_at, expires_at, lease_until)
 VALUES (%(organization_id)s, %(response_id)s, %(previous_id)s, %(status)s, %(encrypted)s, now(), %(expires_at)s,
         now() + %(lease_s)s * interval '1 s')
-    ON CONFLICT (organization_id, response_id) DO UPDATE
-   SET status = excluded.status, encrypted = excluded.encrypted, lease_until = excluded.lease_until
- WHERE gateway_storedresponse.status IN ('queued', 'in_progress')
+    ON CONFLICT (organization_id, response_id) DO NOTHING
+"""
+# One that was deleted or cancelled meanwhile is not brought back.
+FINISH = """
+UPDATE gateway_storedresponse SET status = %(status)s, encrypted = %(encrypted)s, lease_until = NULL
+ WHERE organization_id = %(organization_id)s AND response_id = %(response_id)s AND status IN ('queued', 'in_progress')
 """
 CHAIN = """
 WITH RECURSIVE chain AS (
@@ -85,10 +88,23 @@ decode = msgspec.json.Decoder(Content).decode
 async def keep(
     connection: Connection, organization_id: int, kept: Kept, *, days: float, lease_s: float | None = None
 ) -> bool:
-    """Write a response, or finish one that runs; return False where it is gone, was cancelled, or is too large.
+    """Write a response; return False where it is too large, or there is one of this id.
 
     It is kept for DAYS; LEASE_S is for how long somebody says to be working on it. Raise Fault 503.
     """
+    more = {"expires_at": timezone.now() + datetime.timedelta(days=days), "lease_s": lease_s}
+    return await _write(connection, KEEP, organization_id, kept, more)
+
+
+async def finish(connection: Connection, organization_id: int, kept: Kept) -> bool:
+    """Write the end of a response that ran; return False where it is too large, was cancelled or deleted.
+
+    Raise Fault 503.
+    """
+    return await _write(connection, FINISH, organization_id, kept, {})
+
+
+async def _write(connection: Connection, query: str, organization_id: int, kept: Kept, more: dict[str, Any]) -> bool:
     content = encode(Content(kept.input, kept.response)).decode()
     if len(content) > CONTENT_BYTES_MAX:
         return False
@@ -98,10 +114,8 @@ async def keep(
         "previous_id": kept.previous_id,
         "status": kept.status,
         "encrypted": cipher.seal(content, _purpose(organization_id, kept.response_id)),
-        "expires_at": timezone.now() + datetime.timedelta(days=days),
-        "lease_s": lease_s,
     }
-    return await _execute(connection, KEEP, values) > 0
+    return await _execute(connection, query, values | more) > 0
 
 
 async def find(connection: Connection, organization_id: int, response_id: str) -> Kept:

@@ -32,6 +32,14 @@ DECIDING = frozenset(
     }
 )
 FOLDED = frozenset(name.casefold() for name in DECIDING)
+# What other gateways take for where a request goes and whose account pays, and what makes a vendor charge another price
+# than the catalog's. No upstream gets them from a caller: grants and prices are of the model that was asked for.
+NEVER_PASSED = frozenset(
+    {
+        *("models", "fallbacks", "route", "provider", "plugins", "custom_llm_provider", "user_config"),
+        *("api_base", "base_url", "api_key", "api_version", "speed", "inference_geo"),
+    }
+)
 NULLS = (b"", b"null")
 # Where a dialect keeps the conversation, attachments and all.
 CONVERSATION = frozenset({"messages", "input", "contents"})
@@ -81,6 +89,8 @@ def read(body: bytes) -> Fields:
     if top_level.deeper_than(body, DEPTH_MAX):
         raise InvalidRequest("invalid_json", TOO_DEEP)
     for name in [name for name in fields if name not in DECIDING and name.casefold() in FOLDED]:
+        del fields[name]
+    for name in NEVER_PASSED & fields.keys():
         del fields[name]
     return fields
 

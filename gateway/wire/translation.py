@@ -27,7 +27,7 @@ class Translation:
         self.open: set[int] = set()
         self.usage: Tokens | None = None
         self.deltas_count = 0
-        self.chars_count = 0
+        self.bytes_count = 0
         self.has_output = False
 
     @property
@@ -49,7 +49,7 @@ class Translation:
         for number, event in enumerate(events):
             if isinstance(event, PartDelta):
                 self.deltas_count += 1
-                self.chars_count += len(event.text)
+                self.bytes_count += len(event.text.encode("utf-8", "surrogatepass"))
             elif isinstance(event, Used):
                 self.usage = event.tokens
             elif isinstance(event, PartStarted):
@@ -75,15 +75,15 @@ class Translation:
         if isinstance(part, OUTPUT):
             self.has_output = True
         elif isinstance(part, Text | Thinking | Refusal):
-            self.chars_count += len(part.text)
+            self.bytes_count += len(part.text.encode("utf-8", "surrogatepass"))
 
     def delivered_tokens(self) -> int:
         """Return about how many tokens of output came through: deltas, or what is in them."""
-        return max(self.deltas_count, self.chars_count // BYTES_PER_TOKEN, int(self.has_output))
+        return max(self.deltas_count, self.bytes_count // BYTES_PER_TOKEN, int(self.has_output))
 
     def produced(self) -> bool:
         """Tell whether any output came through."""
-        return self.has_output or self.chars_count > 0
+        return self.has_output or self.bytes_count > 0
 
     def final_usage(self) -> Tokens | None:
         """Return the whole answer's usage, None where the upstream did not come to its end with one."""
