@@ -26,7 +26,7 @@ lifecycle = gateway.lifecycle
 __all__ = ["application", "lifecycle"]
 
 BELOW = ("/v1/", "/api/v1/", "/v1beta/", "/demo/")
-EXACTLY = {"/v1", "/api/v1", "/v1beta", "/health", "/targets", "/auth/me"}
+EXACTLY = {"/v1", "/api/v1", "/v1beta", "/health", "/targets", "/auth/me", "/api/hello"}
 
 
 async def http(scope: Scope, receive: Receive, send: Send) -> None:

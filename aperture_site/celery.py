@@ -23,6 +23,7 @@ app.conf.beat_schedule = {
     "usage partitions": {"task": "billing.tasks.ensure_partitions", "schedule": crontab(hour="0", minute="10")},
     "old usage": {"task": "billing.tasks.detach_old_months", "schedule": crontab(hour="3", minute="20")},
     "idempotency keys": {"task": "billing.tasks.prune_idempotency_keys", "schedule": crontab(minute="40")},
+    "stored responses": {"task": "gateway.tasks.forget_stored_responses", "schedule": crontab(minute="50")},
     "reconcile": {"task": "billing.tasks.reconcile", "schedule": crontab(hour="2", minute="30")},
     "alerts": {"task": "billing.tasks.send_alerts", "schedule": crontab()},
     "monthly credit": {"task": "billing.tasks.post_monthly_credit", "schedule": crontab(hour="0", minute="20")},

@@ -67,6 +67,8 @@ CONNECT_TIMEOUT_S = env.seconds("APERTURE_CONNECT_TIMEOUT_SECONDS", 10, at_least
 FIRST_BYTE_TIMEOUT_S = env.seconds("APERTURE_FIRST_BYTE_TIMEOUT_SECONDS", 120, at_least=0.1)
 IDLE_TIMEOUT_S = env.seconds("APERTURE_IDLE_TIMEOUT_SECONDS", 120, at_least=0.1)
 KEEP_ALIVE_S = env.seconds("APERTURE_KEEP_ALIVE_SECONDS", 15, at_least=0.1)
+# How long an answer is kept whose caller asked for it; 0 keeps none.
+STORED_RESPONSE_DAYS = env.integer("APERTURE_STORED_RESPONSE_DAYS", 30, at_least=0)
 MAX_ANSWER_BYTES = env.integer("APERTURE_MAX_ANSWER", 64 * 1024 * 1024, at_least=1024)
 HOLD_TIMEOUT_S = env.seconds("APERTURE_HOLD_TIMEOUT_SECONDS", 3, at_least=0.1)
 HOLD_LEASE_S = env.seconds("APERTURE_HOLD_LEASE_SECONDS", 60, at_least=0.5)

@@ -13,7 +13,7 @@ from bench.entrant import mock
 from bench.measurement import FULL, QUICK, SERVERS, Bench, Plan
 from bench.process import ROOT, BenchError
 
-PARTS = ("json", "stream", "latency", "memory", "ledger")
+PARTS = ("json", "stream", "dialects", "latency", "memory", "ledger")
 DOCUMENT = ROOT / "docs" / "performance.md"
 
 
@@ -53,6 +53,8 @@ def run(parts: list[str], plan: Plan) -> str:
             results.json = bench.throughput(streamed=False)
         if "stream" in parts:
             results.stream = bench.throughput(streamed=True)
+        if "dialects" in parts:
+            results.dialects, results.pairs = bench.dialects(), bench.translation()
         if "latency" in parts:
             results.latency = [bench.latency(server) for server in SERVERS]
         if "memory" in parts:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.load import Address
+from bench.load import CLAUDE, Address
 from bench.process import BenchError, free_port, running
 
 READY_S = 90.0
@@ -89,9 +89,14 @@ def bare(folder: Path, mock_port: int, server: str) -> Iterator[Entrant]:
 def litellm(folder: Path, mock_port: int, streamed: bool) -> Iterator[Entrant]:
     """Run LiteLLM's proxy with one worker and no database."""
     port, log = free_port(), folder / "litellm.log"
-    upstream = {"model": "openai/gpt-4o", "api_base": f"http://127.0.0.1:{mock_port}/v1", "api_key": UPSTREAM_KEY}
+    mock_url = f"http://127.0.0.1:{mock_port}"
+    chat = {"model": "openai/gpt-4o", "api_base": f"{mock_url}/v1", "api_key": UPSTREAM_KEY}
+    messages = {"model": "anthropic/claude-sonnet-4-5", "api_base": mock_url, "api_key": UPSTREAM_KEY}
     configuration = {
-        "model_list": [{"model_name": "gpt-4o", "litellm_params": upstream}],
+        "model_list": [
+            {"model_name": "gpt-4o", "litellm_params": chat},
+            {"model_name": CLAUDE, "litellm_params": messages},
+        ],
         "general_settings": {"master_key": CALLER_KEY},
         "litellm_settings": {"telemetry": False},
     }

@@ -15,11 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.entrant import READY_S, Entrant, ready
-from bench.load import Address
+from bench.load import CLAUDE, Address
 from bench.process import ENVIRONMENT, ROOT, BenchError, free_port, running
 
 EMAIL = "bench@example.com"
 MODEL = "bench/gpt-4o"
+CLAUDE_MODEL = f"bench/{CLAUDE}"
 COUNT = "from billing.models import Usage; print(Usage.objects.filter(status=200, input_tokens__gt=0).count())"
 
 # A prepaid wallet that pays for all of it, so that every request is held, charged and posted; and limits that nobody
@@ -80,12 +81,16 @@ class Installation:
         raise BenchError(f"The gateway did not come up:\n{end}")
 
     def set_up(self) -> None:
-        """Make the provider, the model, its price, a grant and a key."""
+        """Make a provider of each dialect, their models and prices, a grant and a key."""
         price = {"input": 2.5, "output": 10}
         provider = {"baseurl": f"http://127.0.0.1:{self.mock_port}", "apikey": "upstream"}
+        flags = {"openai_chat": False, "anthropic_messages": True}
         document = {
-            "providers": {"bench": provider},
-            "models": {MODEL: {"targets": [{"provider": "bench", "id": "gpt-4o", "price": price}]}},
+            "providers": {"bench": provider, "bench-messages": {**provider, "compatibility": flags}},
+            "models": {
+                MODEL: {"targets": [{"provider": "bench", "id": "gpt-4o", "price": price}]},
+                CLAUDE_MODEL: {"targets": [{"provider": "bench-messages", "id": CLAUDE, "price": price}]},
+            },
             "grants": [{"name": "bench", "src": [EMAIL], "role": "user", "models": "bench/**"}],
         }
         path = self.folder / "installation.json"

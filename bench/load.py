@@ -19,6 +19,10 @@ MESSAGES = [
 ]
 
 
+# Under this name an entrant asks an upstream that speaks Anthropic's dialect.
+CLAUDE = "claude"
+
+
 @dataclass(frozen=True)
 class Address:
     """Where an entrant listens, and what a request to it must show."""

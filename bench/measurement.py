@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from bench import ledger, load
-from bench.entrant import PEERS, Entrant, bare
-from bench.installation import Installation
+from bench import ledger, load, translation
+from bench.entrant import PEERS, Entrant, bare, fault
+from bench.installation import CLAUDE_MODEL, Installation
 from bench.ledger import Ledger
 from bench.process import BenchError, cpu_s, rss_mb
+from bench.translation import Pair
 
 SERVERS = ("uvicorn", "daphne")
 RATE = 500
@@ -111,6 +112,31 @@ class Bench:
         with self.peer("Portkey", streamed) as portkey:
             rows += [self.rounds(portkey, streamed)] if portkey else []
         return rows
+
+    def dialects(self) -> list[Row]:
+        """Load streams of the caller's dialect, the same translated, and LiteLLM's translation, in turns."""
+        same, ours, theirs = [], [], []
+        with self.peer("LiteLLM", True) as litellm, self.installation.serving("uvicorn") as gateway:
+            kept = replace(gateway, name="**gateway, chat → chat**")
+            changed = asking(gateway, CLAUDE_MODEL, "**gateway, chat → Messages**")
+            peer = asking(litellm, load.CLAUDE, "LiteLLM, chat → Messages") if litellm else None
+            if peer and (wrong := fault(peer.address, True)):
+                say(f"{peer.name}: {wrong}")
+                self.left_out.append(f"{peer.name}: it gave no whole answer.")
+                peer = None
+            for _ in range(self.plan.rounds):
+                same.append(self.one(kept, True))
+                ours.append(self.one(changed, True))
+                theirs += [self.one(peer, True)] if peer else []
+        rows = [combined(same), combined(ours)]
+        self.answered += sum(row.requests for row in rows)
+        cpu_ratio, litellm_ratio = ratios(same, ours, theirs)
+        rows = [replace(rows[0], cpu_ratio=1.0), replace(rows[1], cpu_ratio=cpu_ratio, litellm_ratio=litellm_ratio)]
+        return rows + ([combined(theirs)] if theirs else [])
+
+    def translation(self) -> list[Pair]:
+        """Translate a large request between every two dialects."""
+        return translation.measure(5 * self.plan.rounds)
 
     @contextmanager
     def peer(self, name: str, streamed: bool) -> Iterator[Entrant | None]:
@@ -221,6 +247,11 @@ class Bench:
         if rows < self.answered:
             raise BenchError(f"{self.answered} requests were answered, but only {rows} usage rows were written.")
         return rows
+
+
+def asking(entrant: Entrant, model: str, name: str) -> Entrant:
+    """Return an entrant that is asked for another model, under another name."""
+    return replace(entrant, name=name, address=replace(entrant.address, model=model))
 
 
 def combined(rows: list[Row]) -> Row:

@@ -18,15 +18,14 @@ from bench.entrant import litellm_path, nginx_path, portkey_path
 from bench.ledger import MANY_WALLETS, Ledger
 from bench.load import CONNECTIONS
 from bench.measurement import RATE, WARM_UP_S, Latency, Memory, Plan, Row
+from bench.translation import MESSAGES_COUNT, Pair
 
 # A growth that pages and pools explain; a leak of a hundred bytes a request would show as 4 MB.
 FLAT_MB = 3.0
 # Above it, something else had a good part of the processors.
 QUIET_LOAD = 1.0
-COLUMNS = (
-    "Entrant", "requests/s", "p50 ms", "p99 ms", "CPU µs/request", "÷ bare", "PostgreSQL µs", "Valkey µs", "RSS MB",
-    "errors",
-)  # fmt: skip
+ENTRANT = ("Entrant", "requests/s", "p50 ms", "p99 ms", "CPU µs/request")
+BESIDE = ("PostgreSQL µs", "Valkey µs", "RSS MB", "errors")
 
 
 @dataclass
@@ -37,6 +36,8 @@ class Results:
     machine: list[str]
     json: list[Row] = field(default_factory=list)
     stream: list[Row] = field(default_factory=list)
+    dialects: list[Row] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
     latency: list[Latency] = field(default_factory=list)
     memory: list[Memory] = field(default_factory=list)
     ledger: Ledger | None = None
@@ -80,6 +81,7 @@ def targets(results: Results) -> list[Target]:
             for server, bound in (("uvicorn", uvicorn), ("daphne", daphne)):
                 what = f"{many} a second, {server}: gateway ÷ LiteLLM"
                 found.append(Target(what, bound, row_of(rows, f"gateway, {server}").litellm_ratio, " x", at_least=True))
+    found += dialect_targets(results)
     for memory, bound in zip(results.memory, (130, 150), strict=False):
         of = f"Memory of the web process, {memory.server}"
         found.append(Target(f"{of}, after {memory.requests:,} requests", bound, memory.end_mb, " MB"))
@@ -106,9 +108,25 @@ def targets(results: Results) -> list[Target]:
     return [*found, Target("Errors of the gateway, everywhere", 0, gateway_errors(results))]
 
 
+def dialect_targets(results: Results) -> list[Target]:
+    """Return what is to be reached from one dialect into another."""
+    found: list[Target] = []
+    if results.dialects:
+        row = row_of(results.dialects, "gateway, chat → Messages")
+        cpu = "CPU of a stream of 103 events, chat → Messages ÷ chat → chat"
+        speed = "Streams a second, chat → Messages: gateway ÷ LiteLLM"
+        found.append(Target(cpu, 2.5, row.cpu_ratio, " x"))
+        found.append(Target(speed, 40, row.litellm_ratio, " x", at_least=True))
+    if results.pairs:
+        worst = max(results.pairs, key=lambda pair: pair.cpu_ms)
+        what = f"A 1 MB request of {MESSAGES_COUNT} messages into another dialect ({worst.name}, the slowest)"
+        found.append(Target(what, 15, worst.cpu_ms, " ms"))
+    return found
+
+
 def gateway_errors(results: Results) -> int:
     """Return how many requests to the gateway failed; at the fixed rate those to the pass-through count too."""
-    loads = sum(row.errors for row in [*results.json, *results.stream] if row.cpu_ratio)
+    loads = sum(row.errors for row in [*results.json, *results.stream, *results.dialects] if row.cpu_ratio)
     return loads + sum(each.errors for each in results.latency) + sum(each.errors for each in results.memory)
 
 
@@ -123,9 +141,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def load_table(rows: list[Row]) -> str:
-    """Return the table of a load."""
-    return table(COLUMNS, map(load_cells, rows))
+def load_table(rows: list[Row], beside: str = "bare") -> str:
+    """Return the table of a load; BESIDE is what the processor time is divided by."""
+    return table((*ENTRANT, f"÷ {beside}", *BESIDE), map(load_cells, rows))
 
 
 def load_cells(row: Row) -> list[str]:
@@ -156,6 +174,10 @@ def document(results: Results) -> str:
         parts += ["## JSON: one completion of about 900 bytes", load_table(results.json)]
     if results.stream:
         parts += ["## Streams: 103 events, each its own write of the upstream", STREAMS, load_table(results.stream)]
+    if results.dialects:
+        parts += ["## From one dialect into another", DIALECTS, load_table(results.dialects, "chat → chat")]
+    if results.pairs:
+        parts += [PAIRS, table(PAIRS_COLUMNS, pair_rows(results.pairs))]
     if results.latency:
         parts += [
             f"## Latency at a fixed {RATE} requests a second",
@@ -169,6 +191,7 @@ def document(results: Results) -> str:
     return "\n\n".join([*parts, how(results)]) + "\n"
 
 
+PAIRS_COLUMNS = ("From, into", "KB", "CPU ms")
 LATENCY_COLUMNS = ("Server", "bare p50 ms", "p50 ms", "added p50 ms", "bare p99 ms", "p99 ms", "p99 ÷ bare", "errors")
 MEMORY_COLUMNS = ("Server", "requests", "at first MB", "after a fifth MB", "at the end MB", "growth MB", "errors")
 
@@ -187,6 +210,11 @@ def ledger_rows(ledger: Ledger) -> list[list[str]]:
         [name, f"{load.per_second:,.0f}", f"{load.cpu_us:.0f}", f"{load.p50_ms:.1f}", f"{load.p99_ms:.1f}"]
         for name, load in loads
     ]
+
+
+def pair_rows(pairs: list[Pair]) -> list[list[str]]:
+    """Return the figures of the translated requests."""
+    return [[pair.name, f"{pair.request_bytes / 1000:,.0f}", f"{pair.cpu_ms:.1f}"] for pair in pairs]
 
 
 def latency_cells(latency: Latency) -> list[str]:
@@ -235,6 +263,12 @@ process alone, by its process id; what PostgreSQL and Valkey used for the same r
 STREAMS = """Writing and counting 103 events costs the mock and the load generator about as much as relaying them costs
 the pass-through, so on few processors they bound the fast entrants' streams a second; the CPU column is what counts."""
 
+DIALECTS = """A caller streams chat, from an upstream that speaks it and from one that speaks Anthropic's Messages. Both
+send 103 events, each its own write. LiteLLM translates the same."""
+
+PAIRS = f"""A request of {MESSAGES_COUNT} messages, read in one dialect and written in another: processor time of
+one, the median."""
+
 BUSY = """**The machine was busy with other things during this run** (see the load average below): absolute figures and
 tails are worse than the machine's, and ratios are less certain than their digits."""
 
@@ -249,7 +283,7 @@ AGAIN = """## Again
 
 ```
 scripts/bench                    # everything, about a quarter of an hour; writes this file
-scripts/bench json --quick       # one part (json, stream, latency, memory, ledger), short rounds; only prints
+scripts/bench json --quick       # one part (json, stream, dialects, latency, memory, ledger), short rounds; only prints
 scripts/bench memory --requests 500000
 ```
 

@@ -24,7 +24,7 @@ from unfold.widgets import (
 )
 
 from accounts.integers import IntegerAsText
-from accounts.lines import HeadersField
+from accounts.lines import HeadersField, ListField
 from accounts.read_only import ReadOnly
 from catalog import credentials, flags, rates, tariff
 from catalog.models import Alias, Credential, Model, Price, Provider, Target
@@ -109,11 +109,18 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
         help_text="Sent with each request. Name: value, one to a line. Shown in clear: a key belongs in a credential.",
     )
 
+    forward_headers = ListField(
+        label="Forwarded headers",
+        required=False,
+        help_text="Headers of a caller's request that this upstream gets where both speak one dialect, one to a line. "
+        "With a colon only the values that match, between blanks: anthropic-beta: context-1m-* files-api-*",
+    )
+
     class Meta:
         model = Provider
         fields = (
             "slug", "name", "enabled", "base_url", "authorization", "auth_mode", "flags", "preference", "timeout_s",
-            "add_headers", "cost_basis", "model_cost_map", "description",
+            "add_headers", "forward_headers", "mends", "on_disconnect", "cost_basis", "model_cost_map", "description",
         )  # fmt: skip
 
 
@@ -155,7 +162,10 @@ class ProviderAdmin(ModelAdmin):
     inlines: ClassVar[list[Any]] = [CredentialInline]
     fieldsets = (
         (None, {"fields": ("slug", "name", "enabled", "base_url", "authorization", "auth_mode", "flags")}),
-        ("Routing", {"fields": ("preference", "timeout_s", "add_headers")}),
+        (
+            "Routing",
+            {"fields": ("preference", "timeout_s", "add_headers", "forward_headers", "on_disconnect", "mends")},
+        ),
         ("Prices", {"fields": ("cost_basis", "model_cost_map"), "classes": ("collapse",)}),
         ("Notes", {"fields": ("description", "source", "created_at"), "classes": ("collapse",)}),
     )

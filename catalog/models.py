@@ -16,7 +16,7 @@ from django.db import models
 from django.utils import timezone
 
 from accounts.models import Sourced
-from catalog import addresses, flags, rates
+from catalog import addresses, flags, forwarding, rates
 
 SLUG = RegexValidator(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", "Use letters, digits, dots, dashes and underscores.")
 TIER_NAME = RegexValidator(r"^[a-z0-9_.-]{1,16}$", "Use small letters, digits, dots, dashes and underscores.")
@@ -65,6 +65,18 @@ class Provider(Sourced):
     model_cost_map = models.JSONField(default=list, blank=True)
     preference = models.IntegerField(default=0, help_text="The highest wins where several serve one model.")
     add_headers = models.JSONField(default=dict, blank=True)
+    forward_headers = ArrayField(
+        models.CharField(max_length=500, validators=[forwarding.validate]),
+        default=forwarding.default,
+        blank=True,
+        help_text="Headers that a caller's request may carry on to this upstream where both speak one dialect. With a "
+        "colon only the values that match: anthropic-beta: context-1m-* files-api-*",
+    )
+    mends = models.BooleanField(
+        "mend its answers",
+        default=False,
+        help_text="Put in what this upstream's answers lack of its dialect, such as llama.cpp's Responses streams.",
+    )
     on_disconnect = models.CharField(
         "when a caller hangs up",
         max_length=8,

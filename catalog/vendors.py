@@ -7,7 +7,7 @@ belongs to a vendor by its host or, for a mirror or proxy, by its slug. Pure, an
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 
@@ -22,6 +22,8 @@ class Vendor:
     hosts: tuple[str, ...]
     flags: tuple[str, ...] = ("openai_chat",)
     authorization: str = "bearer"
+    # How the same key is shown where a dialect's endpoint wants it otherwise.
+    native_authorizations: dict[str, str] = field(default_factory=dict)
     price_list: str = ""
     price_prefix: str = ""
     public_prefix: str = ""
@@ -71,6 +73,7 @@ VENDORS = (
         hosts=("api.anthropic.com",),
         # Its OpenAI-compatible endpoint takes a bearer; /v1/messages takes the same key as x-api-key.
         flags=("openai_chat", "anthropic_messages"),
+        native_authorizations={"anthropic_messages": "x-api-key"},
         price_list="anthropic",
         public_prefix="anthropic/",
         owner="Anthropic",
@@ -83,6 +86,7 @@ VENDORS = (
         variable="GEMINI_API_KEY",
         hosts=("generativelanguage.googleapis.com",),
         flags=("openai_chat", "gemini_generate_content"),
+        native_authorizations={"gemini_generate_content": "x-goog-api-key"},
         price_list="google",
         public_prefix="google/",
         owner="Google",

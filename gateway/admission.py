@@ -27,13 +27,11 @@ from billing.journal import Journal
 from billing.pricing import Parts, Rates
 from billing.spending import CALENDAR, Shortage
 from billing.usage import UsageRow
-from catalog import vendors
 from gateway import estimate
 from gateway.errors import Fault
 from gateway.snapshot import Caller, Model, Target
-from gateway.wire import openai_chat
-from gateway.wire.openai_chat import Request
-from gateway.wire.openai_usage import tier_of
+from gateway.wire.fields import Asked, texts
+from gateway.wire.usage import tier_of
 
 # What an answer is at least worth asking for, and what a model whose longest answer nobody knows may answer.
 LEAST_OUTPUT_TOKENS = 16
@@ -72,7 +70,7 @@ class Quote(msgspec.Struct, frozen=True):
 
 
 def quote(
-    request: Request, model: Model, targets: tuple[Target, ...], caller: Caller, body: bytes, *, answers: bool = True
+    request: Asked, model: Model, targets: tuple[Target, ...], caller: Caller, body: bytes, *, answers: bool = True
 ) -> Quote:
     """Return what a request may cost at the dearest of the targets that it may go to.
 
@@ -80,8 +78,8 @@ def quote(
     Raise Fault 404 for a model without a price that somebody would have to pay for.
     """
     now = time.time()
-    tokens = estimate.input_tokens(body, openai_chat.texts(request.fields))
-    service_tier = tier_of(None, request.fields.get("service_tier", b""))
+    tokens = estimate.input_tokens(body, texts(request.fields))
+    service_tier = tier_of(None, request.fields.get("service_tier") or request.fields.get("serviceTier") or b"")
     found = [
         pricing.dearest(
             target.prices,
@@ -260,12 +258,3 @@ class Budget:
 
 # The faults with which `Budget.extend` ends a stream.
 CUTS = ("insufficient_credits", "quota_exceeded", "budget_exceeded")
-
-
-def cap_parameter(target: Target) -> str:
-    """Return the name under which an upstream knows the limit of an answer's tokens.
-
-    OpenAI's own reasoning models refuse `max_tokens`; others know nothing else.
-    """
-    own = vendors.is_at(target.provider.base_url, ("openai.com", "azure.com"))
-    return "max_completion_tokens" if own else "max_tokens"

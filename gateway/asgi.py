@@ -6,14 +6,13 @@ demo upstream, below /demo, is no part of the API: no key of ours opens it, and 
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from urllib.parse import parse_qs
 
-import msgspec
 from django.conf import settings
 
-from gateway import demo, generation, health, listing, pipeline, routes
+from gateway import counting, demo, fronts, generation, health, listing, pipeline, responses, routes
+from gateway.answers import JSON, answer, head_of, write
 from gateway.body import ClientGone, Message, Receive, Scope, Send
 from gateway.draining import draining
 from gateway.errors import ANTHROPIC, GOOGLE, OPENAI, Fault, render
@@ -24,21 +23,22 @@ __all__ = ["application", "lifecycle"]
 
 logger = logging.getLogger(__name__)
 
-BASES = ("/api/v1", "/v1")
 DEMO_BASE = "/demo/"
-Header = tuple[bytes, bytes]
 
-JSON = (b"content-type", b"application/json")
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
 UNAVAILABLE = 503
 RETRY = (b"retry-after", b"1")
 REQUEST_ID = b"x-aperture-request-id"
+# Where the packages of OpenAI and of Anthropic look for an answer's id, which they show with an error.
+VENDORS_REQUEST_IDS = (b"x-request-id", b"request-id")
 REGION = (b"x-aperture-region", settings.REGION.encode("latin-1", "replace"))
 CORS = [
     (b"access-control-allow-origin", b"*"),
     (
         b"access-control-expose-headers",
-        b"x-aperture-request-id, x-aperture-region, x-aperture-upstream, x-aperture-cost, x-aperture-max-tokens, "
+        b"x-request-id, request-id, x-aperture-request-id, x-aperture-region, "
+        b"x-aperture-upstream, x-aperture-cost, x-aperture-max-tokens, "
+        b"x-aperture-dropped, x-aperture-estimate, "
         b"retry-after, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
         b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens",
     ),
@@ -52,18 +52,11 @@ PREFLIGHT = [
 Handler = Callable[[Runtime, Exchange, str], Awaitable[None]]
 
 
-async def chat(runtime: Runtime, exchange: Exchange, _rest: str) -> None:
-    """POST /chat/completions."""
-    await pipeline.run(runtime, exchange, "/v1/chat/completions", "openai_chat")
-
-
-async def embeddings(runtime: Runtime, exchange: Exchange, _rest: str) -> None:
-    """POST /embeddings."""
-    await pipeline.run(runtime, exchange, "/v1/embeddings", pipeline.EMBEDDINGS)
-
-
 async def models(runtime: Runtime, exchange: Exchange, name: str) -> None:
     """GET /models and /models/{id}; an id may hold slashes."""
+    if is_google(exchange.headers):
+        await gemini_models(runtime, exchange, name)
+        return
     await pipeline.admit(runtime, exchange)
     anthropic = b"anthropic-version" in exchange.headers
     if name:
@@ -73,6 +66,16 @@ async def models(runtime: Runtime, exchange: Exchange, name: str) -> None:
     else:
         seen = routes.visible(exchange.snapshot, exchange.access)
         await answer(exchange, 200, listing.anthropic_list(seen) if anthropic else listing.openai_list(seen))
+
+
+async def gemini_models(runtime: Runtime, exchange: Exchange, name: str) -> None:
+    """GET /v1beta/models and /v1beta/models/{id}, in Google's shape."""
+    await pipeline.admit(runtime, exchange)
+    if name:
+        model = routes.plan(exchange.snapshot, exchange.access, name).model
+        await answer(exchange, 200, listing.google_model(model, name))
+    else:
+        await answer(exchange, 200, listing.google_list(routes.visible(exchange.snapshot, exchange.access)))
 
 
 async def health_check(runtime: Runtime, exchange: Exchange, _rest: str) -> None:
@@ -105,24 +108,35 @@ async def root(_runtime: Runtime, exchange: Exchange, _rest: str) -> None:
     await answer(exchange, 200, {})
 
 
-class Route(msgspec.Struct, frozen=True):
-    """A path's method and handler; a nested route also answers below its path."""
+# A path's methods and who answers them. HEAD is answered wherever GET is.
+Methods = Mapping[str, Handler]
 
-    method: str
-    handler: Handler
-    nested: bool = False
-
-
-ROUTES = {
-    "/chat/completions": Route("POST", chat),
-    "/embeddings": Route("POST", embeddings),
-    "/models": Route("GET", models, nested=True),
-    "/generation": Route("GET", finished),
-    "/health": Route("GET", health_check),
-    "/targets": Route("GET", targets),
-    "/auth/me": Route("GET", me),
+ROUTES: dict[str, Methods] = {
+    "/chat/completions": {"POST": fronts.chat},
+    "/completions": {"POST": fronts.completions},
+    "/responses": {"POST": responses.create, "GET": responses.socket_only},
+    "/messages": {"POST": fronts.messages},
+    "/messages/count_tokens": {"POST": counting.messages},
+    "/embeddings": {"POST": fronts.vectors},
+    "/models": {"GET": models},
+    "/generation": {"GET": finished},
+    "/health": {"GET": health_check},
+    "/targets": {"GET": targets},
+    "/auth/me": {"GET": me},
 }
-ROOT_ROUTES = {path: ROUTES[path] for path in ("/health", "/targets", "/auth/me")} | {"/": Route("HEAD", root)}
+# What stands below a path, as in /models/openai/gpt-5.
+NESTED: dict[str, Methods] = {
+    "/models/": {"GET": models, "POST": fronts.gemini},
+    "/responses/": {"GET": responses.get, "DELETE": responses.delete, "POST": responses.cancel},
+}
+GEMINI_ROUTES: dict[str, Methods] = {"/models": {"GET": gemini_models}}
+GEMINI_NESTED: dict[str, Methods] = {"/models/": {"GET": gemini_models, "POST": fronts.gemini}}
+BASES = {"/api/v1": (ROUTES, NESTED), "/v1": (ROUTES, NESTED), "/v1beta": (GEMINI_ROUTES, GEMINI_NESTED)}
+ROOT_ROUTES: dict[str, Methods] = {
+    **{path: ROUTES[path] for path in ("/health", "/targets", "/auth/me")},
+    "/": {"HEAD": root},
+    "/api/hello": {"HEAD": root, "GET": root},
+}
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -147,12 +161,19 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def refuse_socket(scope: Scope, receive: Receive, send: Send) -> None:
-    """Refuse a WebSocket with an HTTP answer: no route of this version takes one (ASGI's websocket.http.response)."""
+    """Refuse a WebSocket with an HTTP answer: no route of this version takes one (ASGI's websocket.http.response).
+
+    Where the route is one of HTTP it is told so with 426, on which clients such as Codex fall back at once.
+    """
     await receive()
-    fault = Fault("not_found", f"There is no WebSocket at {scope['path'][:200]!r}; use HTTP.")
+    path = scope["path"]
+    if find_route(path)[0] is not None:
+        fault = Fault("websocket_upgrade_required", f"{path[:200]!r} takes no WebSocket; use HTTP.")
+    else:
+        fault = Fault("not_found", f"There is no WebSocket at {path[:200]!r}; use HTTP.")
     request_id = new_request_id()
     body = render(fault, OPENAI, request_id)
-    headers = head_of(body, JSON, *common_headers(request_id))
+    headers = head_of(body, JSON, *fault.headers(), *common_headers(request_id))
     await send({"type": "websocket.http.response.start", "status": fault.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})
 
@@ -168,45 +189,47 @@ async def dispatch(runtime: Runtime, exchange: Exchange, path: str, method: str)
         return
     if route is None:
         raise Fault("not_found", f"There is no {path[:200]!r} here; the API's paths are below /v1 and /api/v1.")
-    if method != route.method and (method, route.method) != ("HEAD", "GET"):
-        raise NotAllowed(method, route.method)
-    if draining.active and route.handler is not health_check:
+    handler = route.get(method) or (route.get("GET") if method == "HEAD" else None)
+    if handler is None:
+        raise NotAllowed(method, route)
+    if draining.active and handler is not health_check:
         raise Fault("draining", "The server is restarting; try again.", retry_after_s=1)
-    await route.handler(runtime, exchange, rest)
+    await handler(runtime, exchange, rest)
 
 
 class NotAllowed(Fault):
     """405, with the methods that are allowed."""
 
-    def __init__(self, method: str, allowed: str) -> None:
-        super().__init__("method_not_allowed", f"{method[:16]} is not allowed here; use {allowed}.")
-        self.allowed = "GET, HEAD, OPTIONS" if allowed == "GET" else f"{allowed}, OPTIONS"
+    def __init__(self, method: str, allowed: Iterable[str]) -> None:
+        allowed = list(allowed)
+        super().__init__("method_not_allowed", f"{method[:16]} is not allowed here; use {' or '.join(allowed)}.")
+        if "GET" in allowed and "HEAD" not in allowed:
+            allowed.insert(allowed.index("GET") + 1, "HEAD")
+        self.allowed = ", ".join([*allowed, "OPTIONS"])
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Return the Allow header (RFC 9110, section 10.2.1)."""
         return [(b"allow", self.allowed.encode())]
 
 
-def find_route(path: str) -> tuple[Route | None, str]:
-    """Return the route of a path and what follows it, as in `/v1/models/openai/gpt-5`."""
-    for base in BASES:
-        if path.startswith(base):
+def find_route(path: str) -> tuple[Methods | None, str]:
+    """Return the methods of a path and what follows it, as in `/v1/models/openai/gpt-5`."""
+    for base, (routes_here, nested_here) in BASES.items():
+        if path.startswith(f"{base}/"):
             inner = path[len(base) :]
-            route = ROUTES.get(inner)
+            route = routes_here.get(inner)
             if route is not None:
                 return route, ""
-            for prefix, nested in NESTED.items():
+            for prefix, nested in nested_here.items():
                 if inner.startswith(prefix) and len(inner) > len(prefix):
                     return nested, inner[len(prefix) :]
     return ROOT_ROUTES.get(path), ""
 
 
-NESTED = {f"{path}/": route for path, route in ROUTES.items() if route.nested}
-
-
 def common_headers(request_id: str) -> list[tuple[bytes, bytes]]:
     """Return what every answer carries."""
-    return [(REQUEST_ID, request_id.encode()), REGION, *CORS]
+    named_by = request_id.encode()
+    return [*[(name, named_by) for name in (REQUEST_ID, *VENDORS_REQUEST_IDS)], REGION, *CORS]
 
 
 def named(send: Send) -> Send:
@@ -246,13 +269,6 @@ def dressed(send: Send, request_id: str, *, head: bool) -> Send:
     return dress
 
 
-async def answer(exchange: Exchange, status: int, content: Any, more: Sequence[tuple[bytes, bytes]] = ()) -> None:
-    """Send a JSON answer; MORE are further headers."""
-    body = msgspec.json.encode(content)
-    exchange.answered = True
-    await write(exchange.send, status, body, head_of(body, JSON, *more))
-
-
 async def refuse(exchange: Exchange, fault: Fault) -> None:
     """Send a fault in the envelope of the route; nothing can be said any more once an answer has begun."""
     if exchange.answered or exchange.client_gone:
@@ -261,19 +277,20 @@ async def refuse(exchange: Exchange, fault: Fault) -> None:
     await write(exchange.send, fault.status, body, head_of(body, JSON, *fault.headers()))
 
 
-def head_of(body: bytes, *headers: Header) -> list[Header]:
-    """Return an answer's headers with the length of its body."""
-    return [*headers, (b"content-length", b"%d" % len(body))]
-
-
-async def write(send: Send, status: int, body: bytes, headers: list[Header]) -> None:
-    """Send an answer that is whole."""
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
 def envelope(path: str, headers: Mapping[bytes, bytes]) -> str:
     """Return whose error envelope a request expects."""
-    if path.startswith("/v1beta"):
+    if path.startswith("/v1beta") or (path.partition("/models/")[2] and ":" in path.rpartition("/")[2]):
         return GOOGLE
+    if is_google(headers) and path.partition("/v1")[2].startswith("/models"):
+        return GOOGLE
+    return ANTHROPIC if path.partition("/v1")[2].startswith("/messages") else by_headers(headers)
+
+
+def is_google(headers: Mapping[bytes, bytes]) -> bool:
+    """Tell whether a request comes from Google's packages, which ask below /v1 as well as below /v1beta."""
+    return b"x-goog-api-key" in headers or b"x-goog-api-client" in headers
+
+
+def by_headers(headers: Mapping[bytes, bytes]) -> str:
+    """Return in whose words a request is answered where its path does not say."""
     return ANTHROPIC if b"anthropic-version" in headers else OPENAI

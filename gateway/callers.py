@@ -31,7 +31,9 @@ SELECT k.id, k.digest, k.display, k.name, k.organization_id, o.name AS organizat
        {acceptance.REVOKED} AS revoked,
        ARRAY(SELECT g.name FROM accounts_group g JOIN accounts_group_members m ON m.group_id = g.id
              WHERE m.user_id = k.user_id) AS groups,
-       p.slug AS plan, p.id AS plan_id, p.markup_ppm, w.mode, w.funded
+       p.slug AS plan, p.id AS plan_id, p.markup_ppm, p.native_anthropic, w.mode, w.funded,
+       ARRAY(SELECT name FROM billing_plan WHERE native_anthropic AND public ORDER BY position, name)
+           AS native_anthropic_plans
 FROM {acceptance.KEYS}
 LEFT JOIN billing_wallet w ON w.organization_id = o.id
 LEFT JOIN billing_plan p ON p.id = coalesce(
@@ -179,4 +181,6 @@ def _terms(row: Mapping[str, Any]) -> Terms:
         prepaid=(row["mode"] or ledger.initial_mode()) == Wallet.PREPAID,
         funded=bool(row["funded"]),
         markup_ppm=row["markup_ppm"],
+        native_anthropic=row["native_anthropic"],
+        native_anthropic_plans=tuple(row["native_anthropic_plans"]),
     )

@@ -15,9 +15,10 @@ from psycopg.rows import dict_row
 from accounts import cipher, subjects
 from accounts.headers import FRAMING_HEADERS
 from billing.pricing import Rates
-from catalog import addresses, credentials, flags, vendors
+from catalog import addresses, credentials, vendors
 from catalog.models import Provider
 from gateway import limits, snapshot, spending
+from gateway.wire.registry import DIALECTS
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def assemble(version: int, rows: Rows, now: float) -> snapshot.Snapshot:
         built = [
             _target(row, target, provider, preferences[provider.id], prices.get(target["id"], []))
             for target, provider in targets[row["id"]]
-            if flags.OPENAI_CHAT in provider.flags and _sellable(prices.get(target["id"], []), now)
+            if provider.headers and _sellable(prices.get(target["id"], []), now)
         ]
         if built:
             models.append((_model(row, built), [alias["name"] for alias in aliases.get(row["id"], [])]))
@@ -135,21 +136,40 @@ def _provider(row: dict[str, Any], secret_rows: list[dict[str, Any]]) -> snapsho
         for each in secret_rows
         if each["host"] == addresses.host_of(row["base_url"])
     ]
-    headers = _added_headers(row)
-    if opened and row["auth_mode"] != Provider.NONE:
-        headers |= credentials.authorization(row["authorization"], opened[0])
+    spoken = [flag for flag in row["flags"] if flag in DIALECTS]
+    secret = opened[0] if opened and row["auth_mode"] != Provider.NONE else ""
     return snapshot.Provider(
         id=row["id"],
         slug=row["slug"],
         base_url=row["base_url"],
-        flags=frozenset(row["flags"]),
-        headers=headers,
+        flags=tuple(spoken),
+        headers={flag: _added_headers(row) | _authorization(row, flag, secret) for flag in spoken},
         secrets=tuple(opened),
         builtin=row["source"] == Provider.DEMO,
         timeout_s=row["timeout_s"],
         drains=row["on_disconnect"] == Provider.DRAIN
         or (row["on_disconnect"] == Provider.AUTO and vendors.charges_on(row["base_url"])),
+        forwarded=_forwarded(row["forward_headers"]),
+        mends=row["mends"],
     )
+
+
+def _authorization(row: dict[str, Any], dialect: str, secret: str) -> dict[str, str]:
+    """Return the header that shows a provider its secret; some vendors want it otherwise for each dialect."""
+    if not secret:
+        return {}
+    vendor = vendors.vendor_of(row["slug"], row["base_url"])
+    native = vendor.native_authorizations.get(dialect) if vendor else None
+    return credentials.authorization(native or row["authorization"], secret)
+
+
+def _forwarded(entries: list[str]) -> dict[bytes, snapshot.Forwarded]:
+    """Return the headers that entries such as `openai-beta` and `anthropic-beta: context-1m-* files-*` let through."""
+    found = {}
+    for entry in entries:
+        name, _, patterns = entry.partition(":")
+        found[name.strip().lower().encode("latin-1")] = snapshot.Forwarded(tuple(patterns.split()))
+    return found
 
 
 def _added_headers(row: dict[str, Any]) -> dict[str, str]:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from gateway import upstream
-from gateway.wire.openai_chat import StreamRelay
+from gateway.wire.codec import Relay, Unreadable
 from gateway.wire.sse import EventTooLarge, Framer
 
 logger = logging.getLogger(__name__)
@@ -28,9 +28,7 @@ def has_room() -> bool:
     return len(_running) < DRAINS_MAX
 
 
-def start(
-    answer: upstream.Answer, stream: StreamRelay, framer: Framer, finish: Callable[[], Awaitable[object]]
-) -> None:
+def start(answer: upstream.Answer, stream: Relay, framer: Framer, finish: Callable[[], Awaitable[object]]) -> None:
     """Read the answer to its end beside everything else, then call FINISH."""
     task = asyncio.get_running_loop().create_task(_drain(answer, stream, framer, finish), name="drain")
     _running.add(task)
@@ -48,15 +46,19 @@ async def wait(timeout_s: float) -> None:
 
 
 async def _drain(
-    answer: upstream.Answer, stream: StreamRelay, framer: Framer, finish: Callable[[], Awaitable[object]]
+    answer: upstream.Answer, stream: Relay, framer: Framer, finish: Callable[[], Awaitable[object]]
 ) -> None:
     try:
-        with contextlib.suppress(TimeoutError, EventTooLarge, upstream.Unreadable, upstream.Broken):
+        with contextlib.suppress(TimeoutError, EventTooLarge, upstream.Unreadable, upstream.Broken, Unreadable):
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
                 async for piece in upstream.pieces(answer, DRAIN_BYTES_MAX):
                     stream.feed(framer.feed(piece))
                     if stream.ended:
                         break
+                else:
+                    # Some vendors' streams have no other end than the connection's.
+                    stream.feed(framer.flush())
+                    stream.end()
     except asyncio.CancelledError:
         logger.debug("a stream is no longer drained, for the server stops")
     except Exception:

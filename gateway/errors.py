@@ -33,6 +33,7 @@ TABLE: dict[str, Row] = {
     "ip_restricted": Row(403, "permission_denied", "permission_error", "PERMISSION_DENIED"),
     "no_role_granted": Row(403, "permission_denied", "permission_error", "PERMISSION_DENIED"),
     "model_not_allowed": Row(403, "permission_denied", "permission_error", "PERMISSION_DENIED"),
+    "plan_required": Row(403, "permission_denied", "permission_error", "PERMISSION_DENIED"),
     "model_not_found": Row(404, "model_not_found", "not_found_error", "NOT_FOUND"),
     "request_too_large": Row(413, INVALID, "request_too_large", "INVALID_ARGUMENT"),
     "headers_too_large": Row(431, INVALID, INVALID, "INVALID_ARGUMENT"),
@@ -42,6 +43,10 @@ TABLE: dict[str, Row] = {
     "invalid_request": Row(400, INVALID, INVALID, "INVALID_ARGUMENT"),
     "invalid_json": Row(400, INVALID, INVALID, "INVALID_ARGUMENT"),
     "invalid_parameter": Row(400, INVALID, INVALID, "INVALID_ARGUMENT"),
+    "unsupported_parameter": Row(400, INVALID, INVALID, "INVALID_ARGUMENT"),
+    "unsupported_content": Row(400, INVALID, INVALID, "INVALID_ARGUMENT"),
+    "thread_unsupported_request": Row(400, INVALID, INVALID, "INVALID_ARGUMENT"),
+    "websocket_upgrade_required": Row(426, INVALID, INVALID, "FAILED_PRECONDITION"),
     "requests_per_minute": LIMIT,
     "tokens_per_minute": LIMIT,
     "requests_per_day": LIMIT,
@@ -67,7 +72,13 @@ TABLE: dict[str, Row] = {
 
 # What the vendors call a status that the upstream chose.
 ANTHROPIC_BY_STATUS = {400: INVALID, 404: "not_found_error", 413: "request_too_large", 429: "rate_limit_error"}
+# What Anthropic's packages read of an error to mend the request themselves: they send the whole conversation then.
+DETAILS = {"thread_unsupported_request": {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}}
 GOOGLE_BY_STATUS = {404: "NOT_FOUND", 409: "ABORTED", 429: "RESOURCE_EXHAUSTED"}
+
+
+# What a 426 has to tell (https://www.rfc-editor.org/rfc/rfc9110#section-15.5.22).
+UPGRADE = (b"upgrade", b"websocket")
 
 
 class Fault(Exception):
@@ -101,6 +112,8 @@ class Fault(Exception):
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Return the headers that this fault adds."""
         found = []
+        if self.code == "websocket_upgrade_required":
+            found.append(UPGRADE)
         if self.retry_after_s is not None:
             found.append((b"retry-after", b"%d" % self.retry_after_s))
         if self.provider is not None:
@@ -127,6 +140,8 @@ def _openai(fault: Fault, request_id: str) -> dict[str, Any]:
 def _anthropic(fault: Fault, request_id: str) -> dict[str, Any]:
     kind = ANTHROPIC_BY_STATUS.get(fault.status, INVALID) if fault.rejected else fault.row.anthropic
     error: dict[str, Any] = {"type": kind, "message": fault.message, "code": fault.code}
+    if fault.code in DETAILS:
+        error["details"] = DETAILS[fault.code]
     if fault.upstream is not None:
         error["upstream"] = fault.upstream
     return {"type": "error", "error": error, "request_id": request_id}

@@ -16,8 +16,9 @@ base64 as a text, rows of emoji or signs) never more than 40 %.
 Attachments inside the body do not count by their bytes. An image counts IMAGE_TOKENS, inside or by its address: what
 large ones cost at most vendors. Sound counts a token for each AUDIO_BYTES_PER_TOKEN bytes of base64 (32 tokens a second
 at 64 kbit/s). A document counts one for each DOCUMENT_BYTES_PER_TOKEN, and at least DOCUMENT_TOKENS_MIN; a plain text
-one for each TEXT_BYTES_PER_TOKEN, three bytes of the text. Only the value of `url`, `data` or `file_data` that is
-base64 through and through is an attachment, so that no message's text passes for one.
+one for each TEXT_BYTES_PER_TOKEN, three bytes of the text. What stands under `data` is what the media type beside it
+says, and sound where none does. Only the value of `url`, `image_url`, `data` or `file_data` that is base64 through and
+through is an attachment, so that no message's text passes for one.
 """
 
 import re
@@ -39,10 +40,17 @@ BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-\\
 # Sixtieths of a token to a byte.
 SPARSE_WEIGHT, DENSE_WEIGHT, HIGH_WEIGHT, UNIT = 20, 36, 27, 60
 ESCAPE_WEIGHT = 84
+# As a part's type, a media type's beginning, or one of Gemini's answers.
+AUDIO = re.compile(rb'"(?:input_)?audio["/]|"AUDIO"')
 # What stands between the opening quote of a value and its base64, and before that quote. Slashes may be escaped.
 MARKER = b";base64,"
 HEAD = re.compile(rb"data:([a-z]{1,20})\\?/[^,;]{1,80}(?:;[^,;]{1,40})?")
-KEY = re.compile(rb'"(?:url|file_data|data)"\s{0,8}:\s{0,8}\Z')
+KEY = re.compile(rb'"(?:url|image_url|file_data|data)"\s{0,8}:\s{0,8}\Z')
+# The media type beside bare base64, before or after it: Anthropic's, Gemini's two spellings.
+BESIDE = re.compile(rb'"(?:media_type|mimeType|mime_type)"\s{0,8}:\s{0,8}"([a-z]{1,20})\\?/')
+BESIDE_BYTES = 120
+LINKS = (rb'"type"\s{0,8}:\s{0,8}"(?:url|input_image)"', rb'"file_?[uU]ri"')
+LINK = re.compile(b"|".join(LINKS))
 BARE = re.compile(rb'"data"\s{0,8}:\s{0,8}"')
 # How far back they are looked for, and how many attachments; what is beyond is counted as text.
 HEAD_BYTES_MAX, KEY_BYTES_MAX, ATTACHMENTS_MAX = 160, 32, 1_000
@@ -62,10 +70,13 @@ def input_tokens(body: bytes, texts: Iterable[bytes] = ()) -> int:
         body, documents, images = _without_urls(body)
         tokens += documents
     if b'"data"' in body:
-        body, sound = _without_sound(body)
-        tokens += sound
+        body, others, pictures = _without_bare(body)
+        tokens += others
+        images += pictures
     # Each part is named twice, as its type and as its field.
     linked = (body.count(b'"image_url"') + 1) // 2
+    if b'"url"' in body or b'"input_image"' in body or b'"file' in body:
+        linked = max(linked, sum(1 for _ in LINK.finditer(body)))
     return tokens + max(images, linked) * IMAGE_TOKENS + text_tokens(body)
 
 
@@ -102,39 +113,56 @@ def _without_urls(body: bytes) -> tuple[bytes, int, int]:
             continue
         if head[1] == b"image":
             images += 1
-        elif head[1] == b"audio":
-            tokens += _sound(end - start)
-        elif head[1] == b"text":
-            tokens += (end - start) // TEXT_BYTES_PER_TOKEN
         else:
-            tokens += max((end - start) // DOCUMENT_BYTES_PER_TOKEN, DOCUMENT_TOKENS_MIN)
+            tokens += _attached(head[1], end - start)
         kept.append(body[done:start])
         done = position = end
     kept.append(body[done:])
     return b"".join(kept), tokens, images
 
 
-def _without_sound(body: bytes) -> tuple[bytes, int]:
-    """Return the body without the base64 that stands under `data` as it is, and its tokens: that is sound."""
+def _without_bare(body: bytes) -> tuple[bytes, int, int]:
+    """Return the body without the base64 that stands under `data` as it is, its tokens, and the images among it.
+
+    With no media type beside it, it is sound.
+    """
     kept: list[bytes] = []
-    tokens = done = position = 0
+    tokens = images = done = position = 0
     for _ in range(ATTACHMENTS_MAX):
         position = body.find(b'"data"', position)
         if position < 0:
             break
         opening = BARE.match(body, position)
-        position += 1
+        key, position = position, position + 1
         if opening is None:
             continue
         start = opening.end()
         end = body.find(b'"', start)
         if not _is_base64(body, start, end):
             continue
-        tokens += _sound(end - start)
+        kind = _kind_beside(body, max(done, key - BESIDE_BYTES), key, end)
+        if kind == b"image":
+            images += 1
+        else:
+            tokens += _attached(kind, end - start)
         kept.append(body[done:start])
         done = position = end
     kept.append(body[done:])
-    return b"".join(kept), tokens
+    return b"".join(kept), tokens, images
+
+
+def _kind_beside(body: bytes, before: int, key: int, end: int) -> bytes:
+    found = BESIDE.findall(body, before, key)[-1:] or BESIDE.findall(body, end, end + BESIDE_BYTES)[:1]
+    return found[0] if found else b"audio"
+
+
+def _attached(kind: bytes, size: int) -> int:
+    """Return the tokens of an attachment that is no image: KIND is the first half of its media type."""
+    if kind == b"audio":
+        return _sound(size)
+    if kind == b"text":
+        return size // TEXT_BYTES_PER_TOKEN
+    return max(size // DOCUMENT_BYTES_PER_TOKEN, DOCUMENT_TOKENS_MIN)
 
 
 def _is_base64(body: bytes, start: int, end: int) -> bool:
@@ -152,4 +180,4 @@ def asks_for_caching(body: bytes) -> bool:
 
 def asks_for_audio(body: bytes) -> bool:
     """Tell whether sound may go in or come out; a text may look so too."""
-    return b'"audio"' in body or b'"input_audio"' in body
+    return AUDIO.search(body) is not None

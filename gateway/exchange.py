@@ -17,15 +17,17 @@ from gateway.snapshot import Access, Caller, Snapshot
 
 if TYPE_CHECKING:
     from gateway.limiting import Limited
+    from gateway.responses import Storing
 
 
 class Exchange:
     """The request's mutable state; made once for each request and passed along the pipeline."""
 
     __slots__ = (
-        "access", "answered", "caller", "cancelled", "capped_tokens", "client_gone", "deadline", "detached",
-        "disconnect", "first_byte_at", "headers", "held", "interruptible", "limited", "receive", "request_id", "row",
-        "scope", "send", "settled", "snapshot", "started_at", "task", "used_tokens", "write",
+        "access", "answered", "background", "caller", "cancelled", "capped_tokens", "client_gone", "deadline",
+        "detached", "disconnect", "dropped", "first_byte_at", "headers", "held", "interruptible", "limited",
+        "receive", "request_id", "row", "scope", "send", "settled", "snapshot", "started_at", "storing", "task",
+        "used_tokens", "write",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +54,11 @@ class Exchange:
         self.detached = False
         self.held: Held | None = None
         self.capped_tokens: int | None = None
+        # What of the request its upstream does not get.
+        self.dropped: tuple[str, ...] = ()
+        # What is to be kept of the request once it is answered, and whether its client waits for the answer.
+        self.storing: Storing | None = None
+        self.background = False
         self.interruptible = False
         self.cancelled = False
         self.disconnect: asyncio.Future[Message] | None = None

@@ -1,6 +1,7 @@
-"""The models a caller sees, in OpenAI's shape and, for a request with `anthropic-version`, in Anthropic's. Pure.
+"""The models a caller sees, in the shape of each vendor's list. Pure.
 
-https://platform.openai.com/docs/api-reference/models and https://docs.anthropic.com/en/api/models-list.
+https://platform.openai.com/docs/api-reference/models, https://docs.anthropic.com/en/api/models-list (for a request with
+`anthropic-version`) and https://ai.google.dev/api/models (below /v1beta, and for one with `x-goog-api-key`).
 """
 
 from datetime import UTC, datetime
@@ -47,3 +48,23 @@ def anthropic_model(model: Model, name: str) -> dict[str, Any]:
         "display_name": model.name or model.public_id,
         "created_at": datetime.fromtimestamp(model.created_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
+
+
+def google_list(models: list[Model]) -> dict[str, Any]:
+    """Return Google's list of models; everything is on one page."""
+    return {"models": [google_model(model, model.public_id) for model in models]}
+
+
+def google_model(model: Model, name: str) -> dict[str, Any]:
+    """Return Google's description of one model under the name that was asked for."""
+    methods = ["embedContent", "batchEmbedContents"] if model.kind == "embedding" else GENERATING
+    return {
+        "name": f"models/{name}",
+        "displayName": model.name or model.public_id,
+        "inputTokenLimit": model.context_tokens,
+        "outputTokenLimit": model.output_tokens_max,
+        "supportedGenerationMethods": methods,
+    }
+
+
+GENERATING = ["generateContent", "streamGenerateContent", "countTokens"]

@@ -18,28 +18,31 @@ from billing import money
 from billing.holds import Held, NotDurable
 from billing.pricing import Parts
 from billing.usage import UsageRow
-from gateway import admission, drain, limiting, rejection, settlement, upstream
-from gateway.admission import Budget, Quote
+from gateway import admission, calls, drain, limiting, rejection, settlement, upstream
+from gateway.admission import Budget
+from gateway.answers import JSON
 from gateway.authentication import authenticate
 from gateway.body import ClientGone, read
-from gateway.errors import OPENAI, Fault, render
+from gateway.calls import Call, Route
+from gateway.errors import Fault, render
 from gateway.exchange import Exchange
-from gateway.relay import relay
+from gateway.relay import BLANK, COMMENT, Reader, relay
 from gateway.routes import plan
 from gateway.runtime import Runtime
 from gateway.session import find as find_session
 from gateway.settlement import Charge
 from gateway.snapshot import Target
 from gateway.upstream import Answer
-from gateway.wire import openai_chat
-from gateway.wire.openai_chat import Request, StreamRelay
+from gateway.wire import codec
+from gateway.wire.fields import InvalidRequest
 from gateway.wire.sse import Framer
+from gateway.wire.translation import BYTES_PER_TOKEN
 
-# The dialect whose answers are no tokens.
-EMBEDDINGS = "openai_embeddings"
 EVENT_BYTES_MAX = 8 * 1024 * 1024
 JSON_TYPES = (b"application/json", b"")
 NO_CACHE = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"), (b"x-cache", b"MISS")]
+EVENT_STREAM = "text/event-stream"
+EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 # What a usage row says where nobody is told: none of them is ever raised.
 CLIENT_GONE = Fault("stream_aborted", "The client closed the connection.", rejection=(499, "client_closed"))
 OUR_OWN = Fault("internal_error", "The gateway failed.")
@@ -50,34 +53,41 @@ LOST = Fault(
 )
 
 
-class Call(msgspec.Struct, frozen=True):
-    """A request that may go out: what was asked, where it goes, and on which route."""
+class Named(msgspec.Struct, frozen=True):
+    """What a route's path and query say of a request whose body does not: Gemini's model and kind of answer."""
 
-    request: Request
-    # The public id of what the request's name means.
-    model: str
-    target: Target
-    path: str
-    dialect: str
-    body: bytes
-    session_id: str
-    quote: Quote
+    model: str | None = None
+    stream: bool | None = None
+    array: bool = False
 
 
-async def run(runtime: Runtime, exchange: Exchange, path: str, dialect: str) -> None:
+NAMED_INSIDE = Named()
+
+
+async def run(runtime: Runtime, exchange: Exchange, route: Route, named: Named = NAMED_INSIDE) -> None:
     """Answer one inference request; raise Fault for a failure while the client has nothing yet."""
     try:
         await admit(runtime, exchange)
+        permit(exchange, route)
         body = await receive(exchange)
-        call = prepare(exchange, body, path, dialect)
-        await limiting.reserve(runtime, exchange, call.model, call.quote)
-        if call.request.stream or not call.target.provider.drains:
-            exchange.watch_client()
-        await answer(runtime, exchange, call)
+        await proceed(runtime, exchange, prepare(exchange, body, route, named))
     finally:
-        if not exchange.detached:
-            limiting.release(exchange)
-        exchange.close()
+        leave(exchange)
+
+
+async def proceed(runtime: Runtime, exchange: Exchange, call: Call) -> None:
+    """Count the request in its limits and answer it."""
+    await limiting.reserve(runtime, exchange, call.model, call.quote)
+    if call.asked.stream or not call.target.provider.drains:
+        exchange.watch_client()
+    await answer(runtime, exchange, call)
+
+
+def leave(exchange: Exchange) -> None:
+    """End what was begun for the request, unless its answer goes on without it."""
+    if not exchange.detached:
+        limiting.release(exchange)
+    exchange.close()
 
 
 async def admit(runtime: Runtime, exchange: Exchange) -> None:
@@ -107,27 +117,45 @@ async def receive(exchange: Exchange) -> bytes:
     )
 
 
-def prepare(exchange: Exchange, body: bytes, path: str, dialect: str) -> Call:
-    """Parse the request and choose its target; raise Fault 400, 403 or 404."""
+def permit(exchange: Exchange, route: Route) -> None:
+    """Raise Fault 403 where the caller's plan does not have the route."""
+    terms = exchange.caller.terms
+    if route.front.name == "anthropic_messages" and terms.prepaid and not terms.native_anthropic:
+        having = " or ".join(terms.native_anthropic_plans) or "a plan that has it"
+        raise Fault("plan_required", f"The native Anthropic endpoint needs {having}; /v1/chat/completions needs none.")
+
+
+def prepare(exchange: Exchange, body: bytes, route: Route, named: Named) -> Call:
+    """Parse the request, choose its target and translate it; raise Fault 400, 403 or 404."""
     try:
-        request = openai_chat.parse_request(body)
-    except openai_chat.InvalidRequest as error:
+        asked = route.front.read(body, named.model, named.stream)
+        if calls.meant(route, asked) is not route:
+            route = calls.meant(route, asked)
+            asked = route.front.read(body, named.model, named.stream)
+    except InvalidRequest as error:
         if error.model is not None:
             # Whether the model may be called comes before how.
             plan(exchange.snapshot, exchange.access, error.model)
         raise Fault(error.code, str(error), param=error.param) from None
-    planned = plan(exchange.snapshot, exchange.access, request.model)
+    planned = plan(exchange.snapshot, exchange.access, asked.model)
     # Of the planned targets the first is called; the hold would be the dearest one's of those that are tried.
     attempts = planned.targets[:1]
+    target = attempts[0]
+    dialect = calls.spoken(route, target)
+    longest_tokens = planned.model.output_tokens_max
+    translated = calls.translated(route, dialect, asked, target, body, longest_tokens=longest_tokens)
+    request = None if translated is None else translated.request
     return Call(
-        request=request,
+        route=route,
+        upstream=dialect,
+        asked=asked,
+        translated=translated,
         model=planned.model.public_id,
-        target=attempts[0],
-        path=path,
-        dialect=dialect,
+        target=target,
         body=body,
-        session_id=find_session(exchange.headers, request.fields, exchange.caller.key_id),
-        quote=admission.quote(request, planned.model, attempts, exchange.caller, body, answers=dialect != EMBEDDINGS),
+        session_id=find_session(exchange.headers, asked.fields, exchange.caller.key_id),
+        quote=admission.quote(asked, planned.model, attempts, exchange.caller, body, answers=not route.ways),
+        reply=calls.reply(route, asked, request, exchange.request_id, int(time.time()), array=named.array),
     )
 
 
@@ -139,8 +167,8 @@ async def answer(runtime: Runtime, exchange: Exchange, call: Call) -> None:
         response = await send(runtime, exchange, call)
         exchange.first_byte()
         if response.status != 200:
-            raise await failed(exchange, call.target, response)
-        if call.request.stream and response.content_type == "text/event-stream":
+            raise await failed(exchange, call, response)
+        if call.asked.stream and response.content_type == EVENT_STREAM:
             await stream(runtime, exchange, call, held, response)
         else:
             await whole(runtime, exchange, call, response)
@@ -185,11 +213,15 @@ async def hold(runtime: Runtime, exchange: Exchange, call: Call) -> Held:
 
 async def send(runtime: Runtime, exchange: Exchange, call: Call) -> Answer:
     """Send the request to its target and return the answer once it begins; raise Fault."""
-    headers = upstream.request_headers(call.target, exchange.headers, exchange.access.headers)
+    rendered = calls.rendered(call, cap_of(exchange, call))
+    exchange.dropped = rendered.dropped
+    headers = upstream.request_headers(
+        call.target, call.upstream.name, exchange.headers if call.passes else {}, exchange.access.headers
+    )
     timeout_s = call.target.timeout_s or settings.FIRST_BYTE_TIMEOUT_S
     try:
         with exchange.deadline.within(timeout_s):
-            return await runtime.upstream.post(call.target, call.path, upstream_body(exchange, call), headers)
+            return await runtime.upstream.post(call.target, rendered, headers)
     except TimeoutError:
         raise Fault(
             "upstream_timeout",
@@ -198,16 +230,16 @@ async def send(runtime: Runtime, exchange: Exchange, call: Call) -> Answer:
         ) from None
 
 
-def upstream_body(exchange: Exchange, call: Call) -> bytes:
-    """Return the body for the upstream, with a cap on the answer where the hold does not pay for more."""
-    held, cap = exchange.held, None
-    if held is not None and held.capped:
-        exchange.capped_tokens = call.quote.output_tokens(held.amount_nanos)
-        cap = (admission.cap_parameter(call.target), exchange.capped_tokens)
-    return openai_chat.render_request(call.request, call.target.upstream_id, cap)
+def cap_of(exchange: Exchange, call: Call) -> int | None:
+    """Return the cap on the answer's tokens where the hold does not pay for more, and remember it for the caller."""
+    held = exchange.held
+    if held is None or not held.capped:
+        return None
+    exchange.capped_tokens = call.quote.output_tokens(held.amount_nanos)
+    return exchange.capped_tokens
 
 
-async def failed(exchange: Exchange, target: Target, response: Answer) -> Fault:
+async def failed(exchange: Exchange, call: Call, response: Answer) -> Fault:
     """Return the fault of an upstream's answer that is no success."""
     try:
         with exchange.deadline.within(settings.IDLE_TIMEOUT_S):
@@ -215,26 +247,28 @@ async def failed(exchange: Exchange, target: Target, response: Answer) -> Fault:
     except (upstream.Broken, upstream.Unreadable, TimeoutError):
         body = b""
         response.close()
-    return rejection.of_status(target, response.status, body, response.headers.get("Retry-After"), time.time())
+    retry_after = response.headers.get("Retry-After")
+    return rejection.of_status(call.target, response.status, body, call.upstream.parse_error, retry_after, time.time())
 
 
 async def whole(runtime: Runtime, exchange: Exchange, call: Call, response: Answer) -> None:
     """Read a JSON answer, settle, and send it."""
     data = await read_whole(exchange, call.target, response)
-    parsed = check(call, response, data)
-    usage = None
-    if openai_chat.present(parsed.usage):
-        usage = openai_chat.parse_usage(parsed.usage, parsed.service_tier)
-    made = 0 if call.dialect == EMBEDDINGS else len(data) // openai_chat.BYTES_PER_TOKEN
+    found = check(call, response, data)
+    made = 0 if call.route.ways else len(data) // BYTES_PER_TOKEN
     estimated = Parts(input=call.quote.input_tokens, output=made)
-    charged = settlement.charge(call.target, usage, estimated, time.time(), call.quote.markup_ppm)
+    charged = settlement.charge(call.target, found.usage, estimated, time.time(), call.quote.markup_ppm)
+    cost = cost_of(exchange, charged)
+    # Written before it is charged: what cannot be written for the caller is not charged either.
+    try:
+        body = calls.written(call, data, found, cost)
+    except codec.Unreadable as error:
+        raise rejection.of_rubbish(call.target, response.status, data, str(error)) from None
     exchange.settling()
     await settle(runtime, exchange, call, charged, None)
-    headers = answer_headers(exchange, call, response)
-    body = openai_chat.rename(data, openai_chat.encode(call.request.model))
-    cost = cost_of(exchange, charged)
-    if call.request.wants_cost:
-        body = openai_chat.with_cost(body, cost)
+    if exchange.storing is not None:
+        body = await exchange.storing.whole(runtime, body)
+    headers = answer_headers(exchange, call, response, JSON)
     headers.append((b"x-aperture-cost", cost))
     headers.append((b"content-length", b"%d" % len(body)))
     exchange.answered = True
@@ -263,37 +297,32 @@ async def read_whole(exchange: Exchange, target: Target, response: Answer) -> by
         raise upstream.unreachable(target, error) from None
 
 
-def check(call: Call, response: Answer, data: bytes) -> openai_chat.Answer:
-    """Return the parts of an answer that was claimed to be a success; raise Fault where it is none."""
-    if call.request.stream:
+def check(call: Call, response: Answer, data: bytes) -> calls.Whole:
+    """Return what an answer says that was claimed to be a success; raise Fault where it is none."""
+    if call.asked.stream:
         raise rejection.of_rubbish(call.target, response.status, data, "answered a stream with something else")
     try:
-        if not data.isascii():
-            data.decode()
-        parsed = openai_chat.decode_answer(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise rejection.of_rubbish(call.target, response.status, data, "sent an answer that is no JSON") from None
-    if openai_chat.present(parsed.error):
-        raise rejection.of_rubbish(call.target, response.status, data, "reported an error inside its answer")
-    return parsed
+        return calls.read(call, data)
+    except codec.Unreadable as error:
+        raise rejection.of_rubbish(call.target, response.status, data, str(error)) from None
 
 
 async def stream(runtime: Runtime, exchange: Exchange, call: Call, held: Held, response: Answer) -> None:
     """Relay a stream and settle; its last event, `[DONE]` or what ended it, is sent when the charge is durable."""
-    request = call.request
-    relayed = StreamRelay(request.model, wants_usage=request.wants_usage, wants_cost=request.wants_cost)
+    relayed = calls.relay(call)
     held.mark = lambda: ended(exchange, copy.copy(exchange.row), stream_charge(call, relayed, LOST), LOST)
     budget = Budget(runtime.journal, held, call.quote)
     framer = Framer(EVENT_BYTES_MAX)
 
     async def begin() -> None:
         exchange.answered = True
-        headers = answer_headers(exchange, call, response) + NO_CACHE
+        headers = answer_headers(exchange, call, response, JSON if call.reply.array else EVENTS) + NO_CACHE
         await exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
 
     fault: Fault | None
     try:
-        fault = await relay(response, relayed, framer, call.target, budget, begin, exchange.write)
+        reader = Reader(begin, exchange.write, BLANK if call.reply.array else COMMENT)
+        fault = await relay(response, relayed, framer, call.target, budget, reader)
     except (asyncio.CancelledError, OSError) as error:
         if not exchange.left_by(error):
             response.close()
@@ -318,17 +347,19 @@ async def stream(runtime: Runtime, exchange: Exchange, call: Call, held: Held, r
         if not exchange.answered:
             await begin()
         last = last_events(exchange, call, relayed, charged, fault)
+        if exchange.storing is not None:
+            last = await exchange.storing.end(runtime, last)
         await exchange.send({"type": "http.response.body", "body": last})
 
 
-async def finish(runtime: Runtime, exchange: Exchange, call: Call, relayed: StreamRelay, fault: Fault | None) -> Charge:
+async def finish(runtime: Runtime, exchange: Exchange, call: Call, relayed: codec.Relay, fault: Fault | None) -> Charge:
     """Settle a stream as it was relayed, and return its charge; raise Fault 503."""
     charged = stream_charge(call, relayed, fault)
     await settle(runtime, exchange, call, charged, fault)
     return charged
 
 
-async def drained(runtime: Runtime, exchange: Exchange, call: Call, relayed: StreamRelay) -> None:
+async def drained(runtime: Runtime, exchange: Exchange, call: Call, relayed: codec.Relay) -> None:
     """Settle a stream that was read to its end without its client, and end it in its limits."""
     try:
         await finish(runtime, exchange, call, relayed, CLIENT_GONE)
@@ -336,14 +367,12 @@ async def drained(runtime: Runtime, exchange: Exchange, call: Call, relayed: Str
         limiting.release(exchange)
 
 
-def last_events(exchange: Exchange, call: Call, relayed: StreamRelay, charged: Charge, fault: Fault | None) -> bytes:
-    """Return how a settled stream ends: with what was kept back of it and `[DONE]`, or with what went wrong."""
+def last_events(exchange: Exchange, call: Call, relayed: codec.Relay, charged: Charge, fault: Fault | None) -> bytes:
+    """Return how a settled stream ends: with what was kept back of it, or with what went wrong."""
     if fault is None:
-        return relayed.closing(cost_of(exchange, charged)) + openai_chat.DONE
-    event = b"data: " + render(fault, OPENAI, exchange.request_id) + b"\n\n"
-    if fault.code in admission.CUTS:
-        event = openai_chat.cut_short(exchange.request_id, call.request.model, int(time.time())) + event
-    return relayed.pending + event
+        return relayed.closing(cost_of(exchange, charged))
+    error = render(fault, call.route.front.envelope, exchange.request_id)
+    return relayed.broken(error, cut=fault.code in admission.CUTS)
 
 
 def early(target: Target, fault: Fault) -> Fault:
@@ -354,10 +383,9 @@ def early(target: Target, fault: Fault) -> Fault:
     return Fault("upstream_failed", fault.message, upstream=shown)
 
 
-def stream_charge(call: Call, relayed: StreamRelay, fault: Fault | None) -> Charge:
+def stream_charge(call: Call, relayed: codec.Relay, fault: Fault | None) -> Charge:
     """Return what a stream costs: the upstream's own count, else what was delivered; nothing for no output."""
-    final = relayed.final_usage()
-    usage = openai_chat.parse_usage(final, relayed.service_tier) if final else None
+    usage = relayed.final_usage()
     if (usage is None or fault is not None) and not relayed.produced():
         return settlement.NOTHING
     now, markup_ppm = time.time(), call.quote.markup_ppm
@@ -373,10 +401,14 @@ def cost_of(exchange: Exchange, charged: Charge) -> bytes:
     return money.dollars(0 if held is None else settlement.shown_nanos(charged, metered=held.metered)).encode()
 
 
-def answer_headers(exchange: Exchange, call: Call, response: Answer) -> list[tuple[bytes, bytes]]:
-    """Return the headers of an answer that came from an upstream."""
+def answer_headers(
+    exchange: Exchange, call: Call, response: Answer, kind: tuple[bytes, bytes]
+) -> list[tuple[bytes, bytes]]:
+    """Return the headers of an answer that came from an upstream; KIND is its content type where it is ours."""
+    ours = not call.passes or call.reply.array
     headers = [
-        *upstream.returned_headers(response),
+        *([kind] if ours else upstream.returned_headers(response)),
+        *calls.losses(exchange.dropped),
         (b"x-aperture-upstream", call.target.provider.slug.encode("latin-1")),
     ]
     if exchange.capped_tokens is not None:
@@ -394,7 +426,7 @@ async def settle(runtime: Runtime, exchange: Exchange, call: Call, charged: Char
     try:
         await runtime.journal.settle(held, ended(exchange, exchange.row, charged, fault), settings.SETTLE_TIMEOUT_S)
     except NotDurable:
-        if not call.request.stream:
+        if not call.asked.stream:
             # Nobody gets this answer, so nobody pays for it.
             exchange.used_tokens = None
             runtime.journal.revoke(held, status=503, error_code="storage_unavailable")
@@ -414,12 +446,12 @@ def asked_for(exchange: Exchange, call: Call) -> settlement.Asked:
     """Return what a usage row says of a request before it is called."""
     return settlement.Asked(
         request_id=exchange.request_id,
-        model=call.request.model,
-        dialect=call.dialect,
-        streamed=call.request.stream,
+        model=call.asked.model,
+        dialect=call.route.name,
+        streamed=call.asked.stream,
         session_id=call.session_id,
         client=exchange.headers.get(b"user-agent", b"").decode("latin-1"),
-        labels=call.request.labels,
+        labels=call.asked.labels,
     )
 
 

@@ -6,7 +6,7 @@ ours to mend; anything else is a 502 too. Whatever is shown is scrubbed.
 
 import contextlib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -16,11 +16,14 @@ import msgspec
 from gateway.errors import Fault
 from gateway.scrub import scrub
 from gateway.snapshot import Target
+from gateway.wire.codec import Said
+
+ParseError = Callable[[bytes], Said]
 
 CALLERS_OWN = frozenset({400, 404, 408, 409, 413, 415, 422, 429})
 CREDENTIAL = frozenset({401, 402, 403})
 BODY_CHARS_MAX = 4096
-SAID_CHARS_MAX = {"message": BODY_CHARS_MAX, "code": 64, "type": 64, "param": 256}
+CODE_CHARS_MAX, PARAM_CHARS_MAX = 64, 256
 READ_BYTES_MAX = 64 * 1024
 # The most characters that escaping makes of one.
 ESCAPED_CHARS = 12
@@ -28,20 +31,25 @@ RETRY_AFTER_S_MAX = 3600
 CODES = {429: "rate_limit_exceeded", 404: "not_found", 413: "request_too_large", 408: "request_timeout"}
 
 
-def of_status(target: Target, status: int, body: bytes, retry_after: str | None, now: float) -> Fault:
-    """Return the fault of an answer that is no success; RETRY_AFTER is its header, NOW is in seconds since 1970."""
+def of_status(
+    target: Target, status: int, body: bytes, parse_error: ParseError, retry_after: str | None, now: float
+) -> Fault:
+    """Return the fault of an answer that is no success.
+
+    PARSE_ERROR reads its body, RETRY_AFTER is its header, NOW is in seconds since 1970.
+    """
     slug = target.provider.slug
     text = readable(body, target.provider.secrets)
     upstream = {"provider": slug, "status": status, "body": _shown(text)}
     if status in CALLERS_OWN:
-        said = _said(text)
+        said = parse_error(text.encode())
         return Fault(
             "upstream_rejected",
-            said.get("message") or f"{slug} refused the request with status {status}.",
-            param=said.get("param"),
+            said.message[:BODY_CHARS_MAX] or f"{slug} refused the request with status {status}.",
+            param=said.param[:PARAM_CHARS_MAX] or None,
             retry_after_s=wait_s(retry_after, now) if status == 429 else None,
             upstream=upstream,
-            rejection=(status, said.get("code") or said.get("type") or CODES.get(status, "invalid_request")),
+            rejection=(status, said.code[:CODE_CHARS_MAX] or CODES.get(status, "invalid_request")),
         )
     if status in CREDENTIAL:
         return Fault(
@@ -93,21 +101,6 @@ def _until(date: str, now: float) -> float:
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() - now
     except (ValueError, OverflowError):
         return 0.0
-
-
-def _said(text: str) -> dict[str, str]:
-    """Return the texts `message`, `code`, `type` and `param` of an error body, as far as it has them."""
-    body = _json_or_text(text)
-    error = body.get("error", body) if isinstance(body, dict) else {}
-    if isinstance(error, str):
-        return {"message": error[:BODY_CHARS_MAX]}
-    if not isinstance(error, dict):
-        return {}
-    return {
-        name: value[:chars_max]
-        for name, chars_max in SAID_CHARS_MAX.items()
-        if isinstance(value := error.get(name), str)
-    }
 
 
 def _shown(text: str) -> Any:

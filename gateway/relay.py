@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 
+import msgspec
 from django.conf import settings
 
 from gateway import rejection, upstream
@@ -16,10 +17,12 @@ from gateway.admission import Budget
 from gateway.body import Send
 from gateway.errors import Fault
 from gateway.snapshot import Target
-from gateway.wire.openai_chat import StreamRelay
+from gateway.wire.codec import Relay, Unreadable
 from gateway.wire.sse import EventTooLarge, Framer
 
 COMMENT = b": keep-alive\n\n"
+# What an array of JSON may hold anywhere.
+BLANK = b"\n"
 
 Begin = Callable[[], Awaitable[None]]
 
@@ -30,10 +33,11 @@ class Watch:
     A comment is sent only while the relay waits for the upstream, so two sends never meet.
     """
 
-    def __init__(self, answer: upstream.Answer, begin: Begin, send: Send) -> None:
+    def __init__(self, answer: upstream.Answer, reader: "Reader") -> None:
         self.answer = answer
-        self.begin: Begin | None = begin
-        self.send = send
+        self.begin: Begin | None = reader.begin
+        self.send = reader.send
+        self.filler = reader.filler
         self.loop = asyncio.get_running_loop()
         self.heard_at = self.spoke_at = time.monotonic()
         self.sending = False
@@ -61,7 +65,7 @@ class Watch:
         with contextlib.suppress(OSError):
             if self.begin is not None:
                 await self._start(self.begin)
-            await self.send({"type": "http.response.body", "body": COMMENT, "more_body": True})
+            await self.send({"type": "http.response.body", "body": self.filler, "more_body": True})
 
     async def forward(self, piece: bytes, data: bytes) -> None:
         """Send DATA, what the client gets for an upstream's PIECE, after a comment that is on its way.
@@ -96,21 +100,23 @@ class Watch:
             await asyncio.wait([self.comment])
 
 
+class Reader(msgspec.Struct, frozen=True):
+    """The client of a stream: BEGIN is called once, before its first byte, and FILLER is sent into a silence."""
+
+    begin: Begin
+    send: Send
+    filler: bytes = COMMENT
+
+
 async def relay(
-    answer: upstream.Answer,
-    stream: StreamRelay,
-    framer: Framer,
-    target: Target,
-    budget: Budget,
-    begin: Begin,
-    send: Send,
+    answer: upstream.Answer, stream: Relay, framer: Framer, target: Target, budget: Budget, reader: Reader
 ) -> Fault | None:
     """Pass the stream on until it ends; return None if it came to its proper end, else the fault that ended it.
 
-    BEGIN is called once, before the first byte: until then the client can still be told of a failure by the status.
-    What was delivered never goes far beyond the BUDGET: it is extended, or the stream ends.
+    Until the reader's first byte it can still be told of a failure by the status. What was delivered never goes far
+    beyond the BUDGET: it is extended, or the stream ends.
     """
-    watch = Watch(answer, begin, send)
+    watch = Watch(answer, reader)
     try:
         async for piece in upstream.pieces(answer, settings.MAX_ANSWER_BYTES):
             await watch.forward(piece, stream.feed(framer.feed(piece)))
@@ -120,10 +126,11 @@ async def relay(
                 answer.close()
                 return fault
         else:
-            await watch.forward(b"", stream.feed(framer.flush()))
+            await watch.forward(b"", stream.feed(framer.flush()) + stream.end())
     except EventTooLarge:
         return aborted(target, "sent an event that is too large")
-    except upstream.Unreadable as error:
+    except (upstream.Unreadable, Unreadable) as error:
+        answer.close()
         return aborted(target, str(error))
     except upstream.Broken:
         if watch.timed_out:

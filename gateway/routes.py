@@ -6,7 +6,7 @@ import itertools
 from gateway.errors import Fault
 from gateway.globs import Matcher
 from gateway.snapshot import Access, Model, Plan, Snapshot, Target
-from gateway.wire.openai_chat import MODEL_CHARS_MAX
+from gateway.wire.fields import MODEL_CHARS_MAX
 
 PLANS_MAX = 5_000
 # Comparing names costs some 25 µs each, and anybody with a key can ask for names that do not exist.

@@ -16,7 +16,7 @@ from accounts.client_address import Network
 from billing.connection import Connection
 from billing.journal import Journal
 from billing.leases import Leases
-from gateway import drain
+from gateway import background, drain
 from gateway.callers import Callers
 from gateway.failed_keys import FailedKeys
 from gateway.freshness import Freshness
@@ -55,6 +55,7 @@ class Runtime:
 
     async def stop(self) -> None:
         """Write what is queued and close everything."""
+        await background.stop()
         await drain.wait(settings.SETTLE_TIMEOUT_S)
         await self.leases.stop()
         await self.journal.stop(settings.SETTLE_TIMEOUT_S)

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 
 import msgspec
 
-from gateway.wire.openai_chat import Fields
+from gateway.wire.fields import Fields
 
 HEADERS = (b"x-session-id", b"session_id", b"x-claude-code-session-id", b"conversation_id", b"x-session-affinity")
 BODY_FIELDS = ("session_id", "conversation_id", "prompt_cache_key")
+CONVERSATIONS = ("messages", "input", "contents")
 BEGINNING_MESSAGES_MAX = 8
 
 
@@ -36,7 +37,7 @@ def find(headers: Mapping[bytes, bytes], fields: Fields, key_id: int) -> str:
 
 def fingerprint(fields: Fields, key_id: int) -> str:
     """Return a digest of the key and of the messages up to the user's first, which every later turn repeats."""
-    messages = fields.get("messages")
+    messages = next((fields[name] for name in CONVERSATIONS if name in fields), None)
     if messages is None:
         return ""
     digest = hashlib.blake2b(key_id.to_bytes(8), digest_size=12)

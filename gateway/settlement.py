@@ -6,7 +6,7 @@ from billing import money, pricing
 from billing.pricing import Parts
 from billing.usage import UsageRow
 from gateway.snapshot import Caller, Target
-from gateway.wire.openai_chat import Tokens
+from gateway.wire.usage import Tokens
 
 
 class Charge(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ worked out from it for a caller lives in it too, and so ends with it.
 
 import re
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 
 import msgspec
 
@@ -16,19 +17,38 @@ from gateway.limits import FREE_MODEL, FREE_PLAN, NO_RULES, Limits, Rules
 from gateway.spending import NO_LIMITS, UNBOUND, Binding, SpendingLimits, bind
 
 
+class Forwarded(msgspec.Struct, frozen=True):
+    """A header of the caller's that an upstream gets: whole or, with `patterns`, those of its items that match one."""
+
+    patterns: tuple[str, ...] = ()
+
+    def of(self, value: str) -> str:
+        """Return what of a header's value is passed on; an empty text for nothing."""
+        if not self.patterns:
+            return value
+        items = [item.strip() for item in value.split(",")]
+        return ",".join(item for item in items if any(fnmatchcase(item, pattern) for pattern in self.patterns))
+
+
 class Provider(msgspec.Struct, frozen=True):
-    """An upstream, ready to be called. `headers` hold its credential: never log a provider."""
+    """An upstream, ready to be called. `headers`, by dialect, hold its credential: never log a provider.
+
+    `flags` are in the order of the catalog, `forwarded` the headers that a caller's request may carry on to it.
+    """
 
     id: int
     slug: str
     base_url: str
-    flags: frozenset[str]
-    headers: Mapping[str, str]
+    flags: tuple[str, ...]
+    headers: Mapping[str, Mapping[str, str]]
     secrets: tuple[str, ...]
     builtin: bool
     timeout_s: float | None
     # Whether an answer is read to its end though its caller has gone.
     drains: bool = False
+    forwarded: Mapping[bytes, Forwarded] = {}
+    # Whether what this upstream's answers lack is put in on the way through.
+    mends: bool = False
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -90,6 +110,9 @@ class Terms(msgspec.Struct, frozen=True):
     prepaid: bool = False
     funded: bool = False
     markup_ppm: int = 1_000_000
+    # Whether the plan has the native Anthropic endpoint, and the names of the plans that have it.
+    native_anthropic: bool = True
+    native_anthropic_plans: tuple[str, ...] = ()
 
 
 class Caller(msgspec.Struct, frozen=True, eq=False):

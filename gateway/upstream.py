@@ -22,6 +22,7 @@ from catalog.addresses import endpoint
 from gateway import networks
 from gateway.errors import Fault
 from gateway.snapshot import Provider, Target
+from gateway.wire.codec import Rendered
 
 # An upstream's answer: `status`, `headers`, `content_type`, `release()` and `close()` are what others use of it.
 Answer = aiohttp.ClientResponse
@@ -32,9 +33,6 @@ INFLATE_STEP_BYTES = 64 * 1024
 POOL_IDLE_S = 30.0
 USER_AGENT = "aperture"
 
-# What a caller's request may carry on to the upstream, apart from its body. Not the vendors' organization and project
-# headers: whose account is charged is the operator's choice.
-FORWARDED = frozenset({b"openai-beta", b"anthropic-beta"})
 # What an upstream's answer may carry back.
 RETURNED = ("content-type", "openai-processing-ms", "openai-version")
 
@@ -134,19 +132,20 @@ class Upstream:
             trust_env=False,
             read_bufsize=64 * 1024,
         )
-        self.urls: dict[tuple[str, str], URL] = {}
+        self.urls: dict[tuple[str, str, str], URL] = {}
 
     async def close(self) -> None:
         """Close every connection."""
         await self.session.close()
 
-    async def post(self, target: Target, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    async def post(self, target: Target, request: Rendered, headers: Mapping[str, str]) -> Answer:
         """Send a request and return the answer once its head is in; raise Fault when none can come.
 
         The caller bounds the time.
         """
         try:
-            url = self.urls.get((target.provider.base_url, path)) or self._url(target.provider, path)
+            place = (target.provider.base_url, request.path, request.query)
+            url, body = self.urls.get(place) or self._url(target.provider, request), request.body
             try:
                 return await self.session.post(url, data=body, headers=headers, allow_redirects=False)
             except aiohttp.ServerDisconnectedError:
@@ -159,14 +158,14 @@ class Upstream:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise unreachable(target, error) from None
 
-    def _url(self, provider: Provider, path: str) -> URL:
-        """Return the URL of a path at a provider; a literal address is checked here, for no resolver sees it."""
-        url = URL(endpoint(provider.base_url, path))
+    def _url(self, provider: Provider, request: Rendered) -> URL:
+        """Return the URL of a request at a provider; a literal address is checked here, for no resolver sees it."""
+        url = URL(endpoint(provider.base_url, request.path)).with_query(request.query or None)
         if url.host and networks.is_literal(url.host) and not provider.builtin:
             networks.screen(url.host, [url.host], self.policy)
         if len(self.urls) >= URLS_MAX:
             self.urls.clear()
-        self.urls[provider.base_url, path] = url
+        self.urls[provider.base_url, request.path, request.query] = url
         return url
 
 
@@ -179,19 +178,29 @@ def unreachable(target: Target, error: BaseException) -> Fault:
     )
 
 
-def request_headers(target: Target, incoming: Mapping[bytes, bytes], granted: Mapping[str, str]) -> CIMultiDict[str]:
+def request_headers(
+    target: Target, dialect: str, incoming: Mapping[bytes, bytes], granted: Mapping[str, str]
+) -> CIMultiDict[str]:
     """Return the headers of an upstream request: ours, the provider's, the grant's, and the listed ones of the caller.
 
-    The provider's come last, so that nothing a caller or a grant says replaces its credential.
+    The provider's come last, so that nothing a caller or a grant says replaces its credential, which a vendor may want
+    shown in another way for each DIALECT.
     """
     headers: CIMultiDict[str] = CIMultiDict(BASE_HEADERS)
-    for name in FORWARDED & incoming.keys():
-        headers[name.decode("latin-1")] = incoming[name].decode("latin-1")
+    provider = target.provider
+    if dialect == "anthropic_messages":
+        headers["anthropic-version"] = ANTHROPIC_VERSION
+    for name in provider.forwarded.keys() & incoming.keys():
+        value = provider.forwarded[name].of(incoming[name].decode("latin-1"))
+        if value:
+            headers[name.decode("latin-1")] = value
     headers.update(granted)
-    headers.update(target.provider.headers)
+    headers.update(provider.headers[dialect])
     return headers
 
 
+# https://docs.anthropic.com/en/api/versioning: the one that every feature of today is of.
+ANTHROPIC_VERSION = "2023-06-01"
 BASE_HEADERS = {
     "Content-Type": "application/json",
     "Accept": "*/*",

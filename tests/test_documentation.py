@@ -7,8 +7,12 @@ from django.conf import settings
 
 from aperture_site import env
 from gateway import errors, rejection
+from gateway.wire.codec import Dialect
+from gateway.wire.registry import DIALECTS
+from tests.gateway.wire.losses import LOSSES
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 
 
 def rows(name: str) -> list[list[str]]:
@@ -44,3 +48,35 @@ def test_every_error_says_when_it_comes_and_what_to_do() -> None:
 def test_the_statuses_that_a_provider_may_blame_on_the_caller_are_those_that_are_documented() -> None:
     (row,) = [row for row in rows("errors.md") if row[2] == "upstream_rejected"]
     assert {int(status) for status in re.findall(r"\d{3}", row[3])} == rejection.CALLERS_OWN
+
+
+def test_the_documented_losses_between_dialects_are_those_that_the_matrix_allows() -> None:
+    text = (DOCS / "dialects.md").read_text(encoding="utf-8")
+    section = text.partition("### What each upstream leaves out")[2].partition("### ")[0]
+    documented = {
+        row[1].strip("` "): set(re.findall(r"`([^`]+)`", row[2]))
+        for row in (line.split("|") for line in section.splitlines() if line.startswith("| `"))
+    }
+    assert documented == {name: set(LOSSES[name].values()) - {""} for name in DIALECTS}
+
+
+def test_the_way_to_a_new_dialect_names_all_that_a_dialect_has() -> None:
+    text = (DOCS / "adding-a-dialect.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)`", text))
+    assert set(Dialect.__struct_fields__) <= named
+    for path in re.findall(r"`((?:gateway|catalog|tests)/[\w/]+(?:\.py|/))`", text):
+        assert "your_dialect" in path or (ROOT / path).exists(), path
+
+
+def test_every_link_within_the_documentation_leads_somewhere() -> None:
+    for document in (*DOCS.glob("**/*.md"), *ROOT.glob("*.md")):
+        for target, anchor in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", document.read_text(encoding="utf-8")):
+            there = document.parent / target if target else document
+            assert there.exists(), (document.name, target)
+            assert not anchor or anchor in anchors(there), (document.name, target, anchor)
+
+
+def anchors(document: Path) -> set[str]:
+    """Return the anchors of a document's headings, as forges make them."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

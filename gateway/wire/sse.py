@@ -74,6 +74,8 @@ def _last_border(data: bytes) -> int:
 
 def split(block: bytes) -> list[bytes]:
     """Return the block's events, each with the empty line that ends it."""
+    if block.find(b"\n\n") == len(block) - 2 and b"\r" not in block:
+        return [block]
     if b"\r" not in block and block.endswith(b"\n\n") and not block.endswith(b"\n\n\n"):
         return [event + b"\n\n" for event in block.split(b"\n\n")[:-1]]
     events = []
@@ -88,6 +90,16 @@ def split(block: bytes) -> list[bytes]:
 
 def data_of(event: bytes) -> bytes:
     """Return the event's data: its `data` lines, with or without the space, joined by newlines."""
+    # Nearly every event is one such line, with at most one other before it.
+    start = 0 if event.startswith(b"data:") else event.find(b"\n") + 1
+    end = len(event) - 2
+    if (
+        event.startswith(b"data:", start)
+        and event.find(b"\n", start) == end
+        and b"\r" not in event
+        and not event.startswith(BOM)
+    ):
+        return event[start + 6 : end] if event[start + 5 : start + 6] == b" " else event[start + 5 : end]
     pieces = []
     for line in LINE.split(event.removeprefix(BOM)):
         if line.startswith(b"data:"):

@@ -1,6 +1,7 @@
 """What wrk prints, and what our own generator counts."""
 
 import contextlib
+import http.client
 import socket
 import threading
 import time
@@ -13,7 +14,10 @@ import pytest
 from bench import load
 from bench.entrant import fault, mock
 from bench.load import Address
+from bench.mock import MESSAGES_STREAM, STREAM
 from bench.process import BenchError
+from gateway.wire.accumulate import fold
+from gateway.wire.registry import DIALECTS
 
 WRK = """Running 2s test @ http://127.0.0.1:4242/v1/chat/completions
   1 threads and 32 connections
@@ -50,6 +54,26 @@ def test_the_mock_answers_both_kinds_whole(tmp_path: Path) -> None:
     with mock(tmp_path) as upstream:
         assert fault(upstream.address, False) == ""
         assert fault(upstream.address, True) == ""
+
+
+def test_the_mock_s_streams_have_as_many_events_in_either_dialect() -> None:
+    assert len(STREAM) == len(MESSAGES_STREAM) == 103
+
+
+@pytest.mark.server
+def test_the_mock_streams_messages_where_they_are_asked_for(tmp_path: Path) -> None:
+    with mock(tmp_path) as upstream:
+        connection = http.client.HTTPConnection("127.0.0.1", upstream.address.port, timeout=30)
+        for _ in range(2):
+            connection.request("POST", "/v1/messages?beta=true", "{}", {"Content-Type": "application/json"})
+            body = connection.getresponse().read()
+            assert body.startswith(b"event: message_start\n")
+            assert body.count(b"\n\n") == 103
+            decoder = DIALECTS["anthropic_messages"].stream_decoder()
+            answer = fold([*decoder.feed(body), *decoder.finish()])
+            assert answer.usage is not None
+            assert (answer.usage.input, answer.usage.output, answer.choices[0].finish) == (20, 130, "stop")
+        connection.close()
 
 
 @pytest.mark.server

@@ -5,6 +5,7 @@ from dataclasses import replace
 from bench import report
 from bench.ledger import Ledger, Load
 from bench.measurement import QUICK, Latency, Memory, Row, combined, ratios
+from bench.translation import Pair
 
 ROW = Row(
     name="bare pass-through, uvicorn",
@@ -50,6 +51,24 @@ def test_memory_and_latency_have_their_targets_for_each_server() -> None:
     latency = [Latency("uvicorn", 0.5, 2.0, 1.0, 7.0, 0.5, 3.5, 0)]
     cells = [target.cells() for target in report.targets(results(memory=memory, latency=latency))]
     assert [verdict for *_, verdict in cells] == ["met", "met", "met", "**not met**", "met", "**not met**", "met"]
+
+
+def test_dialects_have_their_targets_and_the_slowest_pair_counts() -> None:
+    rows = [
+        replace(ROW, name="**gateway, chat → chat**", cpu_ratio=1.0, errors=1),
+        replace(ROW, name="**gateway, chat → Messages**", cpu_ratio=1.2, litellm_ratio=39.0),
+        replace(ROW, name="LiteLLM, chat → Messages", errors=7),
+    ]
+    found = results(dialects=rows, pairs=[Pair("a → b", 1_000_000, 7.0), Pair("b → a", 1_100_000, 16.0)])
+    targets = report.targets(found)
+    assert [verdict for *_, verdict in (target.cells() for target in targets)] == [
+        "met", "**not met**", "**not met**", "**not met**",
+    ]  # fmt: skip
+    assert "b → a" in targets[2].what
+    text = report.document(found)
+    assert "÷ chat → chat" in text
+    assert "| a → b | 1,000 | 7.0 |" in text
+    assert "| Errors of the gateway, everywhere | ≤ 0 | 1 | **not met** |" in text
 
 
 def test_the_ledger_has_its_targets() -> None:

@@ -47,3 +47,25 @@ def test_geminis_own_paths_stand_beside_its_compatible_endpoint(base_url: str) -
     assert endpoint(base_url, "/v1beta/models/gemini-2.5-pro:generateContent") == (
         "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-pro:generateContent"
     )
+
+
+@pytest.mark.parametrize(
+    ("base_url", "before"),
+    [
+        ("https://generativelanguage.googleapis.com", "https://generativelanguage.googleapis.com/v1beta"),
+        (
+            "https://generativelanguage.googleapis.com/v1beta/openai/",
+            "https://generativelanguage.googleapis.com/v1beta",
+        ),
+        ("https://generativelanguage.googleapis.com/v1alpha", "https://generativelanguage.googleapis.com/v1alpha"),
+        ("http://127.0.0.1:9101/v1", "http://127.0.0.1:9101/v1beta"),
+        (
+            "https://aiplatform.googleapis.com/v1/projects/p/locations/global/publishers/google",
+            "https://aiplatform.googleapis.com/v1/projects/p/locations/global/publishers/google",
+        ),
+    ],
+)
+def test_a_method_of_a_model_has_the_bases_version_or_googles(base_url: str, before: str) -> None:
+    assert endpoint(base_url, "/models/gemini-2.5-pro:generateContent") == (
+        f"{before}/models/gemini-2.5-pro:generateContent"
+    )

@@ -7,8 +7,6 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aperture_site.settings")
 django.setup()
 
-import msgspec  # noqa: E402
-
 from gateway import asgi  # noqa: E402
 
 application, lifecycle = asgi.application, asgi.lifecycle
@@ -19,4 +17,4 @@ async def broken(*_arguments: object) -> None:
     raise ZeroDivisionError("the secret is sk-inside-an-exception")
 
 
-asgi.ROUTES["/targets"] = msgspec.structs.replace(asgi.ROUTES["/targets"], handler=broken)
+asgi.ROUTES["/targets"] = {"GET": broken}

@@ -26,7 +26,9 @@ UNMETERED = Terms(plan="free", plan_id=1, prepaid=False, funded=False)
 
 
 def a_provider(slug: str = "openai", **fields: Any) -> Provider:
-    plain = Provider(sum(slug.encode()), slug, "http://127.0.0.1:9", frozenset({"openai_chat"}), {}, (), False, None)
+    plain = Provider(
+        sum(slug.encode()), slug, "http://127.0.0.1:9", ("openai_chat",), {"openai_chat": {}}, (), False, None
+    )
     return msgspec.structs.replace(plain, **fields)
 
 

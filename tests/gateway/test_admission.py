@@ -11,7 +11,7 @@ from gateway.admission import Quote
 from gateway.errors import Fault
 from gateway.wire import openai_chat
 from tests.billing.scenery import a_row
-from tests.gateway.scenery import RATES, a_caller, a_model, a_provider, a_target
+from tests.gateway.scenery import RATES, a_caller, a_model, a_target
 
 WRITES = msgspec.structs.replace(RATES, cache_write_1h=9_000_000)
 LONG = msgspec.structs.replace(WRITES, price_id=2, above_context_tokens=1_000, input=7_000_000)
@@ -86,16 +86,3 @@ def test_what_answers_in_tokens_is_held_for_them_whatever_kind_its_model_is_said
     asked = (openai_chat.parse_request(body), image, (TARGET,), a_caller(), body)
     assert admission.quote(*asked).expected_tokens == 50
     assert admission.quote(*asked, answers=False).expected_tokens == 0
-
-
-@pytest.mark.parametrize(
-    ("base_url", "parameter"),
-    [
-        ("https://api.openai.com/v1", "max_completion_tokens"),
-        ("https://acme.openai.azure.com/openai/v1", "max_completion_tokens"),
-        ("https://api.notopenai.com/v1", "max_tokens"),
-        ("https://api.deepseek.com", "max_tokens"),
-    ],
-)
-def test_an_answer_is_capped_under_the_name_that_the_upstream_knows(base_url: str, parameter: str) -> None:
-    assert admission.cap_parameter(msgspec.structs.replace(TARGET, provider=a_provider(base_url=base_url))) == parameter

@@ -29,6 +29,8 @@ def provider(row_id: int, slug: str, **fields: Any) -> dict[str, Any]:
         "flags": ["openai_chat"],
         "preference": 0,
         "add_headers": {},
+        "forward_headers": ["OpenAI-Beta", "anthropic-beta: files-* context-1m-*"],
+        "mends": False,
         "source": "admin",
     } | fields
 
@@ -84,7 +86,7 @@ def test_a_plain_catalog() -> None:
     view = assembled(aliases=[{"name": "nick", "model_id": 1}])
     assert set(view.names) == {"m", "nick", "openai/up", "openai/m", "up"}
     (only,) = view.models[0].targets
-    assert only.provider.headers == {"Authorization": f"Bearer {SECRET}"}
+    assert only.provider.headers == {"openai_chat": {"Authorization": f"Bearer {SECRET}"}}
     assert only.provider.secrets == (SECRET,)
     assert view.models[0].listed
 
@@ -95,7 +97,7 @@ def test_a_plain_catalog() -> None:
         {"providers": []},
         {"targets": []},
         {"models": []},
-        {"providers": [provider(1, "openai", flags=["anthropic_messages"])]},
+        {"providers": [provider(1, "openai", flags=["bedrock_converse"])]},
         {"credentials": [credential(2) | {"provider_id": 1}]},
         {"credentials": [credential(1) | {"encrypted": b"rubbish"}]},
         {"providers": [provider(1, "openai", add_headers=[])]},
@@ -119,7 +121,7 @@ def test_what_cannot_be_called_is_not_there(gone: dict[str, Any]) -> None:
 def test_the_credential_is_shown_as_the_provider_wants_it(authorization: str, headers: dict[str, str]) -> None:
     def headers_of(**fields: Any) -> dict[str, str]:
         rows = [provider(1, "openai", authorization=authorization, add_headers={"x-team": 7}, **fields)]
-        return dict(assembled(providers=rows).models[0].targets[0].provider.headers)
+        return dict(assembled(providers=rows).models[0].targets[0].provider.headers["openai_chat"])
 
     assert headers_of() == {"x-team": "7"} | headers
     assert headers_of(auth_mode="none") == {"x-team": "7"}
@@ -127,10 +129,28 @@ def test_the_credential_is_shown_as_the_provider_wants_it(authorization: str, he
     assert headers_of(base_url="http://127.0.0.2:9") == {"x-team": "7"}
 
 
+def test_a_vendor_is_shown_its_key_as_each_dialect_wants_it() -> None:
+    rows = [provider(1, "anthropic", flags=["anthropic_messages", "openai_chat", "bedrock_converse"])]
+    only = assembled(providers=rows).models[0].targets[0].provider
+    assert only.flags == ("anthropic_messages", "openai_chat")
+    assert only.headers == {
+        "anthropic_messages": {"x-api-key": SECRET},
+        "openai_chat": {"Authorization": f"Bearer {SECRET}"},
+    }
+
+
+def test_the_headers_that_go_on_are_the_operator_s_list() -> None:
+    forwarded = assembled().models[0].targets[0].provider.forwarded
+    assert set(forwarded) == {b"openai-beta", b"anthropic-beta"}
+    assert forwarded[b"openai-beta"].of("a, b") == "a, b"
+    assert forwarded[b"anthropic-beta"].of("files-api-1, other, context-1m-2026") == "files-api-1,context-1m-2026"
+    assert forwarded[b"anthropic-beta"].of("other") == ""
+
+
 def test_the_first_credential_is_sent_and_all_of_them_are_hidden() -> None:
     found = assembled(credentials=[credential(1), credential(1, "second", "other-secret")])
     built = found.models[0].targets[0].provider
-    assert built.headers["Authorization"] == f"Bearer {SECRET}"
+    assert built.headers["openai_chat"]["Authorization"] == f"Bearer {SECRET}"
     assert set(built.secrets) == {SECRET, "other-secret"}
 
 

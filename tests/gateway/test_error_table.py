@@ -18,6 +18,11 @@ pytestmark = pytest.mark.server
 CHAT = "/v1/chat/completions"
 JSON = {"Content-Type": "application/json"}
 GOOD = http.chat("chaos/ok")
+UNCARRIED = {
+    "model": "chaos/ok",
+    "input": [{"role": "user", "content": [{"type": "input_image", "file_id": "file_1"}]}],
+}
+WAITED_FOR = {"model": "chaos/ok", "input": "hello", "background": True}
 
 
 def posted(**options: Any) -> Callable[[Gateway], http.Answer]:
@@ -58,6 +63,12 @@ ROWS: dict[str, tuple[int, str, str, str, Callable[[Gateway], http.Answer]]] = {
     "unknown model": (404, "model_not_found", "model_not_found", "not_found_error", posted(body=http.chat("none"))),
     "not granted": (404, "model_not_found", "model_not_found", "not_found_error",
                     lambda gateway: gateway.chat("repeats", key=gateway.installed.keys["bob"])),
+    "no content that it takes": (400, "invalid_request_error", "unsupported_content", "invalid_request_error",
+                                 lambda gateway: gateway.call("POST", "/v1/responses", body=UNCARRIED)),
+    "no such parameter": (400, "invalid_request_error", "unsupported_parameter", "invalid_request_error",
+                          lambda gateway: gateway.call("POST", "/v1/responses", body=WAITED_FOR)),
+    "a socket's route": (426, "invalid_request_error", "websocket_upgrade_required", "invalid_request_error",
+                         lambda gateway: gateway.call("GET", "/v1/responses")),
     "body too large": (413, "invalid_request_error", "request_too_large", "request_too_large",
                        posted(body=b" " * (BODY_BYTES_MAX + 1), headers=JSON)),
     "headers too large": (431, "invalid_request_error", "headers_too_large", "invalid_request_error",
@@ -80,11 +91,12 @@ ROWS: dict[str, tuple[int, str, str, str, Callable[[Gateway], http.Answer]]] = {
     "unreachable": (502, "upstream_error", "upstream_unreachable", "api_error", scripted("ok", "refused")),
     "no first byte": (504, "timeout", "upstream_timeout", "timeout_error", scripted("silent")),
 }  # fmt: skip
-# Provoked in test_requests, test_streams, test_draining, test_storage and test_limiting, and below with a bug put in.
-ELSEWHERE = {"invalid_request", "stream_aborted", "draining", "storage_unavailable", "internal_error"} | {
+# Provoked in test_requests, test_envelopes, test_streams, test_draining, test_storage and test_limiting, and below.
+ELSEWHERE = {"invalid_request", "plan_required", "stream_aborted", "draining", "storage_unavailable"} | {
+    "internal_error",
     "requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_day", "concurrency", "sandbox_limit",
     "limits_unavailable", "insufficient_credits", "quota_exceeded", "budget_exceeded", "idempotency_conflict",
-    "idempotency_mismatch",
+    "idempotency_mismatch", "thread_unsupported_request",
 }  # fmt: skip
 # Codes that the upstream chose.
 OF_THE_UPSTREAM = {"upstream_400", "upstream_429"}
@@ -148,7 +160,7 @@ class Speaking:
 
 
 # `connection` tells whether the request's body was in when it was refused.
-VARYING = ("date", "connection", "x-aperture-request-id")
+VARYING = ("date", "connection", "x-aperture-request-id", "x-request-id", "request-id")
 
 
 def scrubbed(answer: http.Answer) -> tuple[int, list[tuple[str, str]], bytes]:
@@ -243,7 +255,8 @@ def test_address_and_role_come_before_size(gateway: Gateway, key: str, status: i
 def test_405_names_the_methods_that_are_allowed(gateway: Gateway) -> None:
     assert gateway.call("GET", CHAT).header("allow") == "POST, OPTIONS"
     assert gateway.call("POST", "/v1/models").header("allow") == "GET, HEAD, OPTIONS"
-    assert gateway.call("PATCH", "/v1/models/chaos/ok").header("allow") == "GET, HEAD, OPTIONS"
+    assert gateway.call("PATCH", "/v1/models/chaos/ok").header("allow") == "GET, HEAD, POST, OPTIONS"
+    assert gateway.call("PUT", "/v1/responses/resp_1").header("allow") == "GET, HEAD, DELETE, POST, OPTIONS"
 
 
 @pytest.mark.parametrize("server", ["daphne", "uvicorn"])

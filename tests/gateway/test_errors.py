@@ -50,6 +50,12 @@ def test_a_status_that_the_provider_chose_has_the_vendors_names(status: int, ant
     assert json.loads(render(fault, GOOGLE, "r"))["error"]["status"] == google
 
 
+def test_what_anthropics_packages_mend_by_themselves_says_so() -> None:
+    fault = Fault("thread_unsupported_request", "no")
+    details = json.loads(render(fault, ANTHROPIC, "r"))["error"]["details"]
+    assert details == {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+
+
 def test_headers_say_when_to_come_back() -> None:
     assert Fault("draining", "later", retry_after_s=7).headers() == [(b"retry-after", b"7")]
     assert Fault("not_found", "no").headers() == []
@@ -85,3 +91,9 @@ def test_every_code_that_is_raised_is_in_the_table_and_none_is_there_for_nothing
     assert literal_codes() <= set(TABLE)
     # The first two are a web server's own, before there is a request; the last has a class of its own.
     assert set(TABLE) - named_codes() <= {"headers_too_large", "invalid_request", "method_not_allowed"}
+
+
+def test_what_wants_a_socket_is_told_which_protocol_it_is_about() -> None:
+    """RFC 9110, section 15.5.22: a 426 has to have Upgrade."""
+    assert Fault("websocket_upgrade_required", "Use HTTP.").headers() == [(b"upgrade", b"websocket")]
+    assert Fault("not_found", "No.").headers() == []

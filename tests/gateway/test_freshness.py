@@ -331,7 +331,7 @@ async def test_the_rows_of_a_snapshot_are_of_one_moment(installation: Installati
     assert built.version == version
     (model,) = built.models
     (target,) = model.targets
-    assert target.provider.headers["Authorization"] == "Bearer up-canary-91c2b7aa"
+    assert target.provider.headers["openai_chat"]["Authorization"] == "Bearer up-canary-91c2b7aa"
     assert (target.prices[0].input, target.prices[0].cache_write_1h) == (2_500_000_000, 2_500_000_000)
     assert await orm(Model.objects.count) == await orm(Price.objects.count) == 1
 
@@ -346,7 +346,7 @@ async def test_headers_that_frame_a_request_are_never_added(installation: Instal
     await orm(spoil)
     async with kept() as memory:
         assert [grant.add_headers for grant in memory.snapshot.grants] == [{"X-Cost": "search"}]
-        assert set(memory.snapshot.models[0].targets[0].provider.headers) == {"X-Team", "Authorization"}
+        assert set(memory.snapshot.models[0].targets[0].provider.headers["openai_chat"]) == {"X-Team", "Authorization"}
 
 
 async def test_a_grant_s_e_mail_is_the_same_in_every_case(installation: Installation) -> None:

@@ -4,12 +4,14 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
+from typing import Any
 
 import psutil
 import pytest
 
-from tests.gateway import http
+from tests.gateway import fronts, http
 from tests.gateway.conftest import Gateway
+from tests.gateway.fronts import FRONTS
 from tests.gateway.installation import CANARY, CREDENTIAL
 from tests.upstream.scenarios import SCENARIOS
 
@@ -22,6 +24,12 @@ LONG = {
     "drip-0.7", "slow-first-byte-2", "patient-body",
 }  # fmt: skip
 STORM = sorted(set(SCENARIOS) - LONG)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def vendors(gateway: Gateway) -> None:
+    """Four providers of one dialect each, beside the one that lies."""
+    fronts.install(gateway)
 
 
 @pytest.fixture(scope="module", params=["daphne", "uvicorn"])
@@ -107,6 +115,14 @@ def test_no_word_of_a_prompt_an_answer_or_a_secret_is_kept_anywhere(gateway: Gat
         assert CANARY in gateway.chat("repeats", stream=stream, text=CANARY).body.decode()
         assert gateway.chat("status-401-json", stream=stream, text=CANARY).status == 502
         assert gateway.chat(CANARY, stream=stream).status == 404
+    for front in FRONTS:
+        for vendor in FRONTS:
+            for stream, scenario in ((False, "agent"), (True, "agent"), (True, "error-mid-stream"), (False, "refuses")):
+                fronts.ask(gateway, front, f"{vendor}/{scenario}", CANARY, stream=stream, x_unknown=CANARY)
+        wrong: dict[str, Any] = {"messages": CANARY, "input": {CANARY: 1}, "contents": CANARY}
+        assert fronts.ask(gateway, front, f"{front}/{CANARY}", **wrong).status == 404
+        fronts.ask(gateway, front, f"{'chat' if front != 'chat' else 'messages'}/agent", **wrong)
+    on_other_routes(gateway)
     for key in gateway.installed.keys.values():
         gateway.chat("ok", key=key, text=CANARY)
     gateway.call("POST", "/v1/chat/completions", body=CANARY.encode(), headers={"Content-Type": "application/json"})
@@ -122,6 +138,23 @@ def test_no_word_of_a_prompt_an_answer_or_a_secret_is_kept_anywhere(gateway: Gat
     for place, text in places.items():
         for secret in [CANARY, CANARY.encode().hex(), *secrets]:
             assert secret not in text, f"{secret[:12]}… is in the {place}"
+
+
+def on_other_routes(gateway: Gateway) -> None:
+    """Send the canary where no conversation is answered, and where one is kept."""
+    stored = {"model": "chat/agent", "input": CANARY, "store": True}
+    made = gateway.call("POST", "/v1/responses", body=stored).json["id"]
+    assert CANARY in gateway.call("GET", f"/v1/responses/{made}/input_items").body.decode()
+    gateway.call("POST", "/v1/responses", body={**stored, "background": True})
+    gateway.call("POST", "/v1/responses", body={**stored, "previous_response_id": CANARY})
+    gateway.call("GET", f"/v1/responses/{CANARY}")
+    for model in ("chat/agent", "messages/agent", "gemini/agent"):
+        gateway.call("POST", "/v1/messages/count_tokens", body=fronts.body_of("messages", model, CANARY))
+        gateway.call("POST", f"/v1beta/models/{model}:countTokens", body=fronts.body_of("gemini", model, CANARY))
+        gateway.call("POST", "/v1/completions", body={"model": model, "prompt": CANARY})
+        gateway.call("POST", "/v1/embeddings", body={"model": model.replace("agent", "ok"), "input": CANARY})
+        content = {"content": {"parts": [{"text": CANARY}]}}
+        gateway.call("POST", f"/v1beta/models/{model.replace('agent', 'ok')}:embedContent", body=content)
 
 
 def test_faults_of_others_are_no_faults_of_ours(gateway: Gateway) -> None:

@@ -17,6 +17,7 @@ from billing.money import Money
 from catalog.models import Model, Target
 from tests.gateway import http
 from tests.gateway.conftest import APPLICATION, BOUNDS, Gateway
+from tests.gateway.fronts import FRONTS, body_of, error_of, path_of
 from tests.gateway.installation import Installation
 from tests.gateway.own_valkey import OwnValkey, own_valkey
 from tests.servers import start_web
@@ -174,6 +175,35 @@ def test_a_team_s_unmetered_callers_have_no_limit_and_no_headers(gateway: Gatewa
     answers = person.ask_at_once(25)
     assert statuses(answers) == [200] * 25
     assert not [name for name, _ in answers[0].headers if name.startswith("x-ratelimit")]
+
+
+@pytest.mark.parametrize("front", FRONTS)
+def test_the_sandbox_counts_on_every_front_and_refuses_in_its_envelope(gateway: Gateway, front: str) -> None:
+    person = Person(gateway)
+    path, body = path_of(front, FREE), body_of(front, FREE)
+    if front == "messages":
+        # What the free plan does not have is refused before it counts.
+        assert person.call("POST", path, body=body).status == 403
+        return
+    first = person.call("POST", path, body=body)
+    assert (first.status, first.header("x-ratelimit-remaining-requests")) == (200, "19")
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda _: person.call("POST", path, body=body), range(20)))
+    assert statuses(answers) == [200] * 19 + [429]
+    refused = next(answer for answer in answers if answer.status == 429)
+    assert error_of(front, refused)[0] == "sandbox_limit"
+    assert int(refused.header("retry-after")) >= 1
+
+
+@pytest.mark.parametrize("front", FRONTS)
+def test_a_limit_refuses_in_the_fronts_envelope(gateway: Gateway, front: str) -> None:
+    person = Person(gateway, prepaid=False)
+    limit(gateway, scope=Limit.KEY, key=person.row, kind=Limit.REQUESTS_PER_MINUTE, amount=1)
+    path, body = path_of(front, FREE), body_of(front, FREE)
+    assert person.call("POST", path, body=body).status == 200
+    refused = person.call("POST", path, body=body)
+    assert (refused.status, error_of(front, refused)[0]) == (429, "requests_per_minute")
+    assert refused.header("x-ratelimit-remaining-requests") == "0"
 
 
 # --- Limits of every kind ----------------------------------------------------------------------------------------

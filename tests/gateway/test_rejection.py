@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway import rejection
 from gateway.errors import ENVELOPES, Fault, render
+from gateway.wire.openai_chat.response import parse_error
 from tests.gateway.scenery import a_provider, a_target
 
 SECRET = "up-canary-91c2/b7aa"
@@ -20,7 +21,7 @@ TARGET = msgspec.structs.replace(a_target("m"), provider=a_provider(secrets=(SEC
 
 def of(status: int, body: Any, retry_after: str | None = None) -> Fault:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return rejection.of_status(TARGET, status, data, retry_after, NOW)
+    return rejection.of_status(TARGET, status, data, parse_error, retry_after, NOW)
 
 
 @pytest.mark.parametrize("status", sorted(rejection.CALLERS_OWN))
@@ -99,7 +100,7 @@ def test_at_most_four_thousand_characters_of_a_body_are_shown_and_its_message_is
     assert fault.upstream is not None
     assert len(fault.upstream["body"]) == 4096
     assert (fault.message, fault.code) == ("the message", "c" * 64)
-    assert len(of(400, {"error": "x" * 9999}).message) == 4096
+    assert len(of(400, {"error": "x" * 9999}).message) == 2000
 
 
 @pytest.mark.parametrize("kept_chars", [1, 7, 150, 299])

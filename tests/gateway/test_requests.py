@@ -359,7 +359,7 @@ def test_head_is_get_without_the_body(gateway: Gateway, path: str) -> None:
 
     assert headed.status == got.status
     assert headed.body == b""
-    varying = ("date", "x-aperture-request-id")
+    varying = ("date", "x-aperture-request-id", "x-request-id", "request-id")
     assert [pair for pair in headed.headers if pair[0] not in varying] == [
         pair for pair in got.headers if pair[0] not in varying
     ]
@@ -438,6 +438,18 @@ def test_models_answer_in_anthropics_shape_where_it_is_spoken(gateway: Gateway) 
     one = gateway.call("GET", "/v1/models/chaos/ok", headers=version).json
     assert (one["type"], one["id"]) == ("model", "chaos/ok")
     assert one["display_name"] and one["created_at"]
+
+
+def test_models_answer_in_googles_shape_where_its_credential_is_shown(gateway: Gateway) -> None:
+    """The Python SDK asks for them below /v1."""
+    shown = {"x-goog-api-key": gateway.installed.key}
+    listed = gateway.call("GET", "/v1/models", key="", headers=shown).json
+    one = gateway.call("GET", "/v1/models/chaos/ok", key="", headers=shown).json
+    unknown = gateway.call("GET", "/v1/models/none", key="", headers=shown).json
+
+    assert one in listed["models"]
+    assert (one["name"], "generateContent" in one["supportedGenerationMethods"]) == ("models/chaos/ok", True)
+    assert unknown["error"]["status"] == "NOT_FOUND"
 
 
 def test_embeddings_that_nobody_counted_are_no_output(gateway: Gateway) -> None:

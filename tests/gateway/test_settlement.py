@@ -9,7 +9,7 @@ from billing.pricing import Parts
 from billing.usage import UsageRow
 from gateway import settlement
 from gateway.settlement import Asked, Charge, Ending
-from gateway.wire.openai_chat import Tokens
+from gateway.wire.usage import Tokens
 from tests.gateway.scenery import RATES, a_caller, a_target
 
 TARGET = a_target("m")

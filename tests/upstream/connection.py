@@ -5,15 +5,19 @@
 
 import asyncio
 import json
+import re
 import socket
 import struct
 import time
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 HEAD_BYTES_MAX = 256 * 1024
 # What an exchange remembers of its answer; the endless ones would fill the memory otherwise.
 PAYLOAD_BYTES_KEPT = 2 * 1024 * 1024
+# Gemini's paths name the model, and what is wanted of it.
+NAMED = re.compile(r"/models/(?P<model>[^/:?]+):(?P<verb>\w+)")
 
 
 @dataclass(eq=False)
@@ -53,12 +57,18 @@ class Exchange:
 
     @property
     def model(self) -> str:
-        """The model that the request names: the scenario."""
+        """The model that the request names, in its path or body: the scenario."""
+        found = NAMED.search(self.path)
+        if found:
+            return unquote(found["model"])
         return str(self.json.get("model", "")) if isinstance(self.json, dict) else ""
 
     @property
     def streams(self) -> bool:
         """Whether the request asks for a stream."""
+        found = NAMED.search(self.path)
+        if found:
+            return found["verb"] == "streamGenerateContent"
         return isinstance(self.json, dict) and self.json.get("stream") is True
 
 

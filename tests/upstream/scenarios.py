@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from tests.upstream import bills, faults, streams
+from tests.upstream import bills, faults, streams, vendors
 from tests.upstream.connection import Exchange, Wire
 from tests.upstream.faults import Scenario
 
@@ -125,7 +125,7 @@ async def models(exchange: Exchange, wire: Wire) -> None:
 
 
 def route(exchange: Exchange) -> Scenario | None:
-    """Return the scenario of a request that names no model."""
+    """Return the scenario of a request that names no model, or that is told in another vendor's words."""
     if exchange.method == "GET" and exchange.path.endswith("/models"):
         return models
-    return None
+    return vendors.route(exchange)

@@ -47,6 +47,14 @@ def test_splitting_a_block_loses_no_byte(stream: bytes) -> None:
     assert b"".join(sse.split(stream)) == stream
 
 
+@given(streams())
+def test_no_event_is_read_otherwise_for_being_an_ordinary_one(stream: bytes) -> None:
+    for event in sse.split(stream):
+        lines = event.removeprefix(sse.BOM).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        data = [line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:")]
+        assert sse.data_of(event) == b"\n".join(data)
+
+
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 def test_an_event_leaves_as_soon_as_its_empty_line_is_there(end: bytes) -> None:
     event = b"event: x" + end + b"data: {" + end + b"data: }" + end + end
@@ -93,6 +101,15 @@ def test_separators_that_are_no_line_ends_stay_inside_the_data() -> None:
         (b": data: x\n\n", b""),
         (b"database: x\n\n", b""),
         (sse.BOM + b"data: x\n\n", b"x"),
+        (b"event: y\ndata: x\n\n", b"x"),
+        (b"event: y\ndata:x\n\n", b"x"),
+        (b"data: x\nevent: y\n\n", b"x"),
+        (b"data: x\ndata: y\n\n", b"x\ny"),
+        (sse.BOM + b"data: x\ndata: y\n\n", b"x\ny"),
+        (b"data: x\rdata: y\n\n", b"x\ny"),
+        (b"data: x\ny", b"x"),
+        (b"data: x", b"x"),
+        (b"data:\n\n", b""),
     ],
 )
 def test_the_data_lines_are_read_as_the_standard_says(event: bytes, data: bytes) -> None:
