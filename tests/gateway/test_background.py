@@ -202,3 +202,13 @@ def test_nothing_of_it_is_in_clear(gateway: Gateway) -> None:
     for text in (gateway.installed.database_text(), gateway.installed.redis_text(), gateway.web.log):
         assert CANARY not in text
         assert CANARY.encode().hex() not in text
+
+
+def test_a_response_that_was_deleted_while_it_was_made_does_not_come_back(gateway: Gateway, vendors: int) -> None:
+    key = gateway.installed.keys["payer"]
+    made = start(gateway, "chat/slow-first-byte-0.3", key=key)
+    assert gateway.call("DELETE", f"/v1/responses/{made['id']}", key=key).status == 200
+    until(lambda: gateway.installed.balance(vendors)[1] == 0)
+
+    assert gateway.call("GET", f"/v1/responses/{made['id']}", key=key).status == 404
+    assert not gateway.installed.query("SELECT 1 FROM gateway_storedresponse WHERE response_id = %s", made["id"])

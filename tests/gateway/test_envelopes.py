@@ -283,3 +283,14 @@ def test_an_idempotency_key_answers_and_charges_once_on_every_front(gateway: Gat
     assert first.status == 200
     assert (again.status, error_of(front, again)[0]) == (409, "idempotency_conflict")
     assert (other.status, error_of(front, other)[0]) == (422, "idempotency_mismatch")
+
+
+@pytest.mark.parametrize("vendor", FRONTS)
+def test_an_array_stays_json_while_its_upstream_is_silent(gateway: Gateway, vendor: str) -> None:
+    path = f"/v1beta/models/{vendor}/stall-mid-stream:streamGenerateContent"
+    answer = gateway.call("POST", path, body=body_of("gemini", ""))
+
+    assert answer.status == 200
+    *_, error = answer.json
+    assert "fell silent" in error["error"]["message"]
+    assert b"\n\n\n" in answer.body

@@ -125,3 +125,8 @@ def test_no_upstream_reads_a_price_or_a_model_under_other_letters(name: str) -> 
         "max_tokens",
         "Other",
     ]
+
+
+def test_nothing_that_routes_or_prices_elsewhere_reaches_an_upstream() -> None:
+    body = {"model": "m", "messages": [], "speed": "fast", "models": ["dear"], "api_base": "http://10.0.0.1", "seed": 1}
+    assert set(of(msgspec.json.encode(body))) == {"model", "messages", "seed"}

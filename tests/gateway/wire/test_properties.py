@@ -293,6 +293,7 @@ def test_a_decoder_holds_no_more_than_the_part_that_is_open(name: str) -> None:
     assert most < 2 * 50 * len(TEXT)
 
 
+@pytest.mark.quiet
 @each_dialect
 def test_time_is_in_proportion_to_length(name: str) -> None:
     dialect = DIALECTS[name]
