@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SHARED_DATA_DIR
+from tests import node
 from tests.gateway.conftest import Gateway
 from tests.sdk import vendors
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
-PACKAGES = {"openai": ">=6", "@anthropic-ai/sdk": ">=1"}
+PACKAGES = ("openai@>=6", "@anthropic-ai/sdk@>=1")
 SCRIPTS = Path(__file__).with_name("node")
-INSTALL_TIMEOUT_S, SCRIPT_TIMEOUT_S = 300, 120
+SCRIPT_TIMEOUT_S = 120
 OPENAI = {
     f"{api}{scenario}"
     for api in ("chat", "responses")
@@ -31,14 +31,7 @@ ANTHROPIC = {"text", "stream", "tools", "toolRunner", "structured", "image", "er
 @pytest.fixture(scope="module")
 def folder() -> Path:
     """Where the scripts and the packages are."""
-    if shutil.which("npm") is None or shutil.which("node") is None:
-        pytest.skip("Node and npm are not on this machine: install both to have their packages tried too")
-    made = SHARED_DATA_DIR / "node"
-    made.mkdir(exist_ok=True)
-    if not all((made / "node_modules" / name / "package.json").exists() for name in PACKAGES):
-        wanted = [f"{name}@{versions}" for name, versions in PACKAGES.items()]
-        options = ["--no-package-lock", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]
-        subprocess.run(["npm", "install", *options, str(made), *wanted], check=True, timeout=INSTALL_TIMEOUT_S)
+    made = node.installed(*PACKAGES)
     for script in SCRIPTS.iterdir():
         shutil.copy(script, made)
     return made
