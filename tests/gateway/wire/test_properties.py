@@ -49,6 +49,7 @@ each_dialect = pytest.mark.parametrize("name", DIALECTS)
 def test_any_conversation_comes_through(name: str, data: st.DataObject) -> None:
     request = data.draw(strategies.requests(data.draw(st.sampled_from(list(DIALECTS)))))
     rendered = DIALECTS[name].render_request(request, UPSTREAM_IDS[name], None)
+    assert rendered.body
     declared(name, "effort", request, read(DIALECTS[name], rendered, request), rendered.dropped)
 
 
@@ -210,12 +211,13 @@ def test_a_spoilt_stream_passes_or_is_unreadable(name: str, seed: int) -> None:
         relay.feed(spoilt_stream(random.choice(STREAMS[name]), random))
         relay.end()
     except Unreadable:
-        relay.broken(b'{"error":{}}', cut=False)
+        assert relay.broken(b'{"error":{}}', cut=False)
         return
-    relay.delivered_tokens()
-    relay.final_usage()
-    relay.produced()
-    relay.closing(b"0.5") if relay.complete else relay.broken(b'{"error":{}}', cut=True)
+    assert relay.delivered_tokens() >= 0
+    usage = relay.final_usage()
+    assert usage is None or min(usage.input, usage.output, usage.reasoning) >= 0
+    assert relay.produced() in (True, False)
+    assert relay.closing(b"0.5") if relay.complete else relay.broken(b'{"error":{}}', cut=True)
 
 
 RUBBISH = [
