@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 from django.conf import settings
 
-from gateway import counting, demo, fronts, generation, health, listing, pipeline, responses, routes
+from gateway import demo, fronts, generation, health, listing, pipeline, responses, routes
 from gateway.answers import JSON, answer, head_of, write
 from gateway.body import ClientGone, Message, Receive, Scope, Send
 from gateway.draining import draining
@@ -116,7 +116,7 @@ ROUTES: dict[str, Methods] = {
     "/completions": {"POST": fronts.completions},
     "/responses": {"POST": responses.create, "GET": responses.socket_only},
     "/messages": {"POST": fronts.messages},
-    "/messages/count_tokens": {"POST": counting.messages},
+    "/messages/count_tokens": {"POST": fronts.count_messages},
     "/embeddings": {"POST": fronts.vectors},
     "/models": {"GET": models},
     "/generation": {"GET": finished},

@@ -21,25 +21,9 @@ from gateway.runtime import Runtime
 from gateway.snapshot import Target
 from gateway.wire.codec import Dialect, Rendered
 from gateway.wire.fields import InvalidRequest, texts
-from gateway.wire.registry import DIALECTS
 
 ESTIMATED = (b"x-aperture-estimate", b"true")
 ANSWER_BYTES_MAX = 64 * 1024
-MESSAGES = Route("anthropic_messages", DIALECTS["anthropic_messages"])
-GEMINI = Route("gemini_generate_content", DIALECTS["gemini_generate_content"])
-
-
-async def messages(runtime: Runtime, exchange: Exchange, _rest: str) -> None:
-    """POST /messages/count_tokens (https://docs.anthropic.com/en/api/messages-count-tokens)."""
-    await count(runtime, exchange, MESSAGES, NOT_NAMED, lambda tokens: {"input_tokens": tokens})
-
-
-async def gemini(runtime: Runtime, exchange: Exchange, model: str) -> None:
-    """POST /models/{model}:countTokens (https://ai.google.dev/api/tokens)."""
-    await count(runtime, exchange, GEMINI, Named(model, stream=False), lambda tokens: {"totalTokens": tokens})
-
-
-NOT_NAMED = Named(stream=False)
 # Where a vendor counts, in place of where it answers.
 COUNTING = {"/v1/messages": "/v1/messages/count_tokens"}
 VERB, COUNTING_VERB = ":generateContent", ":countTokens"

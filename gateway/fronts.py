@@ -41,6 +41,11 @@ async def messages(runtime: Runtime, exchange: Exchange, _rest: str) -> None:
     await pipeline.run(runtime, exchange, MESSAGES)
 
 
+async def count_messages(runtime: Runtime, exchange: Exchange, _rest: str) -> None:
+    """POST /messages/count_tokens (https://docs.anthropic.com/en/api/messages-count-tokens)."""
+    await counting.count(runtime, exchange, MESSAGES, Named(stream=False), lambda tokens: {"input_tokens": tokens})
+
+
 async def gemini(runtime: Runtime, exchange: Exchange, rest: str) -> None:
     """POST /models/{model}:{verb}, with Google's verbs."""
     model, _, verb = rest.rpartition(":")
@@ -50,7 +55,8 @@ async def gemini(runtime: Runtime, exchange: Exchange, rest: str) -> None:
     elif verb == "streamGenerateContent":
         await pipeline.run(runtime, exchange, GEMINI, Named(model, stream=True, array=query.get("alt") != ["sse"]))
     elif verb == "countTokens":
-        await counting.gemini(runtime, exchange, model)
+        named = Named(model, stream=False)
+        await counting.count(runtime, exchange, GEMINI, named, lambda tokens: {"totalTokens": tokens})
     elif verb in embeddings.GEMINI_ROUTES:
         await pipeline.run(runtime, exchange, embeddings.GEMINI_ROUTES[verb], Named(model, stream=False))
     else:

@@ -371,11 +371,3 @@ NAMESPACE_MARK = "__"
 def flat_name(namespace: str, name: str) -> str:
     """Return a tool's name with its namespace in front."""
     return f"{namespace}{NAMESPACE_MARK}{name}" if namespace else name
-
-
-def split_name(name: str, tools: Iterable[AnyTool]) -> tuple[str, str]:
-    """Return (namespace, name) of a flat name, by the tools that were offered."""
-    for tool in tools:
-        if not isinstance(tool, ServerTool) and tool.namespace and flat_name(tool.namespace, tool.name) == name:
-            return tool.namespace, tool.name
-    return "", name

@@ -15,12 +15,9 @@ alone. `max_tokens` is chosen where the caller names none (`models`).
 from gateway.wire.anthropic_messages.relay import StreamRelay
 from gateway.wire.anthropic_messages.rendering import render_request
 from gateway.wire.anthropic_messages.request import (
-    parse_count,
     parse_request,
     passed,
     read,
-    read_count,
-    render_count,
 )
 from gateway.wire.anthropic_messages.response import (
     parse_error,
@@ -33,9 +30,7 @@ from gateway.wire.anthropic_messages.stream import Decoder, Encoder
 from gateway.wire.anthropic_messages.tables import NAME
 from gateway.wire.codec import Dialect
 
-__all__ = ["COUNT_PATH", "DIALECT", "parse_count", "read_count", "render_count"]
-
-COUNT_PATH = "/v1/messages/count_tokens"
+__all__ = ["DIALECT"]
 DIALECT = Dialect(
     name=NAME,
     envelope="anthropic",

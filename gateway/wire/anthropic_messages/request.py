@@ -333,29 +333,3 @@ def _tier(tier: Any) -> str:
 def _labels(metadata: Json) -> Mapping[str, str] | None:
     found = {name: value for name, value in metadata.items() if name != "user_id" and isinstance(value, str)}
     return found or None
-
-
-# --- Counting tokens ----------------------------------------------------------------------------------------------
-class Count(msgspec.Struct, frozen=True):
-    """The answer to a request that asks how many tokens of input it has."""
-
-    input_tokens: int
-
-
-def read_count(body: bytes) -> Asked:
-    """Return a request to count tokens: a request without a limit, and never a stream; raise InvalidRequest."""
-    return read(body, None, stream=False)
-
-
-def render_count(tokens_count: int) -> bytes:
-    """Return the answer to a request to count tokens."""
-    return encode(Count(tokens_count))
-
-
-def parse_count(body: bytes) -> int | None:
-    """Return how many tokens an upstream counted, None where its answer does not say."""
-    try:
-        found = msgspec.json.decode(body, type=Count)
-    except (ValueError, RecursionError):
-        return None
-    return found.input_tokens if found.input_tokens >= 0 else None

@@ -18,7 +18,6 @@ spelling is left of each field, `output` in a function's answer is `result`, and
 """
 
 from gateway.wire.codec import Dialect
-from gateway.wire.gemini_generate_content import embeddings, listing
 from gateway.wire.gemini_generate_content.encoder import Encoder
 from gateway.wire.gemini_generate_content.fieldnames import NAME
 from gateway.wire.gemini_generate_content.relay import StreamRelay
@@ -33,7 +32,7 @@ from gateway.wire.gemini_generate_content.response import (
 )
 from gateway.wire.gemini_generate_content.stream import Decoder
 
-__all__ = ["DIALECT", "embeddings", "listing"]
+__all__ = ["DIALECT"]
 
 DIALECT = Dialect(
     name=NAME,

@@ -105,20 +105,5 @@ TOOLS = (
 )
 
 
-@pytest.mark.parametrize(
-    ("flat", "parts"),
-    [
-        ("files__read", ("files", "read")),
-        ("files__patch", ("files", "patch")),
-        ("plain__name", ("", "plain__name")),
-        ("shell", ("", "shell")),
-        ("files__unknown", ("", "files__unknown")),
-    ],
-)
-def test_a_flat_name_is_split_by_the_tools_that_were_offered(flat: str, parts: tuple[str, str]) -> None:
-    assert canonical.split_name(flat, TOOLS) == parts
-    assert canonical.flat_name(*parts) == flat
-
-
 def test_custom_tools_are_known_by_their_flat_names() -> None:
     assert canonical.custom_names(TOOLS) == {"files__patch", "shell"}

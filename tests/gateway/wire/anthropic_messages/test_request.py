@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.wire import marks
-from gateway.wire.anthropic_messages import DIALECT, parse_count, read_count, render_count, request
+from gateway.wire.anthropic_messages import DIALECT, request
 from gateway.wire.canonical import (
     Citation,
     Document,
@@ -456,12 +456,3 @@ def test_what_is_of_the_wrong_type_is_named(fields: Any, param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         parsed(**fields)
     assert (caught.value.code, caught.value.param) == ("invalid_parameter", param)
-
-
-# --- Counting tokens ------------------------------------------------------------------------------------------------
-def test_tokens_are_counted_without_a_limit() -> None:
-    found = read_count(b'{"model": "m", "messages": [], "stream": 7}')
-    assert (found.model, found.stream, found.max_tokens) == ("m", False, None)
-    assert render_count(2095) == b'{"input_tokens":2095}'
-    assert parse_count(b'{"input_tokens": 2095, "new": 1}') == 2095
-    assert [parse_count(body) for body in (b"x", b"{}", b'{"input_tokens": -1}')] == [None] * 3
