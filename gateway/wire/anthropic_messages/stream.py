@@ -6,7 +6,7 @@ from 0; usage is cumulative. `message_delta` and `message_stop` tell that the an
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -283,6 +283,9 @@ DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index
 
 
 PartEvent = PartDelta | PartStarted | PartEnded | PartSigned | PartCited
+# By part: the signature, and the dialect it is of.
+Signatures = dict[int, tuple[str, str]]
+UNSIGNED = ("", "")
 
 
 class Writing:
@@ -296,7 +299,7 @@ class Writing:
         self.begun = False
         self.head = b""
         self.pieces: list[str] = []
-        self.signature = ("", "")
+        self.signature = UNSIGNED
 
 
 class Encoder:
@@ -320,11 +323,12 @@ class Encoder:
                 if isinstance(event, Used):
                     self.usage = event.tokens
             self._begin(out)
-        for number, event in enumerate(events):
+        signatures = _signatures(events)
+        for event in events:
             match event:
                 case PartDelta() | PartStarted() | PartEnded() | PartSigned() | PartCited():
                     if event.choice == 0:
-                        self._part(event, events, number, out)
+                        self._part(event, signatures, out)
                 case Used(tokens):
                     self.usage = tokens
                 case Finished() if event.choice == 0:
@@ -369,7 +373,7 @@ class Encoder:
         out.append(event_of("message_start", {"message": message}))
         out.append(PING)
 
-    def _part(self, event: PartEvent, batch: Sequence[Event], number: int, out: list[bytes]) -> None:
+    def _part(self, event: PartEvent, signatures: Signatures, out: list[bytes]) -> None:
         writing = self.writing
         if writing is not None and writing.index == event.index:
             self._write(writing, event, out)
@@ -379,7 +383,7 @@ class Encoder:
             self.waiting[event.index][1].append(event)
         elif isinstance(event, PartStarted):
             if writing is None:
-                self._open(event, _signature(event, batch[number + 1 :]), out)
+                self._open(event, signatures.get(event.index, UNSIGNED), out)
             else:
                 self.waiting[event.index] = (event, [])
 
@@ -478,7 +482,7 @@ class Encoder:
         """Write what waited, until a part is open again."""
         while self.waiting and self.writing is None:
             _, (started, events) = self.waiting.popitem(last=False)
-            writing = self._open(started, _signature(started, events), out)
+            writing = self._open(started, _signatures(events).get(started.index, UNSIGNED), out)
             for event in events:
                 self._write(writing, event, out)
                 if isinstance(event, PartEnded):
@@ -490,10 +494,10 @@ class Encoder:
             self._next(out)
 
 
-def _signature(started: PartStarted, later: Iterable[Event]) -> tuple[str, str]:
-    """Return the signature of a call that comes with its beginning: the call's id is the only place for it."""
-    if isinstance(started.part, ToolCall):
-        for event in later:
-            if isinstance(event, PartSigned) and event.index == started.index and event.choice == started.choice:
-                return event.signature, event.origin
-    return "", ""
+def _signatures(events: Sequence[Event]) -> Signatures:
+    """Return the signatures that come at once, by part: a call's id, which begins it, is the only place for its own."""
+    return {
+        event.index: (event.signature, event.origin)
+        for event in events
+        if isinstance(event, PartSigned) and event.choice == 0
+    }
