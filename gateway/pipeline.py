@@ -33,8 +33,8 @@ from gateway.session import find as find_session
 from gateway.settlement import Charge
 from gateway.snapshot import Target
 from gateway.upstream import Answer
-from gateway.wire import codec
-from gateway.wire.fields import InvalidRequest
+from gateway.wire import account_ids, codec
+from gateway.wire.fields import Asked, InvalidRequest
 from gateway.wire.sse import Framer
 from gateway.wire.translation import BYTES_PER_TOKEN
 
@@ -132,6 +132,7 @@ def prepare(exchange: Exchange, body: bytes, route: Route, named: Named) -> Call
         if calls.meant(route, asked) is not route:
             route = calls.meant(route, asked)
             asked = route.front.read(body, named.model, named.stream)
+        keep_apart(exchange, asked, body)
     except InvalidRequest as error:
         if error.model is not None:
             # Whether the model may be called comes before how.
@@ -157,6 +158,18 @@ def prepare(exchange: Exchange, body: bytes, route: Route, named: Named) -> Call
         quote=admission.quote(asked, planned.model, attempts, exchange.caller, body, answers=not route.ways),
         reply=calls.reply(route, asked, request, exchange.request_id, int(time.time()), array=named.array),
     )
+
+
+def keep_apart(exchange: Exchange, asked: Asked, body: bytes) -> None:
+    """Raise Fault 400 where a customer names what is kept in the operator's account at a vendor."""
+    if exchange.caller.terms.prepaid:
+        path = account_ids.named(body, asked.fields)
+        if path is not None:
+            raise Fault(
+                "unsupported_content",
+                f"{path} names something kept in a vendor's account, which is not yours: send what it holds.",
+                param=path[:200],
+            )
 
 
 async def answer(runtime: Runtime, exchange: Exchange, call: Call) -> None:
