@@ -24,6 +24,7 @@ app.conf.beat_schedule = {
     "old usage": {"task": "billing.tasks.detach_old_months", "schedule": crontab(hour="3", minute="20")},
     "idempotency keys": {"task": "billing.tasks.prune_idempotency_keys", "schedule": crontab(minute="40")},
     "stored responses": {"task": "gateway.tasks.forget_stored_responses", "schedule": crontab(minute="50")},
+    "usage sums": {"task": "billing.tasks.roll_up_usage", "schedule": crontab()},
     "reconcile": {"task": "billing.tasks.reconcile", "schedule": crontab(hour="2", minute="30")},
     "alerts": {"task": "billing.tasks.send_alerts", "schedule": crontab()},
     "monthly credit": {"task": "billing.tasks.post_monthly_credit", "schedule": crontab(hour="0", minute="20")},

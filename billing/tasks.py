@@ -10,7 +10,7 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from billing import alerts, idempotency, monthly_credit, partitions
+from billing import alerts, idempotency, monthly_credit, partitions, rollups
 from billing import reconcile as books
 
 
@@ -22,14 +22,24 @@ def ensure_partitions() -> None:
 
 @shared_task
 def detach_old_months() -> None:
-    """Take the months that are no longer kept out of the usage table."""
-    partitions.retire(timezone.now(), settings.USAGE_MONTHS)
+    """Take the months that are no longer kept out of the usage table, and their hours out of the sums."""
+    now, keep_months = timezone.now(), settings.USAGE_MONTHS
+    partitions.retire(now, keep_months)
+    if keep_months:
+        rollups.forget_hours(partitions.kept_since(now, keep_months))
 
 
 @shared_task
 def prune_idempotency_keys() -> None:
     """Forget the keys of more than a day ago."""
     idempotency.prune(timezone.now())
+
+
+@shared_task
+def roll_up_usage() -> None:
+    """Add usage up by hour and day."""
+    with suppress(rollups.AlreadyRunning):
+        rollups.run(timezone.now())
 
 
 @shared_task
