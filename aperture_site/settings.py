@@ -45,6 +45,7 @@ PRIVATE_UPSTREAMS = env.upstream_networks("APERTURE_PRIVATE_UPSTREAMS")
 ADJUSTMENT_MAX_DOLLARS = env.integer("APERTURE_ADJUSTMENT_MAX_DOLLARS", 1000, at_most=1_000_000_000)
 # How many full months of usage rows are kept; 0 is all of them.
 USAGE_MONTHS = env.integer("APERTURE_USAGE_MONTHS", 0, at_most=1200)
+USAGE_ARCHIVE_DIR = env.text("APERTURE_USAGE_ARCHIVE_DIR")
 
 # --- Card payment: off without both secrets ---------------------------------------------------------------------------
 STRIPE_SECRET_KEY = env.text("APERTURE_STRIPE_SECRET_KEY")

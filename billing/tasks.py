@@ -5,12 +5,13 @@ when they run.
 """
 
 from contextlib import suppress
+from pathlib import Path
 
 from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from billing import alerts, idempotency, monthly_credit, partitions, rollups
+from billing import alerts, archive, idempotency, monthly_credit, partitions, rollups
 from billing import reconcile as books
 
 
@@ -27,6 +28,8 @@ def detach_old_months() -> None:
     partitions.retire(now, keep_months)
     if keep_months:
         rollups.forget_hours(partitions.kept_since(now, keep_months))
+    if settings.USAGE_ARCHIVE_DIR:
+        archive.run(Path(settings.USAGE_ARCHIVE_DIR))
 
 
 @shared_task
