@@ -19,7 +19,7 @@ from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action, display
 from unfold.forms import AdminPasswordChangeForm, BaseDialogForm, UserChangeForm, UserCreationForm
 
-from accounts import keys
+from accounts import keys, rotation
 from accounts.lines import HeadersField, LabelsField, ListField, NetworksField
 from accounts.models import APIKey, Grant, Group, Membership, Organization, User
 
@@ -315,7 +315,7 @@ class KeyAdmin(ModelAdmin):
             messages.error(request, f"{key} is revoked, for good; make a new key.")
         else:
             before = key.display
-            show_once(request, keys.reset(key))
+            show_once(request, rotation.reset(key))
             self.log_change(request, key, f"Reset: {before} is refused.")
         return HttpResponse(headers={"HX-Redirect": reverse("admin:accounts_apikey_changelist")})
 

@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from accounts import handover, keys
+from accounts import handover, keys, rotation
 from accounts.models import APIKey, Handover, Membership, Organization, User
 
 pytestmark = pytest.mark.django_db
@@ -86,7 +86,7 @@ def test_what_is_late_or_of_a_revoked_key_is_not_handed_over_and_is_erased(
 
 def test_a_former_secret_is_not_handed_over(team: Organization) -> None:
     key, secret = left_for("bob", team)
-    new = keys.reset(key)
+    new = rotation.reset(key)
     assert handover.collect(person("bob"), key) is None
     with pytest.raises(ValueError, match="not its present secret"):
         handover.leave(key, secret, expires_at=soon())
