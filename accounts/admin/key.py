@@ -5,7 +5,7 @@ no row does); no page shows a digest. A key is revoked, never deleted, for usage
 """
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from django import forms
@@ -169,6 +169,10 @@ def show_once(request: HttpRequest, clear: str) -> None:
     messages.warning(request, format_html(f"Copy this key now, it is not shown again: {COPY}", clear))
 
 
+def _when(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC" if moment else "never, as this secret"
+
+
 class FormerSecretInline(ReadOnly, TabularInline):
     model = RetiredSecret
     verbose_name_plural = "Former secrets"
@@ -262,11 +266,13 @@ class KeyAdmin(ModelAdmin):
 
     def use_of(self, key: APIKey) -> list[tuple[str, str]]:
         """Return what is known of a key's use, as labels and values: what a reset or a revocation breaks."""
-        return [
+        former = key.accepted_former(timezone.now())
+        lines = [
             ("Key", str(key)),
             ("Owner", f"{key.user} of {key.organization}"),
-            ("Last used", f"{key.last_used_at:%Y-%m-%d %H:%M} UTC" if key.last_used_at else "never, as this secret"),
+            ("Last used", _when(key.last_used_at)),
         ]
+        return [*lines, ("Former secret used", _when(former.last_used_at))] if former else lines
 
     def done(self, request: HttpRequest, object_id: str, verb: Callable[[APIKey], str]) -> HttpResponse:
         """Do VERB to a key, say what it says, and return to the list."""
