@@ -19,6 +19,7 @@ async def noted(*used: tuple[int, str]) -> None:
     runtime.start()
     runtime.used_keys.update(used)
     try:
+        assert await runtime.freshness.wait(5)
         await runtime.note_used_keys()
         assert runtime.used_keys == set()
     finally:
