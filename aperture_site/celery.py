@@ -28,6 +28,9 @@ app.conf.beat_schedule = {
     "reconcile": {"task": "billing.tasks.reconcile", "schedule": crontab(hour="2", minute="30")},
     "alerts": {"task": "billing.tasks.send_alerts", "schedule": crontab()},
     "monthly credit": {"task": "billing.tasks.post_monthly_credit", "schedule": crontab(hour="0", minute="20")},
+    "key expiry": {"task": "accounts.tasks.tell_of_key_expiry", "schedule": crontab(minute="5")},
+    "key rotation": {"task": "accounts.tasks.rotate_old_keys", "schedule": crontab(minute="15")},
+    "key tidying": {"task": "accounts.tasks.tidy_keys", "schedule": crontab(minute="25")},
 }
 
 # Only with Stripe's keys.
