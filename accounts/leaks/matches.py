@@ -90,6 +90,8 @@ def place(text: str) -> str:
 
 def source(text: str) -> str:
     """Return the kind of place, such as `commit`; GitHub's documents and samples differ in case."""
+    if KEY.search(text):
+        return "unknown"
     return re.sub(r"[^a-z0-9_.-]+", "_", text.lower())[:SOURCE_LENGTH_MAX]
 
 
