@@ -20,8 +20,11 @@ from unfold.decorators import action, display
 from unfold.forms import AdminPasswordChangeForm, BaseDialogForm, UserChangeForm, UserCreationForm
 
 from accounts import keys, rotation
+from accounts.leaks import admin as leaks_admin
 from accounts.lines import HeadersField, LabelsField, ListField, NetworksField
 from accounts.models import APIKey, Grant, Group, Membership, Organization, User
+
+__all__ = ["leaks_admin"]
 
 # Permissions are given to staff directly: two kinds of group on one page would be mixed up.
 admin.site.unregister(PermissionGroup)

@@ -16,8 +16,8 @@ class GitHub:
         self.server = server
         self.signer = server.signers[0]
 
-    def send(self, body: bytes, signer: Signer | None = None, **headers: str) -> Any:
-        """Deliver an alert, signed unless HEADERS says otherwise."""
+    def send(self, body: bytes, headers: dict[str, str] | None = None, *, signer: Signer | None = None) -> Any:
+        """Deliver an alert with these headers, or signed."""
         from gateway import leaks
 
         signed = headers or (signer or self.signer).headers(body)
@@ -26,9 +26,10 @@ class GitHub:
 
 @pytest.fixture
 def github(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
+    from accounts.leaks import signing_keys
     from gateway import leaks
 
     with key_server(Signer("a1" * 32)) as server:
         settings.LEAK_KEYS_URL = server.url
-        monkeypatch.setattr(leaks, "signing_keys", leaks.SigningKeys(leaks.fetch_listing))
+        monkeypatch.setattr(leaks, "signing_keys", signing_keys.SigningKeys(leaks.fetch_listing))
         yield GitHub(server)

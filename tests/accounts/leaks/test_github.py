@@ -48,7 +48,7 @@ def test_an_unsigned_alert_is_refused_and_nothing_is_fetched(github: GitHub, key
         {**signed, IDENTIFIER_HEADER: "a1" * 31},
         {**signed, SIGNATURE_HEADER: "é" * 80},
     ):
-        assert github.send(body, **headers).status_code == 403
+        assert github.send(body, headers).status_code == 403
     assert github.server.fetches == []
     assert APIKey.objects.get().revoked_at is None
 
@@ -56,9 +56,9 @@ def test_an_unsigned_alert_is_refused_and_nothing_is_fetched(github: GitHub, key
 def test_an_alert_signed_by_another_key_is_refused(github: GitHub, key: str) -> None:
     body = alert(key)
     forged = {IDENTIFIER_HEADER: github.signer.identifier, SIGNATURE_HEADER: Signer("b2" * 32).signature(body)}
-    assert github.send(body, **forged).status_code == 403
+    assert github.send(body, forged).status_code == 403
     assert github.send(body, signer=Signer("b2" * 32)).status_code == 403
-    assert github.send(body + b"\n", **github.signer.headers(body)).status_code == 403
+    assert github.send(body + b"\n", github.signer.headers(body)).status_code == 403
     assert (APIKey.objects.get().revoked_at, Leak.objects.count()) == (None, 0)
 
 
@@ -101,7 +101,7 @@ def test_a_rotated_key_of_github_s_is_fetched_with_the_etag(
 def test_headers_come_in_any_case(github: GitHub, key: str) -> None:
     body = alert(key)
     headers = {name.upper(): value for name, value in github.signer.headers(body).items()}
-    assert github.send(body, **headers).status_code == 200
+    assert github.send(body, headers).status_code == 200
 
 
 def test_only_post_is_taken(github: GitHub, client: Any) -> None:
