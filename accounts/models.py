@@ -339,7 +339,7 @@ class Leak(models.Model):
 
     # SHA-256 of the key's digest and the place.
     identity = models.BinaryField(max_length=32, unique=True, editable=False)
-    key = models.ForeignKey(APIKey, null=True, on_delete=models.PROTECT, related_name="leaks")
+    key = models.ForeignKey(APIKey, verbose_name="API key", null=True, on_delete=models.PROTECT, related_name="leaks")
     display = models.CharField("key", max_length=16)
     url = models.CharField("where", max_length=2000, blank=True)
     source = models.CharField("kind of place", max_length=32, blank=True)
@@ -356,4 +356,4 @@ class Leak(models.Model):
         indexes = [models.Index(fields=["due_at"], name="leak_due", condition=models.Q(due_at__isnull=False))]
 
     def __str__(self) -> str:
-        return f"{self.display}, {self.get_channel_display()} at {self.reported_at:%Y-%m-%d %H:%M}"
+        return f"Leak of {self.display}, {self.get_channel_display()} at {self.reported_at:%Y-%m-%d %H:%M}"

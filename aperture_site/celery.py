@@ -27,7 +27,7 @@ app.conf.beat_schedule = {
     "stored responses": {"task": "gateway.tasks.forget_stored_responses", "schedule": crontab(minute="50")},
     "reconcile": {"task": "billing.tasks.reconcile", "schedule": crontab(hour="2", minute="30")},
     "alerts": {"task": "billing.tasks.send_alerts", "schedule": crontab()},
-    "leaked keys": {"task": "accounts.leaks.follow_up", "schedule": 15.0, "options": {"expires": 60.0}},
+    "leaked keys": {"task": "accounts.leaks.follow_up", "schedule": crontab()},
     "old false positives": {"task": "accounts.leaks.forget_unknown", "schedule": crontab(hour="4", minute="10")},
     "monthly credit": {"task": "billing.tasks.post_monthly_credit", "schedule": crontab(hour="0", minute="20")},
     "key expiry": {"task": "accounts.tasks.tell_of_key_expiry", "schedule": crontab(minute="5")},

@@ -14,7 +14,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import mark_safe
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
@@ -29,6 +30,7 @@ SALT = "accounts.leaks.admin"
 CONFIRMED_WITHIN_S = 900
 TEXT_LENGTH_MAX = 200_000
 KEYS_MAX = 500
+PIECE_LENGTH = 24
 
 NO_KEY = (
     "The text holds no API key. One is sg- and 36 letters and digits, of which the last six are a checksum: "
@@ -82,7 +84,7 @@ class OursFilter(admin.SimpleListFilter):
 
 @admin.register(Leak)
 class LeakAdmin(ReadOnly, ModelAdmin):
-    list_display = ("masked", "kind", "owner", "where", "source", "reporting", "reported_at", "replaced")
+    list_display = ("masked", "kind", "replaced", "owner", "where", "reporting", "reported_at")
     list_display_links = ("masked",)
     list_filter = (OursFilter, "channel", "reported_at")
     list_select_related = ("key", "key__user", "reporter")
@@ -113,8 +115,9 @@ class LeakAdmin(ReadOnly, ModelAdmin):
 
     @display(description="Where", ordering="url")
     def where(self, leak: Leak) -> str:
-        # Never a link: whoever leaks a key writes what is there.
-        return format_html('<span class="break-all">{}</span>', leak.url or "-")
+        # Never a link: whoever leaks a key writes what is there. A long address may break anywhere.
+        pieces = [leak.url[start : start + PIECE_LENGTH] for start in range(0, len(leak.url), PIECE_LENGTH)]
+        return format_html_join(mark_safe("<wbr>"), "{}", ((piece,) for piece in pieces)) or "-"
 
     @display(description="Reported by", ordering="channel")
     def reporting(self, leak: Leak) -> str:

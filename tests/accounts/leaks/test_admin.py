@@ -131,7 +131,7 @@ def test_the_list_tells_keys_from_false_positives_and_what_was_replaced(
         assert found is not None
         revocation.report([found], Leak.GITHUB, timezone.now())
     listed = page(client, LIST)
-    assert "<script>" not in listed.split("</head>")[1].split("ada/shop")[1][:60]
+    assert "?&lt;script&gt;" in listed.replace("<wbr>", "")
     assert re.search(r">\s*waits\s*<", listed)
     aftermath.sweep()
     assert re.search(r">\s*yes\s*<", page(client, LIST))
@@ -146,6 +146,6 @@ def test_a_leak_is_seen_and_neither_changed_nor_deleted(client: Client, installa
     revocation.report([found], Leak.GITHUB, timezone.now())
     leak = Leak.objects.get()
     seen = client.get(reverse("admin:accounts_leak_change", args=[leak.pk]))
-    assert PLACE in seen.content.decode()
+    assert PLACE in seen.content.decode().replace("<wbr>", "")
     assert client.post(reverse("admin:accounts_leak_delete", args=[leak.pk])).status_code == 403
     assert client.get(reverse("admin:accounts_leak_add")).status_code == 403
