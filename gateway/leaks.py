@@ -22,7 +22,7 @@ from accounts.leaks import matches, revocation, signatures
 from accounts.leaks.revocation import State
 from accounts.leaks.signing_keys import Listing, NotFetched, SigningKeys, Unavailable
 from accounts.models import Leak
-from gateway import networks
+from gateway import networks, outbound
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +39,6 @@ NO_BEARER = "The verifier's bearer token is missing or wrong."
 
 def fetch_listing(etag: str) -> Listing:
     """Fetch GitHub's public keys; raise NotFetched."""
-    # An HTTP client that most installations never need.
-    from gateway import outbound
-
     headers = {"accept": "application/json", "user-agent": "aperture"} | ({"if-none-match": etag} if etag else {})
     policy = networks.operator_policy(settings.PRIVATE_UPSTREAMS)
     try:
