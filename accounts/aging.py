@@ -34,9 +34,10 @@ def bounded(now: datetime) -> QuerySet[Any]:
         .annotate(max_age_days=Least("rotate_after_days", "organization__key_rotation_days"))
         .filter(max_age_days__isnull=False)
     )
-    return bounded_keys.annotate(
-        too_old_at=ExpressionWrapper(F("issued_at") + age, output_field=DateTimeField()),
+    aged: QuerySet[Any] = bounded_keys.annotate(
+        too_old_at=ExpressionWrapper(F("issued_at") + age, output_field=DateTimeField())
     )
+    return aged
 
 
 def lead(max_age_days: int) -> timedelta:

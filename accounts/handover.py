@@ -4,6 +4,7 @@ Invariants: a secret opens for its key only, and only while it is the key's pres
 moment one gets it; one that was fetched or has run out is in no row any more. No mail carries one.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from django.db import transaction
@@ -35,7 +36,7 @@ def leave(key: APIKey, secret: str, *, expires_at: datetime) -> None:
 def collect(user: User, key: APIKey) -> str | None:
     """Return KEY's waiting secret and erase it; None where none waits, or where this user may not have it.
 
-    Those may who manage the key: whose it is, and who owns or runs its organization.
+    Those may who manage the key: whose it is, and who owns its organization.
     """
     with transaction.atomic():
         row = Handover.objects.select_for_update().filter(key_id=key.pk).first()
@@ -55,8 +56,15 @@ def collect(user: User, key: APIKey) -> str | None:
 
 def waiting(key: APIKey) -> datetime | None:
     """Return until when a secret waits for KEY's owner, or None."""
-    row = Handover.objects.filter(key_id=key.pk, expires_at__gt=timezone.now(), sealed__isnull=False).first()
-    return row.expires_at if row else None
+    return waiting_until([key.pk]).get(key.pk)
+
+
+def waiting_until(key_ids: Iterable[int]) -> dict[int, datetime]:
+    """Return until when secrets wait for the owners of those of these keys that have one."""
+    rows = Handover.objects.filter(
+        key_id__in=key_ids, expires_at__gt=timezone.now(), sealed__isnull=False, key__revoked_at=None
+    )
+    return dict(rows.values_list("key_id", "expires_at"))
 
 
 def erase_expired(now: datetime) -> int:

@@ -154,12 +154,13 @@ class KeyQuerySet(models.QuerySet["APIKey"]):
     """Sets of keys."""
 
     def managed_by(self, user: User) -> "KeyQuerySet":
-        """The keys that this user may list, reset and revoke: the own ones, and all of what the user owns or runs.
+        """The keys that this user may list, reset and revoke: the own ones, and all of the organizations it owns.
 
-        Of an organization that the user has left, or that is switched off, none.
+        Of an organization that the user has left, or that is switched off, none. Administrators of one have their own
+        keys only: a key carries its user's grants.
         """
         places = Membership.objects.filter(user=user, organization__is_active=True)
-        runs = places.filter(role__in=(Membership.OWNER, Membership.ADMIN)).values("organization")
+        runs = places.filter(role=Membership.OWNER).values("organization")
         personal = models.Q(organization__personal_user=user, organization__is_active=True)
         own = models.Q(user=user, organization__in=places.values("organization"))
         return self.filter(personal | own | models.Q(organization__in=runs))
@@ -215,6 +216,19 @@ class APIKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.display})"
+
+    def state(self, now: datetime) -> str:
+        """Return in a word how the key itself stands; whether its owner may call is another matter."""
+        if self.revoked_at is not None:
+            return self.revoked_for or "revoked"
+        if self.expires_at is not None and self.expires_at <= now:
+            return "expired"
+        return "rotating" if self.accepted_former(now) else "live"
+
+    def accepted_former(self, now: datetime) -> "RetiredSecret | None":
+        """Return the former secret that is still accepted, if one is."""
+        retired = self.retired.all()
+        return next((each for each in retired if each.accepted_until and each.accepted_until > now), None)
 
     def revoke(self, now: datetime, reason: str = "") -> None:
         """Refuse this key, and a former secret of it too, from now on, everywhere in under a second."""

@@ -7,7 +7,7 @@ from django.urls import reverse
 from unfold.decorators import action
 from unfold.forms import BaseDialogForm
 
-from accounts.admin import confirmation
+from accounts.admin.key import confirmation
 from catalog.admin import ProviderAdmin
 from catalog.models import Provider
 from gateway import connection

@@ -42,7 +42,7 @@ async def authenticate(runtime: Runtime, scope: Scope, headers: Mapping[bytes, b
         raise Fault("api_key_expired", acceptance.EXPIRED)
     if caller.networks:
         check_address(caller, scope, runtime.trusted_proxies)
-    runtime.used_keys.add(caller.key_id)
+    runtime.used_keys.add((caller.key_id, caller.display))
     return caller
 
 

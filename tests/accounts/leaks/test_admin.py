@@ -12,7 +12,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts import keys
-from accounts.leaks import admin, aftermath, revocation
+from accounts.admin import leak as admin
+from accounts.leaks import aftermath, revocation
 from accounts.models import APIKey, Leak, User
 from tests.installation import Installation, populate, signed_in
 

@@ -26,7 +26,7 @@ from accounts.models import APIKey, Leak, User
 from accounts.read_only import ReadOnly
 
 TEMPLATE = "admin/accounts/report_leak.html"
-SALT = "accounts.leaks.admin"
+SALT = "accounts.admin.leak"
 CONFIRMED_WITHIN_S = 900
 TEXT_LENGTH_MAX = 200_000
 KEYS_MAX = 500
