@@ -338,17 +338,17 @@ class Version(models.Model):
 class Leak(models.Model):
     """A key that was found where others can read it: once for each key and place, and never in clear text.
 
-    A row without a key is a false positive: it has the form of a key, and was never issued here. Rows are only added;
-    what changes is what was done about them.
+    A row without a key is a false positive: it has the form of a key, and was never issued here. What was reported
+    stays as it is, by the database's own rule (migration 0004); what changes is what was done about it.
     """
 
     GITHUB, TRUFFLEHOG, COMMAND, ADMIN, SCAN = "github", "trufflehog", "command", "admin", "scan"
     CHANNELS = [
         (GITHUB, "GitHub"),
         (TRUFFLEHOG, "TruffleHog"),
-        (COMMAND, "report_leak"),
-        (ADMIN, "the admin"),
-        (SCAN, "scan"),
+        (COMMAND, "an operator's command"),
+        (ADMIN, "an operator"),
+        (SCAN, "an operator's scan"),
     ]
 
     # SHA-256 of the key's digest and the place.

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from django.core import mail
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from accounts import acceptance, handover, keys, rotation
@@ -174,13 +174,29 @@ def test_one_key_that_cannot_be_followed_up_does_not_stop_the_others(
 
 
 def test_old_false_positives_are_forgotten_and_leaks_are_kept(key: str) -> None:
-    leak(key)
-    leak(keys.generate())
-    leak(keys.generate(), "lately")
     long_ago = timezone.now() - timedelta(days=91)
-    Leak.objects.exclude(url="lately").update(reported_at=long_ago)
+    for token, place, at in (
+        (key, PLACE, long_ago),
+        (keys.generate(), "long ago", long_ago),
+        (keys.generate(), "lately", timezone.now()),
+    ):
+        found = revocation.suspect(token, place)
+        assert found is not None
+        revocation.report([found], Leak.GITHUB, at)
     assert aftermath.forget_unknown() == 1
     assert sorted(Leak.objects.values_list("url", flat=True)) == sorted([PLACE, "lately"])
+
+
+@pytest.mark.parametrize("change", ["DELETE FROM accounts_leak", "UPDATE accounts_leak SET url = '', was_live = false"])
+def test_a_report_cannot_be_undone_in_the_database(key: str, change: str) -> None:
+    leak(key)
+    with (
+        pytest.raises(IntegrityError, match="neither changed nor deleted"),
+        transaction.atomic(),
+        connection.cursor() as cursor,
+    ):
+        cursor.execute(change)
+    assert Leak.objects.get().was_live
 
 
 @pytest.mark.server
