@@ -333,3 +333,41 @@ class Version(models.Model):
 
     def __str__(self) -> str:
         return f"catalog {self.catalog}, keys {self.keys}"
+
+
+class Leak(models.Model):
+    """A key that was found where others can read it: once for each key and place, and never in clear text.
+
+    A row without a key is a false positive: it has the form of a key, and was never issued here. What was reported
+    stays as it is, by the database's own rule (migration 0004); what changes is what was done about it.
+    """
+
+    GITHUB, TRUFFLEHOG, COMMAND, ADMIN, SCAN = "github", "trufflehog", "command", "admin", "scan"
+    CHANNELS = [
+        (GITHUB, "GitHub"),
+        (TRUFFLEHOG, "TruffleHog"),
+        (COMMAND, "an operator's command"),
+        (ADMIN, "an operator"),
+        (SCAN, "an operator's scan"),
+    ]
+
+    # SHA-256 of the key's digest and the place.
+    identity = models.BinaryField(max_length=32, unique=True, editable=False)
+    key = models.ForeignKey(APIKey, verbose_name="API key", null=True, on_delete=models.PROTECT, related_name="leaks")
+    display = models.CharField("key", max_length=16)
+    url = models.CharField("where", max_length=2000, blank=True)
+    source = models.CharField("kind of place", max_length=32, blank=True)
+    channel = models.CharField("reported by", max_length=16, choices=CHANNELS)
+    reporter = models.ForeignKey(User, null=True, on_delete=models.PROTECT, related_name="+")
+    reported_at = models.DateTimeField()
+    was_live = models.BooleanField("was accepted until then", default=False)
+    replaced_at = models.DateTimeField(null=True)
+    told_at = models.DateTimeField("owner told at", null=True)
+    # When a worker acts on it next; none where nothing is left to do.
+    due_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        indexes = [models.Index(fields=["due_at"], name="leak_due", condition=models.Q(due_at__isnull=False))]
+
+    def __str__(self) -> str:
+        return f"Leak of {self.display}, {self.get_channel_display()} at {self.reported_at:%Y-%m-%d %H:%M}"

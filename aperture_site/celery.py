@@ -17,6 +17,7 @@ app = Celery("aperture")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 app.autodiscover_tasks(["billing.payments"])
+app.autodiscover_tasks(["accounts.leaks"])
 
 # When each task runs (UTC). Every node's beat sends them: the tasks bear running twice.
 app.conf.beat_schedule = {
@@ -27,6 +28,8 @@ app.conf.beat_schedule = {
     "usage sums": {"task": "billing.tasks.roll_up_usage", "schedule": crontab()},
     "reconcile": {"task": "billing.tasks.reconcile", "schedule": crontab(hour="2", minute="30")},
     "alerts": {"task": "billing.tasks.send_alerts", "schedule": crontab()},
+    "leaked keys": {"task": "accounts.leaks.follow_up", "schedule": crontab()},
+    "old false positives": {"task": "accounts.leaks.forget_unknown", "schedule": crontab(hour="4", minute="10")},
     "monthly credit": {"task": "billing.tasks.post_monthly_credit", "schedule": crontab(hour="0", minute="20")},
     "key expiry": {"task": "accounts.tasks.tell_of_key_expiry", "schedule": crontab(minute="5")},
     "key rotation": {"task": "accounts.tasks.rotate_old_keys", "schedule": crontab(minute="15")},

@@ -81,6 +81,12 @@ SANDBOX_ADDRESS_FACTOR = env.integer("APERTURE_SANDBOX_ADDRESS_FACTOR", 5, at_mo
 # How many keys that are not good an address may send in a minute; 0 is any number.
 FAILED_KEYS_PER_MINUTE = env.integer("APERTURE_FAILED_KEYS_PER_MINUTE", 60, at_most=1_000_000)
 
+# --- Leaked keys ------------------------------------------------------------------------------------------------------
+# Where the public keys are that GitHub signs its alerts with.
+LEAK_KEYS_URL = env.secure_url("APERTURE_LEAK_KEYS_URL", "https://api.github.com/meta/public_keys/secret_scanning")
+# What TruffleHog's verifier shows; several while one is replaced by another, and none switches it off.
+LEAK_VERIFIER_TOKENS = env.words("APERTURE_LEAK_VERIFIER_TOKEN")
+
 # --- Engines ----------------------------------------------------------------------------------------------------------
 DATABASE_URL = env.text("DATABASE_URL") or addresses.embedded_database(DATA_DIR)
 REDIS_URL = env.text("REDIS_URL") or addresses.embedded_redis(DATA_DIR)

@@ -12,6 +12,7 @@ PAGES = {
         ("Groups", "accounts", "group", "group"),
         ("API keys", "accounts", "apikey", "key"),
         ("Grants", "accounts", "grant", "verified_user"),
+        ("Leaked keys", "accounts", "leak", "key_off"),
     ],
     "What": [
         ("Providers", "catalog", "provider", "cloud"),

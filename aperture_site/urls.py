@@ -7,6 +7,7 @@ from django.views.generic import RedirectView
 from billing.api import keys
 from billing.payments.views import ROUTES as PAYMENTS
 from gateway import quotas
+from gateway.leaks import ROUTES as LEAKS
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
@@ -22,4 +23,5 @@ urlpatterns = [
     path("api/quotas/refill", quotas.Refill.as_view()),
     path("api/quotas/<path:name>", quotas.Quota.as_view()),
     *(path(route, view) for route, view in PAYMENTS),
+    *(path(route, view) for route, view in LEAKS),
 ]
