@@ -32,12 +32,18 @@ def prune_idempotency_keys() -> None:
     idempotency.prune(timezone.now())
 
 
-@shared_task
+@shared_task(soft_time_limit=3000, time_limit=3060)
 def reconcile() -> None:
     """Compare the records of money with each other; the admin lists what differs."""
     # Another node's task does it at this moment: as good.
     with suppress(books.AlreadyRunning):
         books.run(timezone.now())
+
+
+@shared_task
+def report_overdue_holds() -> None:
+    """Report holds that nobody closes although their lease ended; the web processes close them, this only tells."""
+    books.report_overdue_holds(timezone.now())
 
 
 @shared_task
