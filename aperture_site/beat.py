@@ -53,7 +53,7 @@ SELECT task FROM gateway_job
 """
 
 
-class Entry(ModelEntry):  # type: ignore[misc]
+class Row(ModelEntry):  # type: ignore[misc]
     """A row's next run."""
 
     def save(self) -> None:
@@ -68,7 +68,7 @@ class Entry(ModelEntry):  # type: ignore[misc]
 class Beat(DatabaseScheduler):  # type: ignore[misc]
     """The scheduler."""
 
-    Entry = Entry
+    Entry = Row
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.link: psycopg.Connection | None = None
@@ -179,7 +179,7 @@ class Beat(DatabaseScheduler):  # type: ignore[misc]
             pause_s = min(pause_s, next_s)
         return max(pause_s, 0.01)
 
-    def send(self, entry: Entry, next_s: float) -> None:
+    def send(self, entry: Row, next_s: float) -> None:
         """Put a job in the queue; raise where Redis does not take it."""
         self.app.send_task(
             entry.task,
@@ -256,6 +256,6 @@ class Beat(DatabaseScheduler):  # type: ignore[misc]
                 connections.close_all()
 
     @property
-    def schedule(self) -> dict[str, Entry]:
+    def schedule(self) -> dict[str, Row]:
         """Return the entries in memory."""
         return self._schedule or {}

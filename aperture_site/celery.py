@@ -49,14 +49,14 @@ if settings.STRIPE_SECRET_KEY:
     app.conf.beat_schedule |= PAYMENTS
 
 
-@signals.worker_before_create_process.connect  # type: ignore[misc]
+@signals.worker_before_create_process.connect
 def share_memory(**_arguments: object) -> None:
     """Take what is loaded out of the collector's sight, so that a new process shares it instead of copying it."""
     gc.collect()
     gc.freeze()
 
 
-@signals.worker_process_init.connect  # type: ignore[misc]
+@signals.worker_process_init.connect
 def stay_with_the_worker(**_arguments: object) -> None:
     """End a process of the pool with its worker, however that ends."""
     tether.tether(os.getppid())

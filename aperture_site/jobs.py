@@ -53,7 +53,7 @@ class Task(celery.Task):  # type: ignore[type-arg]
     time_limit: int | None = SOFT_LIMIT_S + GRACE_S
 
     @classmethod
-    def on_bound(cls, app: Any) -> None:
+    def on_bound(cls, app: Any) -> None:  # noqa: ARG003 - Celery's signature
         """Raise TypeError for a task that takes positional arguments, or whose limits are no limits."""
         if is_ours(str(cls.name)):
             check(str(cls.name), cls.run)

@@ -10,7 +10,7 @@ before the oldest attached month is out of reach (`floor`).
 
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import msgspec
 from django.db import connection, transaction
@@ -300,7 +300,7 @@ def run(now: datetime, since: datetime | None = None) -> list[Found]:
     return found
 
 
-def look(check: Check, parameters: dict[str, object]) -> list[Found]:
+def look(check: Check, parameters: dict[str, datetime | date | str | None]) -> list[Found]:
     """Return what one check finds."""
     with connection.cursor() as cursor:
         cursor.execute(f"{check.sql} LIMIT {DIFFERENCES_MAX}", parameters)

@@ -7,6 +7,7 @@ from typing import cast
 import pytest
 from pytest_django import Settings
 
+from billing.connection import Connection
 from gateway import health
 from gateway.draining import draining
 from gateway.runtime import Runtime
@@ -16,7 +17,8 @@ from tests.gateway.scenery import a_caller, a_grant, a_model, a_snapshot
 def a_runtime(*, stale: bool = False) -> Runtime:
     freshness = SimpleNamespace(stale=lambda: stale, snapshot=a_snapshot(a_model("m")))
     journal, limiter = SimpleNamespace(queue=[1, 2]), SimpleNamespace(state="shared")
-    return cast(Runtime, SimpleNamespace(freshness=freshness, journal=journal, limiter=limiter))
+    reads = Connection("aperture-test-reads")
+    return cast(Runtime, SimpleNamespace(freshness=freshness, journal=journal, limiter=limiter, reads=reads))
 
 
 async def test_alive_is_a_short_answer_that_asks_no_engine(settings: Settings) -> None:
