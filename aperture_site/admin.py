@@ -71,7 +71,8 @@ def in_words(row: PeriodicTask | None) -> str:
         options = Options()
         options.use_24hour_time_format = True
         try:
-            return f"{get_description(expression, options)} {row.crontab.timezone}"
+            words = get_description(expression, options)
+            return words if row.crontab.hour == "*" else f"{words} {row.crontab.timezone}"
         except (FormatException, MissingFieldException, WrongArgumentException):
             return f"{expression} {row.crontab.timezone}"
     return str(row.scheduler or "never")
@@ -127,9 +128,11 @@ class JobAdmin(ReadOnly, ModelAdmin):
                 messages.warning(request, line)
         return super().changelist_view(request, extra_context)
 
-    @display(description="Job", header=True)
-    def title(self, job: Job) -> tuple[str, str]:
-        return str(job), job.about
+    @display(description="Job")
+    def title(self, job: Job) -> str:
+        # A card of a narrow page has one line for it.
+        about = '<span class="hidden lg:block font-normal text-font-subtle-light dark:text-font-subtle-dark">{}</span>'
+        return format_html("{}" + about, str(job), job.about)
 
     @display(description="Schedule")
     def schedule(self, job: Any) -> str:
@@ -299,7 +302,7 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = PeriodicTask
-        fields = ("name", "task", "enabled", "description", "interval", "crontab", "start_time", "kwargs")
+        fields = ("name", "task", "enabled", "interval", "crontab", "start_time", "kwargs")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -317,7 +320,7 @@ class ScheduleAdmin(ModelAdmin):
     ordering = ("name",)
     readonly_fields = ("shipped", "last_run_at")
     fieldsets = (
-        (None, {"fields": ("name", "task", "enabled", "description")}),
+        (None, {"fields": ("name", "task", "enabled")}),
         ("When", {"fields": ("interval", "crontab", "start_time", "shipped", "last_run_at")}),
         ("Arguments", {"fields": ("kwargs",), "classes": ("collapse",)}),
     )

@@ -95,6 +95,8 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 # A job that runs while Redis goes away needs no Redis to end well.
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+# A logger that is set up after Celery put itself in the place of stderr would write nowhere.
+CELERY_WORKER_REDIRECT_STDOUTS = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULER = "aperture_site.beat:Beat"
 # Of processes: only they can be ended when a job's time is over.
