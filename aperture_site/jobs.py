@@ -101,12 +101,12 @@ def is_quiet(app: Any, name: str) -> bool:
     )
 
 
-def outcome_of(error: BaseException) -> str:
-    """Return how a run ended that raised ERROR."""
-    from gateway.models import Job
-
-    late = isinstance(error, SoftTimeLimitExceeded) or isinstance(error.__cause__, psycopg.errors.QueryCanceled)
-    return Job.TIMED_OUT if late else Job.FAILED
+def ran_out(error: BaseException, elapsed_s: float, limit_s: float) -> bool:
+    """Say whether ERROR is the end of a run's time: Celery's soft or hard limit, or the database's."""
+    if isinstance(error, SoftTimeLimitExceeded) or isinstance(error.__cause__, psycopg.errors.QueryCanceled):
+        return True
+    # Celery asks a process to end, before it kills it.
+    return isinstance(error, SystemExit) and elapsed_s >= limit_s
 
 
 def describe(error: BaseException) -> str:
@@ -157,7 +157,10 @@ class Run:
         try:
             result = self.task.run(**self.kwargs)
         except BaseException as error:
-            self.end(outcome_of(error), describe(error))
+            if ran_out(error, time.monotonic() - self.began_s, self.limit_s):
+                self.end(Job.TIMED_OUT, f"Ended at its time limit of {self.limit_s} s ({type(error).__name__}).")
+            else:
+                self.end(Job.FAILED, describe(error))
             raise
         self.end(Job.OK, "")
         return result

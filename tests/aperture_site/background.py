@@ -46,10 +46,19 @@ def hangs_in_database() -> None:
         cursor.execute("SELECT pg_sleep(600)")
 
 
+@shared_task(name="test.hard_of_hearing", soft_time_limit=1, time_limit=2)
+def hard_of_hearing() -> None:
+    """Hear nothing of the soft limit."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    while True:
+        time.sleep(1)
+
+
 @shared_task(name="test.deaf", soft_time_limit=1, time_limit=2)
 def deaf() -> None:
-    """Hear nothing of its soft limit."""
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    """Hear nothing but the end."""
+    for number in (signal.SIGUSR1, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     while True:
         time.sleep(1)
 

@@ -116,7 +116,7 @@ def test_a_statement_over_the_limit_is_a_run_that_timed_out(task: Any) -> None:
     assert run(task(sleeps, soft_time_limit=1, time_limit=2)).state == "FAILURE"
     assert time.monotonic() - began_s < 10
     assert Job.objects.get().last_outcome == "timed out"
-    assert "statement timeout" in JobRun.objects.get().error
+    assert "time limit of 1 s" in JobRun.objects.get().error
 
 
 @pytest.mark.django_db(transaction=True)
