@@ -306,7 +306,11 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["task"].disabled = came_with_the_product(self.instance)
+        task: Any = self.fields["task"]
+        task.disabled = came_with_the_product(self.instance)
+        if task.disabled:
+            # Another version's too, while both run.
+            task.choices = [(self.instance.task, self.instance.task)]
 
 
 @admin.register(PeriodicTask)

@@ -20,6 +20,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aperture_site.settings")
 # The warning is about pickled messages, which the worker refuses from anybody.
 warnings.filterwarnings("ignore", "You're running the worker with superuser privileges")
 
+# Told at each loss of the connection, of a setting that is made on purpose.
+warnings.filterwarnings("ignore", r"\s*In Celery 5\.1 we introduced an optional breaking change")
+
 app = Celery("aperture", task_cls="aperture_site.jobs:Task")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()

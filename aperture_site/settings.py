@@ -92,6 +92,8 @@ CELERY_BROKER_URL = addresses.celery_broker(REDIS_URL)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# For ever: a worker that gave up would be missing when Redis comes back.
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 # A job that runs while Redis goes away needs no Redis to end well.
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
