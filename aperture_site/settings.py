@@ -99,9 +99,23 @@ CELERY_BROKER_URL = addresses.celery_broker(REDIS_URL)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True
+# For ever: a worker that gave up would be missing when Redis comes back.
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+# A job that runs while Redis goes away needs no Redis to end well.
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+# A logger that is set up after Celery put itself in the place of stderr would write nowhere.
+CELERY_WORKER_REDIRECT_STDOUTS = False
 CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULER = "aperture_site.beat:Beat"
+# Of processes: only they can be ended when a job's time is over.
+CELERY_WORKER_POOL = "prefork"
+CELERY_WORKER_CONCURRENCY = env.integer("APERTURE_JOB_PROCESSES", 3, at_least=1, at_most=64)
+# Who works on a job keeps no other from a process that is free.
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 5, "socket_timeout": 30}
+# How long a job's history is kept.
+JOB_HISTORY_DAYS = env.integer("APERTURE_JOB_HISTORY_DAYS", 30, at_least=1, at_most=3650)
 
 CHANNEL_LAYERS = {
     "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}},
@@ -120,6 +134,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django.contrib.postgres",
     "channels",
+    "django_celery_beat",
     "accounts",
     "catalog",
     "billing",
@@ -206,16 +221,19 @@ EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'console'
 LOG_LEVEL = env.choice("APERTURE_LOG_LEVEL", "INFO", ["DEBUG", "INFO", "WARNING", "ERROR"])
 
 
+FREQUENT = ("billing.payments.sweep", "aperture_site.tasks.note_worker")
+
+
 def is_no_sweep(record: logging.LogRecord) -> bool:
-    """Say whether a line is worth its place: all are, but Celery's about a sweep that went well."""
-    return record.levelno > logging.INFO or "billing.payments.sweep" not in record.getMessage()
+    """Say whether a line is worth its place: all are, but Celery's about a frequent job that went well."""
+    return record.levelno > logging.INFO or not any(name in record.getMessage() for name in FREQUENT)
 
 
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    # The sweep of payments comes every two seconds; what it does is told by the events' own lines.
+    # The sweep of payments comes every two seconds, and tells of events itself; a heartbeat has nothing to tell.
     "filters": {"no_sweeps": {"()": "django.utils.log.CallbackFilter", "callback": is_no_sweep}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["no_sweeps"]}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},

@@ -34,6 +34,11 @@ PAGES = {
         ("Usage", "billing", "usage", "receipt_long"),
         ("Differences", "billing", "difference", "rule"),
     ],
+    "Background": [
+        ("Jobs", "gateway", "job", "work_history"),
+        ("Runs", "gateway", "jobrun", "history"),
+        ("Schedules", "django_celery_beat", "periodictask", "event"),
+    ],
 }
 
 # Pages that are no list of rows: group, name, view, permission, icon.

@@ -10,7 +10,7 @@ before the oldest attached month is out of reach (`floor`).
 
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import msgspec
 from django.db import connection, transaction
@@ -304,11 +304,7 @@ def run(now: datetime, since: datetime | None = None) -> list[Found]:
         for check in CHECKS:
             if check.whole and since is not None:
                 continue
-            with connection.cursor() as cursor:
-                cursor.execute(f"{check.sql} LIMIT {DIFFERENCES_MAX}", {"since": since, "floor": floor, "day": day})
-                rows = [
-                    Found(check.name, subject[:400], detail, check.information) for subject, detail in cursor.fetchall()
-                ]
+            rows = look(check, {"since": since, "floor": floor, "day": day})
             keep(rows, now)
             if since is None and len(rows) < DIFFERENCES_MAX:
                 resolve(check, rows, now)
@@ -317,6 +313,31 @@ def run(now: datetime, since: datetime | None = None) -> list[Found]:
         if not each.information:
             logger.error("reconcile: %s: %s: %s", each.name, each.subject, each.detail)
     return found
+
+
+def look(check: Check, parameters: dict[str, datetime | date | str | None]) -> list[Found]:
+    """Return what one check finds."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"{check.sql} LIMIT {DIFFERENCES_MAX}", parameters)
+        return [Found(check.name, subject[:400], detail, check.information) for subject, detail in cursor.fetchall()]
+
+
+def report_overdue_holds(now: datetime) -> int:
+    """Keep in `Difference` which holds outlived their lease by a minute, which nobody sweeps then; return how many.
+
+    It is one of reconcile's checks, often enough that an operator learns of it the same day. Each is logged once.
+    """
+    check = next(check for check in CHECKS if check.sql is HOLD_OVERDUE)
+    with transaction.atomic():
+        known = set(Difference.objects.filter(name=check.name, resolved_at=None).values_list("subject", flat=True))
+        rows = look(check, {})
+        keep(rows, now)
+        if len(rows) < DIFFERENCES_MAX:
+            resolve(check, rows, now)
+    for each in rows:
+        if each.subject not in known:
+            logger.error("reconcile: %s: %s: %s", each.name, each.subject, each.detail)
+    return len(rows)
 
 
 def keep(rows: Sequence[Found], now: datetime) -> None:

@@ -21,7 +21,7 @@ def ensure_partitions() -> None:
     partitions.ensure(timezone.now())
 
 
-@shared_task
+@shared_task(soft_time_limit=3000, time_limit=3060)
 def detach_old_months() -> None:
     """Take the months that are no longer kept out of the usage table, and their hours out of the sums."""
     now, keep_months = timezone.now(), settings.USAGE_MONTHS
@@ -38,19 +38,25 @@ def prune_idempotency_keys() -> None:
     idempotency.prune(timezone.now())
 
 
-@shared_task
+@shared_task(soft_time_limit=3000, time_limit=3060)
 def roll_up_usage() -> None:
     """Add usage up by hour and day."""
     with suppress(rollups.AlreadyRunning):
         rollups.run(timezone.now())
 
 
-@shared_task
+@shared_task(soft_time_limit=3000, time_limit=3060)
 def reconcile() -> None:
     """Compare the records of money with each other; the admin lists what differs."""
     # Another node's task does it at this moment: as good.
     with suppress(books.AlreadyRunning):
         books.run(timezone.now())
+
+
+@shared_task
+def report_overdue_holds() -> None:
+    """Report holds that nobody closes although their lease ended; the web processes close them, this only tells."""
+    books.report_overdue_holds(timezone.now())
 
 
 @shared_task

@@ -6,6 +6,7 @@ from typing import Any
 import redis.asyncio
 from django.conf import settings
 
+from gateway import punctuality
 from gateway.draining import draining
 from gateway.runtime import Runtime
 from gateway.snapshot import Access, Caller
@@ -28,6 +29,7 @@ async def report(runtime: Runtime, *, verbose: bool) -> tuple[int, dict[str, Any
             "models": len(runtime.freshness.snapshot.models),
         }
         content["unsettled"] = len(runtime.journal.queue)
+        content["background"] = await punctuality.report(runtime.reads)
         if stale and not draining.active:
             content["status"] = "degraded"
     return 503 if draining.active else 200, content
