@@ -26,6 +26,9 @@ app.conf.beat_schedule = {
     "stored responses": {"task": "gateway.tasks.forget_stored_responses", "schedule": crontab(minute="50")},
     "reconcile": {"task": "billing.tasks.reconcile", "schedule": crontab(hour="2", minute="30")},
     "alerts": {"task": "billing.tasks.send_alerts", "schedule": crontab()},
+    "upstream checks": {"task": "gateway.tasks.check_upstreams", "schedule": 5.0, "options": {"expires": 10.0}},
+    "old checks": {"task": "gateway.tasks.forget_checks", "schedule": crontab(minute="25")},
+    "new models": {"task": "gateway.tasks.discover_models", "schedule": crontab(hour="4", minute="10")},
     "monthly credit": {"task": "billing.tasks.post_monthly_credit", "schedule": crontab(hour="0", minute="20")},
 }
 

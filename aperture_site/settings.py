@@ -192,6 +192,8 @@ EMAIL_HOST_USER = env.text("APERTURE_MAIL_USER")
 EMAIL_HOST_PASSWORD = env.text("APERTURE_MAIL_PASSWORD")
 EMAIL_USE_TLS = env.flag("APERTURE_MAIL_TLS", default=True)
 EMAIL_TIMEOUT = 10
+# Who is told of upstreams that fail; empty means those who may use the admin.
+ALERT_EMAILS = env.words("APERTURE_ALERT_EMAILS")
 DEFAULT_FROM_EMAIL = env.text("APERTURE_MAIL_FROM", "aperture@localhost")
 EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'console'}.EmailBackend"
 
@@ -199,16 +201,20 @@ EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'console'
 LOG_LEVEL = env.choice("APERTURE_LOG_LEVEL", "INFO", ["DEBUG", "INFO", "WARNING", "ERROR"])
 
 
+SWEEPS = ("billing.payments.sweep", "gateway.tasks.check_upstreams")
+
+
 def is_no_sweep(record: logging.LogRecord) -> bool:
     """Say whether a line is worth its place: all are, but Celery's about a sweep that went well."""
-    return record.levelno > logging.INFO or "billing.payments.sweep" not in record.getMessage()
+    return record.levelno > logging.INFO or not any(name in record.getMessage() for name in SWEEPS)
 
 
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    # The sweep of payments comes every two seconds; what it does is told by the events' own lines.
+    # The sweep of payments comes every two seconds, the look for checks that are due every five; what they do is told
+    # by lines of its own.
     "filters": {"no_sweeps": {"()": "django.utils.log.CallbackFilter", "callback": is_no_sweep}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["no_sweeps"]}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},

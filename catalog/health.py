@@ -9,6 +9,7 @@ was. Whoever keeps conditions (`catalog.standings`) writes down each change with
 Down and refused keep their subject out of the routing plan, as long as there is another one that is in.
 """
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -122,7 +123,13 @@ def to_tell(condition: Condition, told: str, falls: int, now: datetime) -> str:
 
 def steady(falls: int) -> timedelta:
     """Return how long a recovery must last to be told."""
-    return min(STEADY * 2 ** min(max(falls - 1, 0), 10), STEADY_MAX)
+    doublings = min(max(falls - 1, 0), 10)
+    return min(STEADY * (1 << doublings), STEADY_MAX)
+
+
+# What people want to know the uptime of, and for how long changes are kept for it.
+WINDOWS = {"24 h": timedelta(hours=24), "7 d": timedelta(days=7), "30 d": timedelta(days=30)}
+CHANGES_KEPT = timedelta(days=90)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +147,7 @@ def uptime(spans: Iterable[Span], since: datetime, until: datetime) -> float | N
     known is left out; None where that is all.
     """
     known = good = timedelta()
-    ordered = [*spans]
-    for span, following in zip(ordered, [*ordered[1:], Span(until, UNKNOWN)], strict=True):
+    for span, following in itertools.pairwise([*spans, Span(until, UNKNOWN)]):
         length = min(following.at, until) - max(span.at, since)
         if span.state == UNKNOWN or length <= timedelta():
             continue
@@ -149,3 +155,18 @@ def uptime(spans: Iterable[Span], since: datetime, until: datetime) -> float | N
         if span.state not in OUT:
             good += length
     return good / known if known else None
+
+
+def spans(changes: Iterable[tuple[datetime, str, str]], now_is: Condition, now: datetime) -> list[Span]:
+    """Return a subject's states in the order of time, from its CHANGES (when, before, after; the oldest first)."""
+    found: list[Span] = []
+    for at, before, after in changes:
+        # Of the time before the oldest change that is kept, its `before` tells.
+        found = found or [Span(now - CHANGES_KEPT, before)]
+        found.append(Span(at, after))
+    return found or ([Span(now_is.since_at, now_is.state)] if now_is.since_at else [])
+
+
+def uptimes(found: list[Span], now: datetime) -> dict[str, float | None]:
+    """Return the uptime of each window, from 0 to 1."""
+    return {name: uptime(found, now - length, now) for name, length in WINDOWS.items()}

@@ -330,6 +330,8 @@ class Standing(models.Model):
     trusted_until_at = models.DateTimeField(null=True)
     # Of a target: whether a listing named it once; what never was in one cannot vanish from it.
     listed = models.BooleanField(default=False)
+    # Of a provider: when its listing was last compared with what is served from it.
+    discovered_at = models.DateTimeField(null=True)
     # What the operator was told last.
     told = models.CharField(max_length=8, blank=True)
     told_at = models.DateTimeField(null=True)

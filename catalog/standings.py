@@ -5,18 +5,16 @@ state that was found with another address, secret or upstream id is forgotten; a
 of its state.
 """
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import transaction
 
 from catalog import health
-from catalog.health import Condition, Signal, Span
+from catalog.health import Condition, Signal
 from catalog.models import Check, Credential, Provider, Standing, StandingChange, Target
 
 CHECKS_KEPT = timedelta(days=7)
-CHANGES_KEPT = timedelta(days=90)
-WINDOWS = {"24 h": timedelta(hours=24), "7 d": timedelta(days=7), "30 d": timedelta(days=30)}
 
 Subject = Provider | Credential | Target
 
@@ -51,7 +49,7 @@ def condition(row: Standing) -> Condition:
 
 def _locked(subject: Subject) -> Standing:
     if isinstance(subject, Provider):
-        place = {"provider": subject, "credential": None, "target": None}
+        place: dict[str, Any] = {"provider": subject, "credential": None, "target": None}
     elif isinstance(subject, Credential):
         place = {"provider_id": subject.provider_id, "credential": subject}
     else:
@@ -100,27 +98,12 @@ VANISHED = "It is not in the list"
 
 def uptimes(standing: Standing, now: datetime) -> dict[str, float | None]:
     """Return a subject's uptime of a day, a week and a month, from 0 to 1; None where nothing is known."""
-    return uptimes_of([standing], now)[standing.pk]
-
-
-def uptimes_of(standings: Iterable[Standing], now: datetime) -> dict[int, dict[str, float | None]]:
-    """Return the same for many, by the standing's key, with one query."""
-    spans: dict[int, list[Span]] = {row.pk: [] for row in standings}
-    changes = StandingChange.objects.filter(standing__in=spans, at__gte=now - CHANGES_KEPT).order_by("at", "pk")
-    for pk, at, before, after in changes.values_list("standing", "at", "before", "after"):
-        # Of the time before the oldest change that is kept, its `before` tells.
-        spans[pk] = spans[pk] or [Span(now - CHANGES_KEPT, before)]
-        spans[pk].append(Span(at, after))
-    for row in standings:
-        if not spans[row.pk] and row.since_at is not None:
-            spans[row.pk] = [Span(row.since_at, row.state)]
-    return {
-        pk: {name: health.uptime(found, now - length, now) for name, length in WINDOWS.items()}
-        for pk, found in spans.items()
-    }
+    kept = standing.changes.filter(at__gte=now - health.CHANGES_KEPT).order_by("at", "pk")
+    changes = kept.values_list("at", "before", "after")
+    return health.uptimes(health.spans(changes, condition(standing), now), now)
 
 
 def prune(now: datetime) -> None:
     """Forget old checks and changes."""
     Check.objects.filter(at__lt=now - CHECKS_KEPT).delete()
-    StandingChange.objects.filter(at__lt=now - CHANGES_KEPT).delete()
+    StandingChange.objects.filter(at__lt=now - health.CHANGES_KEPT).delete()

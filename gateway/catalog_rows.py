@@ -91,7 +91,7 @@ def _sellable(prices: list[dict[str, Any]], now: float) -> bool:
 def next_turn_at(rows: Rows, now: float) -> float:
     """Return when the next price begins or the next bad state lapses, in seconds since 1970.
 
-    What can be sold, or is in the plan, changes then, and no row does. A state that was renewed meanwhile is read again.
+    What can be sold, or is in the plan, changes then, and no row does; a state that was renewed is read again.
     """
     begins = (price["effective"] for price in rows["prices"])
     lapses = (standing["trusted_until"] for standing in rows["standings"])
@@ -236,13 +236,15 @@ def _target(
         weight=row["weight"],
         preference=preference if row["preference"] is None else row["preference"],
         timeout_s=model["timeout_s"] or provider.timeout_s,
-        prices=tuple(_rates(price) for price in prices),
+        prices=tuple(rates(price) for price in prices),
         names=(model["public_id"], f"{provider.slug}/{row['upstream_id']}", f"{provider.slug}/{model['public_id']}"),
         out=out,
     )
 
 
-def _rates(row: dict[str, Any]) -> Rates:
+def rates(row: dict[str, Any]) -> Rates:
+    """Return a price's row, with its `effective` in seconds since 1970, as rates: each part has one."""
+
     def rate(part: str, instead: int) -> int:
         value = row[part]
         return instead if value is None else int(value)

@@ -33,7 +33,8 @@ def _responses(model: str) -> dict[str, Any]:
 
 
 def _gemini(_model: str) -> dict[str, Any]:
-    return {"contents": [{"role": "user", "parts": [{"text": PROMPT}]}]}
+    turn = {"role": "user", "parts": [{"text": PROMPT}]}
+    return {"contents": [turn], "generationConfig": {"maxOutputTokens": TOKENS_MAX}}
 
 
 # Flag → path under the base URL and body of the tiny request, in the order of preference.

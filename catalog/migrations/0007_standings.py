@@ -78,6 +78,7 @@ class Migration(migrations.Migration):
                 ('next_at', models.DateTimeField(help_text='When a provider is checked again.', null=True)),
                 ('trusted_until_at', models.DateTimeField(null=True)),
                 ('listed', models.BooleanField(default=False)),
+                ('discovered_at', models.DateTimeField(null=True)),
                 ('told', models.CharField(blank=True, max_length=8)),
                 ('told_at', models.DateTimeField(null=True)),
                 ('credential', models.OneToOneField(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='standing', to='catalog.credential')),
