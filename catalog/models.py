@@ -315,8 +315,9 @@ class Standing(models.Model):
     STATES = [(state, state) for state in health.STATES]
 
     provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="standings")
+    # The database itself deletes credentials (migration 0002), so what hangs on them goes by its own rule (0007).
     credential = models.OneToOneField(
-        Credential, null=True, blank=True, on_delete=models.CASCADE, related_name="standing"
+        Credential, null=True, blank=True, on_delete=models.CASCADE, related_name="standing", db_constraint=False
     )
     target = models.OneToOneField(Target, null=True, blank=True, on_delete=models.CASCADE, related_name="standing")
     basis = models.CharField(max_length=500, blank=True)
@@ -357,7 +358,7 @@ class Standing(models.Model):
 class StandingChange(models.Model):
     """One change of a state, with its reason."""
 
-    standing = models.ForeignKey(Standing, on_delete=models.CASCADE, related_name="changes")
+    standing = models.ForeignKey(Standing, on_delete=models.CASCADE, related_name="changes", db_constraint=False)
     at = models.DateTimeField()
     before = models.CharField(max_length=8)
     after = models.CharField(max_length=8)

@@ -6,6 +6,18 @@ import django.utils.timezone
 from django.db import migrations, models
 
 
+# A trigger deletes credentials (0002) when their provider moves: their standings go with them, whoever deletes.
+GO_ALONG = """
+ALTER TABLE catalog_standing ADD CONSTRAINT catalog_standing_credential
+    FOREIGN KEY (credential_id) REFERENCES catalog_credential (id) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED;
+ALTER TABLE catalog_standingchange ADD CONSTRAINT catalog_standingchange_standing
+    FOREIGN KEY (standing_id) REFERENCES catalog_standing (id) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED;
+"""
+STAY_BEHIND = """
+ALTER TABLE catalog_standing DROP CONSTRAINT catalog_standing_credential;
+ALTER TABLE catalog_standingchange DROP CONSTRAINT catalog_standingchange_standing;
+"""
+
 # A check writes its row each time; the catalog's version tells processes only of what changes their plans: a subject
 # that leaves or comes back, also by a state that had lapsed and is renewed.
 STANDINGS_BUMP = """
@@ -81,7 +93,7 @@ class Migration(migrations.Migration):
                 ('discovered_at', models.DateTimeField(null=True)),
                 ('told', models.CharField(blank=True, max_length=8)),
                 ('told_at', models.DateTimeField(null=True)),
-                ('credential', models.OneToOneField(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='standing', to='catalog.credential')),
+                ('credential', models.OneToOneField(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='standing', to='catalog.credential')),
                 ('provider', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='standings', to='catalog.provider')),
                 ('target', models.OneToOneField(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='standing', to='catalog.target')),
             ],
@@ -95,7 +107,7 @@ class Migration(migrations.Migration):
                 ('after', models.CharField(max_length=8)),
                 ('reason', models.CharField(blank=True, max_length=500)),
                 ('source', models.CharField(max_length=8)),
-                ('standing', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='changes', to='catalog.standing')),
+                ('standing', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, related_name='changes', to='catalog.standing')),
             ],
         ),
         migrations.CreateModel(
@@ -145,5 +157,6 @@ class Migration(migrations.Migration):
             model_name='standingchange',
             index=models.Index(fields=['standing', '-at'], name='standing_change_latest'),
         ),
+        migrations.RunSQL(GO_ALONG, STAY_BEHIND),
         migrations.RunSQL(STANDINGS_BUMP, STANDINGS_SILENT),
     ]
