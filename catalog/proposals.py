@@ -5,6 +5,7 @@ published and then deleted by the operator stays away, too); nothing is ever del
 model switches its targets at this provider off.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -12,7 +13,7 @@ from django.db import transaction
 
 from catalog import seeding
 from catalog.models import Proposal, Provider, Target
-from catalog.seeding import Find
+from catalog.seeding import Find, Offer, Seeded
 
 
 def propose(provider: Provider, finds: Iterable[Find], now: datetime) -> list[Proposal]:
@@ -69,23 +70,32 @@ def withdraw(provider: Provider, names: frozenset[str]) -> None:
     fresh.filter(upstream_id__in=provider.targets.values("upstream_id")).delete()
 
 
-def accept(proposal: Proposal, now: datetime, *, state: str = Proposal.ACCEPTED) -> str:
-    """Do what is proposed; return what was done, in words. Raise PriceListError."""
+def accept(rows: Iterable[Proposal], now: datetime, *, state: str = Proposal.ACCEPTED) -> str:
+    """Do what is proposed, as far as it is open; return what was done, in words. Raise PriceListError."""
+    made, off = Seeded(), 0
     with transaction.atomic():
-        if not _decide(proposal, state, now):
-            return "it was decided already"
-        if proposal.kind == Proposal.VANISHED:
-            targets = Target.objects.filter(provider=proposal.provider, upstream_id=proposal.upstream_id, enabled=True)
-            return f"{targets.update(enabled=False)} targets switched off"
-        offered = seeding.offer(
-            proposal.public_id, proposal.upstream_id, proposal.model_kind, proposal.name, proposal.context_tokens
-        )
-        return f"{seeding.publish(proposal.provider, [offered], now=now)} made"
+        fresh: dict[Provider, list[Offer]] = defaultdict(list)
+        for row in rows:
+            if not _decide(row, state, now):
+                continue
+            if row.kind == Proposal.VANISHED:
+                served = Target.objects.filter(provider=row.provider, upstream_id=row.upstream_id, enabled=True)
+                off += served.update(enabled=False)
+            else:
+                fresh[row.provider].append(_offer(row))
+        for provider, offered in fresh.items():
+            done = seeding.publish(provider, offered, now=now)
+            made = Seeded(made.models + done.models, made.targets + done.targets, made.prices + done.prices)
+    return f"{made} made; {off} targets switched off"
 
 
-def ignore(proposal: Proposal, now: datetime) -> bool:
-    """Leave things as they are, for good; return False where it was decided already."""
-    return _decide(proposal, Proposal.IGNORED, now)
+def _offer(row: Proposal) -> Offer:
+    return seeding.offer(row.public_id, row.upstream_id, row.model_kind, row.name, row.context_tokens)
+
+
+def ignore(rows: Iterable[Proposal], now: datetime) -> int:
+    """Leave things as they are, for good; return how many were open."""
+    return sum(_decide(row, Proposal.IGNORED, now) for row in rows)
 
 
 def _decide(proposal: Proposal, state: str, now: datetime) -> bool:

@@ -103,6 +103,11 @@ def uptimes(standing: Standing, now: datetime) -> dict[str, float | None]:
     return health.uptimes(health.spans(changes, condition(standing), now), now)
 
 
+def look_soon(provider: Provider) -> None:
+    """Have a provider checked with the next look for those that are due."""
+    Standing.objects.filter(provider=provider, credential=None, target=None).update(next_at=None)
+
+
 def prune(now: datetime) -> None:
     """Forget old checks and changes."""
     Check.objects.filter(at__lt=now - CHECKS_KEPT).delete()

@@ -87,8 +87,7 @@ def _compared(provider: Provider, models: tuple[str, ...], now: datetime) -> Out
     flagged = proposals.flag_vanished(vanished, now)
     made = proposals.propose(provider, seeding.unserved(provider, models, now=now), now)
     published = 0
-    if provider.discovery == Provider.PUBLISH:
-        for proposal in made:
-            proposals.accept(proposal, now, state=Proposal.PUBLISHED)
-            published += 1
+    if provider.discovery == Provider.PUBLISH and made:
+        proposals.accept(made, now, state=Proposal.PUBLISHED)
+        published = len(made)
     return Outcome(len(names), len(made) - published, published, flagged)
