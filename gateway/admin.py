@@ -26,7 +26,8 @@ class TestableProviderAdmin(ProviderAdmin):
     actions = ("test_selected", "check_selected")
     actions_detail = ("check_now", "test_connection", "find_models")
     actions_row = ("check_now", "test_connection")
-    change_form_outer_after_template = "admin/gateway/provider_health.html"
+    change_form_outer_before_template = "admin/gateway/provider_health.html"
+    change_form_outer_after_template = "admin/gateway/provider_records.html"
 
     def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
         first, *others = super().get_list_display(request)

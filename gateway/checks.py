@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 AT_ONCE_MAX = 16
 # A worker that died with a check in its hands is replaced after this.
 CLAIM = timedelta(minutes=5)
+# Half of the pause between two looks for what is due (aperture_site.celery).
+EARLY = timedelta(seconds=2.5)
 # Of a tiny request whose usage nobody tells.
 PROMPT_TOKENS = 16
 GUESS = Parts(input=PROMPT_TOKENS, output=connection.TOKENS_MAX)
@@ -90,7 +92,9 @@ def standing_of(provider: Provider) -> Standing:
 
 def _claim(provider: Provider, now: datetime) -> bool:
     row = standing_of(provider)
-    if row.next_at is not None and row.next_at > now:
+    # Who is due before the next look is due with this one, so that no interval gets longer by it.
+    early = min(EARLY, timedelta(seconds=provider.check_interval_s / 4))
+    if row.next_at is not None and row.next_at > now + early:
         return False
     return bool(Standing.objects.filter(pk=row.pk, next_at=row.next_at).update(next_at=now + CLAIM))
 

@@ -254,5 +254,5 @@ def test_a_provider_that_was_changed_is_checked_with_the_next_look(client: Clien
     [("check_interval_s", "9"), ("check_interval_s", "86401"), ("check_nanos_per_day", "-1"), ("discovery", "x")],
 )
 def test_a_check_that_could_not_be_made_is_refused(client: Client, field: str, value: str) -> None:
-    refused = client.post(reverse("admin:catalog_provider_add"), provider_form(**{field: value}))
+    refused = client.post(reverse("admin:catalog_provider_add"), provider_form() | {field: value})
     assert list(refused.context["adminform"].form.errors) == [field]

@@ -216,7 +216,7 @@ def test_a_provider_is_checked_when_it_is_due_and_sooner_while_it_fails(provider
         return (row.next_at - row.checked_at).total_seconds()
 
     now = timezone.now()
-    assert (checks.run_due(now), checks.run_due(now + timedelta(seconds=59))) == (1, 0)
+    assert (checks.run_due(now), checks.run_due(now + timedelta(seconds=57))) == (1, 0)
     assert due_after() == 60
     upstream.reply = BROKEN
     seen = []
@@ -238,8 +238,8 @@ def test_the_day_s_requests_are_a_budget_that_begins_anew_at_midnight(provider: 
     Provider.objects.update(check_requests_per_day=2)
     now = timezone.now()
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    made = [checks.run_due(now + number * timedelta(hours=30 / 60 / 60)) for number in range(1)]
-    for _ in range(3):
+    made = []
+    for _ in range(4):
         Standing.objects.update(next_at=None)
         made.append(checks.run_due(now))
     assert made == [1, 1, 0, 0]
