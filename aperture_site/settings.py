@@ -214,6 +214,8 @@ EMAIL_HOST_USER = env.text("APERTURE_MAIL_USER")
 EMAIL_HOST_PASSWORD = env.text("APERTURE_MAIL_PASSWORD")
 EMAIL_USE_TLS = env.flag("APERTURE_MAIL_TLS", default=True)
 EMAIL_TIMEOUT = 10
+# Who is told of upstreams that fail; empty means those who may use the admin.
+ALERT_EMAILS = env.words("APERTURE_ALERT_EMAILS")
 DEFAULT_FROM_EMAIL = env.text("APERTURE_MAIL_FROM", "aperture@localhost")
 EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'console'}.EmailBackend"
 
@@ -221,7 +223,7 @@ EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'console'
 LOG_LEVEL = env.choice("APERTURE_LOG_LEVEL", "INFO", ["DEBUG", "INFO", "WARNING", "ERROR"])
 
 
-FREQUENT = ("billing.payments.sweep", "aperture_site.tasks.note_worker")
+FREQUENT = ("billing.payments.sweep", "aperture_site.tasks.note_worker", "gateway.tasks.check_upstreams")
 
 
 def is_no_sweep(record: logging.LogRecord) -> bool:
@@ -233,7 +235,8 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    # The sweep of payments comes every two seconds, and tells of events itself; a heartbeat has nothing to tell.
+    # The sweep of payments and the look for checks that are due come every few seconds, and tell of what they do by
+    # lines of their own; a heartbeat has nothing to tell.
     "filters": {"no_sweeps": {"()": "django.utils.log.CallbackFilter", "callback": is_no_sweep}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["no_sweeps"]}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},

@@ -19,6 +19,7 @@ PAGES = {
         ("Models", "catalog", "model", "neurology"),
         ("Aliases", "catalog", "alias", "alternate_email"),
         ("Targets and prices", "catalog", "target", "sell"),
+        ("Proposals", "catalog", "proposal", "tips_and_updates"),
     ],
     "Money": [
         ("Wallets", "billing", "wallet", "account_balance_wallet"),

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from typing import Any
 
 import psycopg
 from django.conf import settings
@@ -55,6 +56,8 @@ class Runtime:
         self.used_keys: set[tuple[int, str]] = set()
         self.connection = Connection("aperture-last-used")
         self.reads = Connection("aperture-reads")
+        # What `gateway.upstreams` read last, and when.
+        self.upstream_rows: tuple[float, list[dict[str, Any]] | None] = (float("-inf"), None)
         self.task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
