@@ -32,7 +32,10 @@ MODE = env.choice("APERTURE_MODE", "team", ["team", "resale"])
 REGION = env.header("APERTURE_REGION", "local")
 HOST = env.text("APERTURE_HOST", "127.0.0.1")
 PORT = env.integer("APERTURE_PORT", 8000, at_least=0, at_most=65_535)
-PUBLIC_URL = env.text("APERTURE_PUBLIC_URL", addresses.local_url(HOST, PORT)).rstrip("/")
+# Both or neither; `serve` puts what its options name here.
+TLS_CERT = env.text("APERTURE_TLS_CERT")
+TLS_KEY = env.text("APERTURE_TLS_KEY")
+PUBLIC_URL = env.text("APERTURE_PUBLIC_URL", addresses.local_url(HOST, PORT, secure=bool(TLS_CERT))).rstrip("/")
 TRUSTED_PROXIES = env.networks("APERTURE_TRUSTED_PROXIES")
 DRAIN_S = env.seconds("APERTURE_DRAIN_SECONDS", 30)
 KEY_REVEAL = env.flag("APERTURE_KEY_REVEAL")
@@ -74,6 +77,14 @@ MAX_ANSWER_BYTES = env.integer("APERTURE_MAX_ANSWER", 64 * 1024 * 1024, at_least
 HOLD_TIMEOUT_S = env.seconds("APERTURE_HOLD_TIMEOUT_SECONDS", 3, at_least=0.1)
 HOLD_LEASE_S = env.seconds("APERTURE_HOLD_LEASE_SECONDS", 60, at_least=0.5)
 SETTLE_TIMEOUT_S = env.seconds("APERTURE_SETTLE_TIMEOUT_SECONDS", 10, at_least=0.1)
+
+# --- WebSockets -------------------------------------------------------------------------------------------------------
+SOCKET_FRAME_BYTES = env.integer("APERTURE_SOCKET_FRAME", 16 * 1024 * 1024, at_least=1024)
+SOCKET_IDLE_S = env.seconds("APERTURE_SOCKET_IDLE_SECONDS", 900, at_least=0.1)
+SOCKET_LENGTH_S = env.seconds("APERTURE_SOCKET_SECONDS", 3600, at_least=0.1, at_most=604_800)
+SOCKET_PING_S = env.seconds("APERTURE_SOCKET_PING_SECONDS", 20, at_least=0.1)
+# How many a key may have open at once, over all processes; 0 is any number.
+SOCKETS_PER_KEY = env.integer("APERTURE_SOCKETS_PER_KEY", 100, at_most=1_000_000)
 
 # --- Limits -----------------------------------------------------------------------------------------------------------
 # How much more an address may use of free models than one user without credit; 0 leaves addresses unlimited.
