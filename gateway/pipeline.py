@@ -93,6 +93,11 @@ def leave(exchange: Exchange) -> None:
 async def admit(runtime: Runtime, exchange: Exchange) -> None:
     """Find the caller and what it may do; raise Fault 401, 403 or 503."""
     exchange.caller = await authenticate(runtime, exchange.scope, exchange.headers)
+    entitle(runtime, exchange)
+
+
+def entitle(runtime: Runtime, exchange: Exchange) -> None:
+    """Find what the caller, who is known, may do now; raise Fault 403."""
     exchange.snapshot = runtime.freshness.snapshot
     exchange.access = exchange.snapshot.access(exchange.caller)
     limiting.announce(runtime, exchange)
