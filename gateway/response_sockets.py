@@ -35,6 +35,7 @@ from gateway.wire import sse
 from gateway.wire.codec import Reply
 from gateway.wire.events import Used
 from gateway.wire.fields import Fields, InvalidRequest, encode
+from gateway.wire.openai_responses.decoder import named
 from gateway.wire.usage import Tokens
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,9 @@ TOLD = (b"x-aperture-", b"x-ratelimit-", b"retry-after")
 
 # The ends of a stream that a conversation goes on from.
 ENDS = ("response.completed", "response.incomplete")
+TYPED = b'{"type":'
 
+decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -201,8 +204,8 @@ class Connection:
 
     async def tell(self, data: bytes, stream_id: str) -> None:
         """Send one event, JSON, with the name of its stream; raise ClientGone."""
-        if stream_id and data.startswith(b"{") and not data.startswith(b"{}"):
-            data = b'{"stream_id":"%b",%b' % (stream_id.encode(), data[1:])
+        if stream_id and data.startswith(b"{"):
+            data = begun_with(b'"stream_id":"%b"' % stream_id.encode(), data)
         async with self.writing:
             await self.socket.send(data.decode("utf-8", "replace"))
 
@@ -256,6 +259,21 @@ def error_event(fault: Fault, request_id: str, headers: dict[str, str]) -> bytes
     headers = shown(fault.headers()) | headers
     told["error"]["headers"] = headers
     return encode({"type": "error", "status": fault.status, **told, "headers": headers})
+
+
+def typed(data: bytes, kind: str) -> bytes:
+    """Return an event's data with its type, which some servers tell in the line before it alone."""
+    try:
+        has_type = "type" in decode_fields(data)
+    except (ValueError, RecursionError):
+        return data
+    return data if has_type else begun_with(b'"type":%b' % encode(kind), data)
+
+
+def begun_with(first: bytes, data: bytes) -> bytes:
+    """Return a JSON object, as bytes, with one more member before its others."""
+    rest = data.lstrip()[1:].lstrip()
+    return b"{%b%b" % (first, rest if rest.startswith(b"}") else b"," + rest)
 
 
 def shown(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -391,14 +409,14 @@ class Response:
             data = sse.data_of(event)
             # A comment has none.
             if data:
-                await self._tell(data)
+                await self._tell(data if data.startswith(TYPED) else typed(data, named(event)))
 
     async def _tell(self, data: bytes) -> None:
         if not self.has_begun:
             self.has_begun = True
             headers = {"x-aperture-request-id": self.exchange.request_id} | self.headers
-            if data.startswith(b"{") and not data.startswith(b"{}"):
-                data = b'{"headers":%b,%b' % (encode(headers), data[1:])
+            if data.startswith(b"{"):
+                data = begun_with(b'"headers":%b' % encode(headers), data)
         if b'"response.completed"' in data or b'"response.incomplete"' in data:
             self._remember(data)
         try:
