@@ -379,7 +379,7 @@ def test_what_the_upstream_says_is_told_with_its_status(vendors: Gateway, talk: 
 def test_each_response_is_held_and_settled_by_itself_until_the_money_is_spent(vendors: Gateway) -> None:
     name, nanos = f"socket-{vendors.server}", 500_000
     organization_id = fronts.payer(vendors, name, nanos)
-    paid = "SELECT cost_nanos FROM billing_usage WHERE organization_id = %s AND status = 200"
+    paid = "SELECT charge_nanos FROM billing_usage WHERE organization_id = %s AND status = 200"
     with talking(vendors, vendors.installed.keys[name]) as talk:
         endings: list[tuple[Any, ...]] = []
         while ("error", 402, "insufficient_credits") not in endings:
@@ -391,7 +391,7 @@ def test_each_response_is_held_and_settled_by_itself_until_the_money_is_spent(ve
         # The connection goes on: what costs nothing is still answered.
         assert talk.refused(model="nobody/knows") == (404, "model_not_found")
     vendors.upstream.wait(lambda: vendors.installed.balance(organization_id)[1] == 0)
-    costs = [row["cost_nanos"] for row in vendors.installed.query(paid, organization_id)]
+    costs = [row["charge_nanos"] for row in vendors.installed.query(paid, organization_id)]
     assert len(costs) == endings.count(("response.completed", None, None))
     assert vendors.installed.balance(organization_id)[0] == nanos - sum(costs) >= 0
 
