@@ -354,7 +354,7 @@ class Response:
         if runtime.freshness.stale() and not await runtime.freshness.wait():
             raise Fault("storage_unavailable", UNAVAILABLE, retry_after_s=1)
         runtime.used_keys.add(exchange.caller.key_id)
-        pipeline.entitle(runtime, exchange)
+        pipeline.enter(runtime, exchange, self.connection.socket.caller)
         generates = self._understand()
         await responses.complete(exchange, fields, self._before)
         if self.continues_own and exchange.storing is not None:
