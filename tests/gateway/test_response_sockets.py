@@ -3,17 +3,21 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from gateway.errors import Fault
 from gateway.exchange import Exchange
 from gateway.response_sockets import Memory, error_event, headers_of
 from tests.gateway import fronts
-from tests.gateway.conftest import Gateway
+from tests.gateway.conftest import APPLICATION, BOUNDS, Gateway
 from tests.gateway.fronts import COST_NANOS, FRONTS, TEXT
+from tests.servers import start_web
 
 server_test = pytest.mark.server
 WAIT_S = 15.0
@@ -461,3 +465,43 @@ def test_a_connection_that_is_lost_without_a_word_is_a_departure_too(vendors: Ga
         request_id = talk.next()["headers"]["x-aperture-request-id"]
         talk.socket.socket.shutdown(2)
     assert row_of(vendors, request_id)["status"] == 499
+
+
+@server_test
+def test_a_key_that_is_revoked_ends_its_connection_and_what_runs_on_it(vendors: Gateway) -> None:
+    from django.db import connections
+
+    from accounts import keys
+    from accounts.models import APIKey
+
+    row, key = keys.mint(user=vendors.installed.users["alice"])
+    connections.close_all()
+    with talking(vendors, key) as talk:
+        talk.send("chat/stall-late")
+        request_id = talk.next()["headers"]["x-aperture-request-id"]
+        APIKey.objects.filter(pk=row.pk).update(revoked_at=timezone.now())
+        connections.close_all()
+        with pytest.raises(ConnectionClosed) as closed:
+            talk.rest()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1008
+    assert row_of(vendors, request_id)["status"] == 499
+
+
+@server_test
+def test_a_server_that_stops_lets_a_response_end_and_then_closes(vendors: Gateway, engines: Path) -> None:
+    address = {"DATABASE_URL": vendors.installed.database_url}
+    with start_web(vendors.server, APPLICATION, engines, **BOUNDS, **address) as web:
+        stopping = Gateway(web, vendors.upstream, vendors.installed, vendors.server)
+        with talking(stopping) as talk:
+            talk.send("chat/drip-0.1")
+            talk.send("chat/agent")
+            assert talk.next()["type"] == "response.created"
+            web.signal()
+            assert talk.rest()[-1]["type"] == "response.completed"
+            assert talk.error() == (503, "draining")
+            with pytest.raises(ConnectionClosed) as closed:
+                talk.next()
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1001
+        assert web.wait() == 0
