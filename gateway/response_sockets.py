@@ -13,7 +13,8 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 import msgspec
 from django.conf import settings
@@ -51,6 +52,8 @@ STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 WAITING_MAX = 64
 # Of conversations that a connection remembers, the oldest goes first.
 REMEMBERED_MAX = 32
+# Of all connections of the process together; past it the one that has most forgets first, for warm-ups are free.
+ALL_BYTES_MAX = 256 * 1024 * 1024
 # What belongs to the handshake, or would be the same for all responses of a connection.
 HANDSHAKE = (b"idempotency-key", b"content-length", b"content-type", b"content-encoding")
 BETA = b"openai-beta"
@@ -76,12 +79,16 @@ async def serve(runtime: Runtime, exchange: Exchange, opening: Opening) -> None:
 class Memory:
     """The conversations of one connection, by the response that each has come to: whole, as JSON, within bounds."""
 
+    # Those of this process, which have one more bound together.
+    alive: ClassVar["WeakSet[Memory]"] = WeakSet()
+
     def __init__(self, bytes_max: int, count_max: int = REMEMBERED_MAX) -> None:
         self.bytes_max = bytes_max
         self.count_max = count_max
         self.bytes = 0
         # By the id: the stream that it was made on, and its items.
         self.kept: dict[str, tuple[str, bytes]] = {}
+        self.alive.add(self)
 
     def find(self, response_id: str) -> list[Any] | None:
         """Return the items of the conversation that a response ends, None where it is not remembered."""
@@ -99,6 +106,15 @@ class Memory:
         self.bytes += len(items)
         while self.bytes > self.bytes_max or len(self.kept) > self.count_max:
             self._drop(next(iter(self.kept)))
+        while sum(each.bytes for each in self.alive) > ALL_BYTES_MAX:
+            largest = max(self.alive, key=lambda each: each.bytes)
+            largest._drop(next(iter(largest.kept)))
+
+    def close(self) -> None:
+        """Forget everything."""
+        self.kept.clear()
+        self.bytes = 0
+        self.alive.discard(self)
 
     def _drop(self, response_id: str) -> None:
         found = self.kept.pop(response_id, None)
@@ -139,8 +155,11 @@ class Connection:
             raise
         finally:
             ended.cancel()
-            if self.tasks:
-                await asyncio.wait(self.tasks)
+            try:
+                if self.tasks:
+                    await asyncio.wait(self.tasks)
+            finally:
+                self.memory.close()
 
     def _leave(self) -> None:
         """The client has gone: end what runs as its streams end, and forget what has not begun."""

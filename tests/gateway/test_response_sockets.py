@@ -11,6 +11,7 @@ from django.utils import timezone
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from gateway import response_sockets
 from gateway.errors import Fault
 from gateway.exchange import Exchange
 from gateway.response_sockets import Memory, error_event, headers_of
@@ -47,6 +48,19 @@ def test_what_is_remembered_is_bounded_in_number_and_bytes_and_the_oldest_goes_f
     assert list(memory.kept) == ["r4", "large"]
     memory.keep("too large", "", b"[" + b"1" * 200 + b"]", "large")
     assert (list(memory.kept), memory.bytes) == (["r4"], 3)
+
+
+def test_of_all_connections_the_one_that_has_most_forgets_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(response_sockets, "ALL_BYTES_MAX", 100)
+    small, greedy = Memory(1_000), Memory(1_000)
+    small.keep("mine", "", b"[1]", "")
+    for number in range(4):
+        greedy.keep(f"g{number}", "", b"[" + b"1" * 38 + b"]", "")
+    small.keep("also mine", "", b"[1]", "")
+    assert (list(small.kept), list(greedy.kept)) == (["mine", "also mine"], ["g2", "g3"])
+    for memory in (small, greedy):
+        memory.close()
+        assert (memory.bytes, memory in Memory.alive) == (0, False)
 
 
 async def test_the_handshake_s_own_headers_are_no_request_s() -> None:
@@ -249,6 +263,17 @@ def test_a_warm_up_calls_and_costs_nothing_and_can_be_continued(vendors: Gateway
 def test_a_warm_up_of_a_model_that_is_not_granted_is_refused(vendors: Gateway, talk: Talk) -> None:
     assert talk.refused(model="nobody/knows", generate=False) == (404, "model_not_found")
     assert talk.refused(generate="no") == (400, "invalid_parameter")
+
+
+@server_test
+def test_a_warm_up_may_be_stored_and_is_continued_from_anywhere(vendors: Gateway, talk: Talk) -> None:
+    warm = talk.ask("chat/agent", "known beforehand", generate=False, store=True)
+    assert warm["store"] is True
+    with talking(vendors) as other:
+        other.ask("chat/agent", "and now", previous_response_id=warm["id"])
+    assert "known beforehand" in received(vendors)
+    assert vendors.call("DELETE", f"/v1/responses/{warm['id']}").status == 200
+    assert talk.refused(previous_response_id=warm["id"]) == (400, "previous_response_not_found")
 
 
 @server_test
