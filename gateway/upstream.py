@@ -146,15 +146,17 @@ class Upstream:
         try:
             place = (target.provider.base_url, request.path, request.query)
             url, body = self.urls.get(place) or self._url(target.provider, request), request.body
+            # The built-in one is this installation over loopback, whose certificate is for its public name.
+            verified = not target.provider.builtin
             try:
-                return await self.session.post(url, data=body, headers=headers, allow_redirects=False)
+                return await self.session.post(url, data=body, headers=headers, allow_redirects=False, ssl=verified)
             except aiohttp.ServerDisconnectedError:
                 connection = _connection.get()
                 if connection is None or not connection.reused or connection.heard:
                     raise
                 # The other idle ones may be just as stale: an upstream that restarts closes them all.
                 _fresh.set(True)
-                return await self.session.post(url, data=body, headers=headers, allow_redirects=False)
+                return await self.session.post(url, data=body, headers=headers, allow_redirects=False, ssl=verified)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise unreachable(target, error) from None
 
