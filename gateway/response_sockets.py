@@ -314,7 +314,7 @@ class Response:
         self.has_gone = False
         self.callbacks: list[Callable[[], None]] = []
         self.headers: dict[str, str] = {}
-        self.has_begun = False
+        self.has_begun = self.has_ended = False
         scope: Scope = {**connection.scope, "type": "http", "method": "POST"}
         scope["extensions"] = {DISCONNECT: {"call": self.watch}}
         self.exchange = Exchange(scope, self.receive, self.send, connection.headers)
@@ -338,33 +338,25 @@ class Response:
         raise ClientGone
 
     async def run(self) -> None:
-        """Make the response; what goes wrong before its first event is told as an error event. Raise ClientGone."""
-        exchange = self.exchange
+        """Make the response; what goes wrong before its end is told as an error event. Raise ClientGone."""
+        exchange, fault = self.exchange, None
         try:
             await self._make()
-        except Fault as fault:
-            await self._refuse(fault)
-        except OSError:
-            raise ClientGone from None
-        except ClientGone:
-            raise
+        except Fault as refused:
+            fault = refused
         except Exception:
+            # A client that has gone is told as that, by `send` and by the pipeline.
+            if self.has_gone or self.connection.socket.close_code is not None:
+                raise ClientGone from None
             logger.exception("request %s failed", exchange.request_id)
-            said = "The gateway failed; the request id tells the operator where."
-            await self._refuse(Fault("internal_error", said))
+            fault = Fault("internal_error", "The gateway failed; the request id tells the operator where.")
         finally:
             pipeline.leave(exchange)
-
-    async def _refuse(self, fault: Fault) -> None:
-        exchange = self.exchange
-        # As over HTTP: once an answer has begun, what ended it is in the answer.
-        if exchange.answered or exchange.client_gone:
-            return
-        headers = {"x-aperture-request-id": exchange.request_id}
-        if exchange.limited is not None:
-            headers |= shown(await exchange.limited.headers())
-        event = error_event(fault, exchange.request_id, headers)
-        await self.connection.tell(event, self.stream_id)
+        if fault is not None and not self.has_ended:
+            headers = {"x-aperture-request-id": exchange.request_id}
+            if exchange.limited is not None:
+                headers |= shown(await exchange.limited.headers())
+            await self.connection.tell(error_event(fault, exchange.request_id, headers), self.stream_id)
 
     async def _make(self) -> None:
         runtime, exchange, fields = self.connection.runtime, self.exchange, self.fields
@@ -429,6 +421,7 @@ class Response:
             # A comment has none.
             if data:
                 await self._tell(data if data.startswith(TYPED) else typed(data, named(event)))
+        self.has_ended = not message.get("more_body", False)
 
     async def _tell(self, data: bytes) -> None:
         if not self.has_begun:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from gateway import response_sockets
+from gateway.body import ClientGone
 from gateway.errors import Fault
 from gateway.exchange import Exchange
-from gateway.response_sockets import Memory, error_event, headers_of
+from gateway.response_sockets import Memory, Response, error_event, headers_of
 from tests.gateway import fronts
 from tests.gateway.conftest import APPLICATION, BOUNDS, Gateway
 from tests.gateway.fronts import COST_NANOS, FRONTS, TEXT
@@ -86,6 +88,59 @@ def test_an_error_event_has_its_status_and_headers_where_clients_look_for_them()
     assert told["error"] == {
         "message": "Slow down.", "type": "rate_limit_exceeded", "code": "requests_per_minute", "headers": headers
     }  # fmt: skip
+
+
+class Told:
+    """A connection of which the frames are looked at alone."""
+
+    def __init__(self) -> None:
+        self.scope: dict[str, Any] = {"headers": [], "path": "/v1/responses"}
+        self.headers: dict[bytes, bytes] = {}
+        self.memory = Memory(1_000)
+        self.socket = SimpleNamespace(close_code=None, caller=None)
+        self.events: list[Any] = []
+
+    async def tell(self, data: bytes, stream_id: str) -> None:
+        """Note a frame."""
+        self.events.append(json.loads(data) | {"stream_id": stream_id})
+
+
+class Failing(Response):
+    """A response that fails in a way that nobody thought of, after its beginning."""
+
+    async def _make(self) -> None:
+        event = b'event: response.created\ndata: {"response":{}}\n\n: a comment\n\n'
+        await self.send(
+            {"type": "http.response.start", "headers": [(b"x-aperture-upstream", b"chat"), (b"date", b"x")]}
+        )
+        await self.send({"type": "http.response.body", "body": event, "more_body": True})
+        raise OSError("a file is missing")
+
+
+async def test_whatever_breaks_a_response_its_client_does_not_wait_for_ever() -> None:
+    connection = Told()
+    made = Failing(connection, {}, "main")  # type: ignore[arg-type]
+    await made.run()
+
+    begun, error = connection.events
+    assert (begun["type"], begun["stream_id"]) == ("response.created", "main")
+    told = {"x-aperture-request-id": made.exchange.request_id, "x-aperture-upstream": "chat"}
+    assert begun["headers"] == told
+    assert (error["status"], error["error"]["code"]) == (500, "internal_error")
+    assert error["request_id"] == made.exchange.request_id
+
+
+async def test_a_response_whose_client_has_gone_says_nothing_more() -> None:
+    connection = Told()
+    made = Failing(connection, {}, "")  # type: ignore[arg-type]
+    called: list[str] = []
+    made.watch(lambda: called.append("before"))
+    made.leave()
+    made.watch(lambda: called.append("after"))
+    with pytest.raises(ClientGone):
+        await made.run()
+    assert called == ["before", "after"]
+    assert [event["type"] for event in connection.events] == ["response.created"]
 
 
 # --- Over real sockets ----------------------------------------------------------------------------------------------
