@@ -180,7 +180,8 @@ def model_of(request: Request) -> str:
 
 def refusal(status: int, message: str, headers: dict[str, str]) -> Response:
     """Return an answer in OpenAI's envelope."""
-    body = json.dumps({"error": {"message": message, "type": "invalid_request_error", "code": None}}).encode()
+    code = "rate_limit_exceeded" if status == 429 else None
+    body = json.dumps({"error": {"message": message, "type": "invalid_request_error", "code": code}}).encode()
     fields = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close", **headers}
     return Response(status, http.HTTPStatus(status).phrase, Headers(fields), body)
 
