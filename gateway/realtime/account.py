@@ -84,7 +84,8 @@ class Account:
             return
         count = 1 if self.meter.stands else 0
         if count:
-            await self.slices.cover(self._quote(metering.UNSAID_TOKENS, self.meter.output_tokens_max), count)
+            unsaid = max(0, metering.UNSAID_TOKENS - self.meter.input_tokens())
+            await self.slices.cover(self._quote(unsaid, self.meter.output_tokens_max), count)
         self.slices.trim(count)
 
     async def count(self, create: Create) -> None:

@@ -22,7 +22,7 @@ SPOKEN_PER_S = 20
 PCM_CHARS_PER_S, G711_CHARS_PER_S = 64_000, 10_666
 G711 = ("audio/pcmu", "audio/pcma", "g711_ulaw", "g711_alaw")
 BYTES_PER_TOKEN = 4
-# What a response may read that nobody has said yet when its slice is held: a minute of speech.
+# What a response that voice starts may read at least: a minute of speech, most of it not yet said.
 UNSAID_TOKENS = 60 * HEARD_PER_S
 # What a conversation may hold at a model whose context nobody knows.
 UNKNOWN_CONTEXT_TOKENS = 128_000

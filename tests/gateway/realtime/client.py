@@ -67,7 +67,8 @@ class Client:
 
 def opened(gateway: Gateway, model: str, key: str | None = None, **options: Any) -> connect:
     """Open a session."""
-    address = f"ws://127.0.0.1:{gateway.port}/v1/realtime?model={model}"
+    port = options.pop("port", gateway.port)
+    address = f"ws://127.0.0.1:{port}/v1/realtime?model={model}"
     key = gateway.installed.key if key is None else key
     headers = {"Authorization": f"Bearer {key}", **options.pop("headers", {})}
     options.setdefault("subprotocols", ["realtime"])
