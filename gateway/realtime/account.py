@@ -22,9 +22,10 @@ from gateway.realtime import usage
 from gateway.realtime.events import Event, holder, text
 from gateway.realtime.meter import Delivered, Meter
 from gateway.realtime.slices import Opened, Slice, Slices, quote
+from gateway.routes import plan
 from gateway.runtime import Runtime
 from gateway.settlement import NOTHING, Charge, Ending
-from gateway.snapshot import Target
+from gateway.snapshot import Caller, Target
 
 ENDED_KEPT = 256
 FAILED_STATUS = 502
@@ -76,6 +77,21 @@ class Account:
         self.asked: list[Create] = []
         self.running: dict[str, Running] = {}
         self.ended: deque[str] = deque(maxlen=ENDED_KEPT)
+
+    def renew(self, caller: Caller) -> None:
+        """Take over what the catalog and the caller's plan are by now; raise Fault where the model is theirs no more.
+
+        What runs keeps what it began with.
+        """
+        exchange, snapshot = self.exchange, self.runtime.freshness.snapshot
+        if snapshot is exchange.snapshot and caller is exchange.caller:
+            return
+        exchange.caller, exchange.snapshot, exchange.access = caller, snapshot, snapshot.access(caller)
+        planned = plan(snapshot, exchange.access, self.opened.asked)
+        target = next((each for each in planned.targets if each.id == self.opened.target.id), None)
+        if target is None or target.upstream_id != self.opened.target.upstream_id:
+            raise Fault("model_not_found", f"{self.opened.asked!r} has another upstream by now; open another session.")
+        self.opened = self.slices.opened = Opened(self.opened.asked, planned.model, target, self.opened.session_id)
 
     # --- What may begin -----------------------------------------------------------------------------------------
     async def stand(self) -> None:

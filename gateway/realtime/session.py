@@ -237,6 +237,7 @@ class Session:
 
     async def _asks(self, event: Event) -> bool:
         """Hold for a response that the client asks for; tell whether its limits let it through."""
+        self.account.renew(self.client.caller)
         create = Create(event, self.account.meter)
         try:
             await self.account.count(create)
@@ -262,6 +263,7 @@ class Session:
                 frame = events.named(frame, event, self.model)
             await self.client.send(frame)
             if event is not None and event.type in ("response.done", TRANSCRIBED, *SESSION_EVENTS):
+                self.account.renew(self.client.caller)
                 await self.account.stand()
             self.client.busy = bool(self.account.running or self.account.asked)
         code = self.line.close_code

@@ -36,11 +36,13 @@ FAULTS = {
     "fail": "ends a response as failed, with nothing made and no usage",
     "slow": "waits 0.2 s before each delta",
     "long": "goes on for 400 deltas",
+    "steady": "goes on for 400 deltas, and waits 0.05 s before each",
     "untold": "tells nothing of `response.created`",
     "twice": "tells each `response.done` twice",
     "binary": "sends a binary frame after its first response",
 }
 FRAME_BYTES_MAX = 16 * 1024 * 1024
+PAUSES_S = {"slow": 0.2, "steady": 0.05}
 WORDS = ("Hello", " from", " a", " script.")
 # What a second of 16-bit sound at 24 kHz is, and how many of the model's tokens it is heard and spoken as.
 PCM_BYTES_PER_S = 48_000
@@ -368,12 +370,12 @@ class Session:
     async def say(self, response_id: str, made: Tokens, *, spoken: bool) -> None:
         """Speak or write the words."""
         at = {"response_id": response_id, "item_id": f"item_{next(self.ids)}", "output_index": 0, "content_index": 0}
-        words = WORDS * 100 if self.script == "long" else WORDS
+        words = WORDS * 100 if self.script in ("long", "steady") else WORDS
         for number, word in enumerate(words):
             if self.script == "cut" and number == 2:
                 self.connection.transport.abort()
-            if self.script == "slow":
-                await asyncio.sleep(0.2)
+            if self.script in PAUSES_S:
+                await asyncio.sleep(PAUSES_S[self.script])
             made.text += WORD_TOKENS
             if spoken:
                 made.audio += DELTA_TOKENS
