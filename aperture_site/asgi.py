@@ -52,4 +52,4 @@ async def webhook(scope: Scope, receive: Receive, send: Send) -> None:
         await django_application(scope, small_bodies.replay(message, receive), send)
 
 
-application = ProtocolTypeRouter({"http": http, "websocket": gateway.refuse_socket})
+application = ProtocolTypeRouter({"http": http, "websocket": gateway.open_socket})

@@ -475,9 +475,7 @@ class Server(daphne.server.Server):
         self.listener.close()
         for connection in list(self.open):
             connection.loseConnection()
-        await asyncio.gather(
-            sockets.stop(self.sockets, timeout_s), reception.until(lambda: not self.open, timeout_s)
-        )
+        await asyncio.gather(sockets.stop(self.sockets, timeout_s), reception.until(lambda: not self.open, timeout_s))
         for connection in list(self.open):
             connection.abortConnection()
         for task in self.tasks:

@@ -74,6 +74,14 @@ HOLD_TIMEOUT_S = env.seconds("APERTURE_HOLD_TIMEOUT_SECONDS", 3, at_least=0.1)
 HOLD_LEASE_S = env.seconds("APERTURE_HOLD_LEASE_SECONDS", 60, at_least=0.5)
 SETTLE_TIMEOUT_S = env.seconds("APERTURE_SETTLE_TIMEOUT_SECONDS", 10, at_least=0.1)
 
+# --- WebSockets -------------------------------------------------------------------------------------------------------
+SOCKET_FRAME_BYTES = env.integer("APERTURE_SOCKET_FRAME", 16 * 1024 * 1024, at_least=1024)
+SOCKET_IDLE_S = env.seconds("APERTURE_SOCKET_IDLE_SECONDS", 900, at_least=0.1)
+SOCKET_LENGTH_S = env.seconds("APERTURE_SOCKET_SECONDS", 3600, at_least=0.1, at_most=604_800)
+SOCKET_PING_S = env.seconds("APERTURE_SOCKET_PING_SECONDS", 20, at_least=0.1)
+# How many a key may have open at once, over all processes; 0 is any number.
+SOCKETS_PER_KEY = env.integer("APERTURE_SOCKETS_PER_KEY", 100, at_most=1_000_000)
+
 # --- Limits -----------------------------------------------------------------------------------------------------------
 # How much more an address may use of free models than one user without credit; 0 leaves addresses unlimited.
 SANDBOX_ADDRESS_FACTOR = env.integer("APERTURE_SANDBOX_ADDRESS_FACTOR", 5, at_most=1_000_000)

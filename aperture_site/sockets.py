@@ -74,7 +74,12 @@ class WebSocket(asyncio.Protocol):
     """One connection after its head, and the task of the application that serves it."""
 
     def __init__(
-        self, stream: asyncio.Transport, application: Application, scope: Message, bounds: Bounds, every: "set[WebSocket]"
+        self,
+        stream: asyncio.Transport,
+        application: Application,
+        scope: Message,
+        bounds: Bounds,
+        every: "set[WebSocket]",
     ) -> None:
         """Take STREAM over and call APPLICATION; this object is in EVERY until the application has ended."""
         self.stream = stream
@@ -134,7 +139,8 @@ class WebSocket(asyncio.Protocol):
             self._frames.receive_data(self._unread[start : start + SLICE_BYTES])
             start += SLICE_BYTES
             for frame in self._frames.events_received():
-                self._take(frame)
+                if isinstance(frame, Frame):
+                    self._take(frame)
             self._flush(replying=True)
         self._unread = b"" if self._phase == OVER else self._unread[start:]
         if self.stream.is_closing():
@@ -233,9 +239,10 @@ class WebSocket(asyncio.Protocol):
 
     async def send(self, message: Message) -> None:
         """Write one message; wait while the client does not read; raise ClientDisconnectedError once it is gone."""
-        if not self._writable.is_set():
-            await self._writable.wait()
         kind = message["type"]
+        # A close does not wait: a client that never reads would keep its socket.
+        if kind != "websocket.close" and not self._writable.is_set():
+            await self._writable.wait()
         if self._disconnect is not None or self.stream.is_closing():
             if kind == "websocket.close":
                 return

@@ -126,6 +126,8 @@ def _server(name: str, application: Any) -> WebServer:
         write_timeout_s=settings.WRITE_TIMEOUT_S,
         region=settings.REGION,
         render=refusal,
+        frame_bytes=settings.SOCKET_FRAME_BYTES,
+        ping_interval_s=settings.SOCKET_PING_S,
     )
     if name == "daphne":
         from aperture_site import daphne

@@ -96,6 +96,17 @@ class Callers:
                 return caller
         return None
 
+    async def digest_of(self, key: str) -> bytes | None:
+        """Return under which of its digests a key is known here, None for one that is not; raise as `find` does."""
+        for digest in keys.digests(key):
+            if await self.find_digest(digest) is not None:
+                return digest
+        return None
+
+    async def find_digest(self, digest: bytes) -> Caller | None:
+        """Return whom the key with a digest stands for, or None; raise as `find` does."""
+        return self.known[digest] if digest in self.known else await self._look_up(digest)
+
     async def _look_up(self, digest: bytes) -> Caller | None:
         future = self.pending.get(digest)
         if future is None:

@@ -77,8 +77,8 @@ DETAILS = {"thread_unsupported_request": {"error_code": "thread_unsupported_requ
 GOOGLE_BY_STATUS = {404: "NOT_FOUND", 409: "ABORTED", 429: "RESOURCE_EXHAUSTED"}
 
 
-# What a 426 has to tell (https://www.rfc-editor.org/rfc/rfc9110#section-15.5.22).
-UPGRADE = (b"upgrade", b"websocket")
+# What a 426 has to tell (https://www.rfc-editor.org/rfc/rfc9110#section-15.5.22), and how (section 7.8).
+UPGRADE = ((b"upgrade", b"websocket"), (b"connection", b"upgrade"))
 
 
 class Fault(Exception):
@@ -111,9 +111,9 @@ class Fault(Exception):
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Return the headers that this fault adds."""
-        found = []
+        found: list[tuple[bytes, bytes]] = []
         if self.code == "websocket_upgrade_required":
-            found.append(UPGRADE)
+            found += UPGRADE
         if self.retry_after_s is not None:
             found.append((b"retry-after", b"%d" % self.retry_after_s))
         if self.provider is not None:

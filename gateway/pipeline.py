@@ -31,7 +31,7 @@ from gateway.routes import plan
 from gateway.runtime import Runtime
 from gateway.session import find as find_session
 from gateway.settlement import Charge
-from gateway.snapshot import Target
+from gateway.snapshot import Caller, Target
 from gateway.upstream import Answer
 from gateway.wire import codec
 from gateway.wire.fields import InvalidRequest
@@ -92,7 +92,12 @@ def leave(exchange: Exchange) -> None:
 
 async def admit(runtime: Runtime, exchange: Exchange) -> None:
     """Find the caller and what it may do; raise Fault 401, 403 or 503."""
-    exchange.caller = await authenticate(runtime, exchange.scope, exchange.headers)
+    enter(runtime, exchange, await authenticate(runtime, exchange.scope, exchange.headers))
+
+
+def enter(runtime: Runtime, exchange: Exchange, caller: Caller) -> None:
+    """Note who asks and what it may do; raise Fault 403 where that is nothing."""
+    exchange.caller = caller
     exchange.snapshot = runtime.freshness.snapshot
     exchange.access = exchange.snapshot.access(exchange.caller)
     limiting.announce(runtime, exchange)

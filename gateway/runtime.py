@@ -21,6 +21,7 @@ from gateway.callers import Callers
 from gateway.failed_keys import FailedKeys
 from gateway.freshness import Freshness
 from gateway.limiter import Limiter
+from gateway.open_sockets import OpenSockets
 from gateway.upstream import Upstream
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class Runtime:
     def __init__(self) -> None:
         self.callers = Callers()
         self.freshness = Freshness(self.callers)
+        self.sockets = OpenSockets(self.callers, self.freshness)
         self.journal = Journal()
         self.leases = Leases(self.journal)
         self.upstream = Upstream()
@@ -55,6 +57,7 @@ class Runtime:
 
     async def stop(self) -> None:
         """Write what is queued and close everything."""
+        await self.sockets.stop()
         await background.stop()
         await drain.wait(settings.SETTLE_TIMEOUT_S)
         await self.leases.stop()
