@@ -35,8 +35,8 @@ PATH = "/v1/realtime"
 SUBPROTOCOL = "realtime"
 # Whoever speaks OpenAI's HTTP at its base URL may have its sockets there too; no flag of its own tells.
 SPEAKS = ("openai_chat", "openai_responses")
-# OpenAI's largest event carries 15 MB of sound.
-FRAME_BYTES_MAX = 16 * 1024 * 1024
+
+
 SESSION_EVENTS = ("session.created", "session.updated")
 TRANSCRIBED = "conversation.item.input_audio_transcription.completed"
 CLIENT_GONE = Fault("stream_aborted", "The client closed the connection.", rejection=(499, "client_closed"))
@@ -107,7 +107,7 @@ async def dial(runtime: Runtime, exchange: Exchange, opened: Opened) -> upstream
                 urlencode({"model": target.upstream_id}),
                 headers,
                 subprotocol=SUBPROTOCOL,
-                bytes_max=FRAME_BYTES_MAX,
+                bytes_max=settings.SOCKET_FRAME_BYTES,
             )
     except TimeoutError:
         raise Fault(
