@@ -114,6 +114,12 @@ class WebSocket(asyncio.Protocol):
         self._unread = self._unread + data if self._unread else data
         self._feed()
 
+    def eof_received(self) -> None:
+        """Give up a client that hung up without a word: what still waits to be written has no reader."""
+        if self._phase != OVER:
+            self._end(LOST)
+            self.stream.abort()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the application, unless it knows of an end already."""
         self._watch.stop()

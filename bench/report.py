@@ -134,7 +134,7 @@ def gateway_errors(results: Results) -> int:
     """Return how many requests to the gateway failed; at the fixed rate those to the pass-through count too."""
     loads = sum(row.errors for row in [*results.json, *results.stream, *results.dialects] if row.cpu_ratio)
     sessions = sum(each.gateway.errors for each in results.realtime)
-    return loads + sessions + sum(each.errors for each in [*results.latency, *results.memory])
+    return loads + sessions + sum(each.errors for each in results.latency) + sum(each.errors for each in results.memory)
 
 
 def row_of(rows: list[Row], name: str) -> Row:

@@ -161,15 +161,17 @@ class Upstream:
         try:
             place = (target.provider.base_url, request.path, request.query)
             url, body = self.urls.get(place) or self._url(target.provider, request.path, request.query), request.body
+            # The built-in one is this installation over loopback, whose certificate is for its public name.
+            verified = not target.provider.builtin
             try:
-                return await self.session.post(url, data=body, headers=headers, allow_redirects=False)
+                return await self.session.post(url, data=body, headers=headers, allow_redirects=False, ssl=verified)
             except aiohttp.ServerDisconnectedError:
                 connection = _connection.get()
                 if connection is None or not connection.reused or connection.heard:
                     raise
                 # The other idle ones may be just as stale: an upstream that restarts closes them all.
                 _fresh.set(True)
-                return await self.session.post(url, data=body, headers=headers, allow_redirects=False)
+                return await self.session.post(url, data=body, headers=headers, allow_redirects=False, ssl=verified)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise unreachable(target, error) from None
 
@@ -195,6 +197,7 @@ class Upstream:
                     protocols=(subprotocol,),
                     max_msg_size=bytes_max,
                     heartbeat=PING_EVERY_S,
+                    ssl=not target.provider.builtin,
                     timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
                 )
             )
