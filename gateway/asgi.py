@@ -19,6 +19,7 @@ from gateway import (
     health,
     listing,
     pipeline,
+    realtime,
     response_sockets,
     responses,
     routes,
@@ -154,7 +155,7 @@ BASES = {"/api/v1": (ROUTES, NESTED), "/v1": (ROUTES, NESTED), "/v1beta": (GEMIN
 REALTIME = "/realtime"
 # WebSockets, below these two.
 SOCKET_BASES = ("/api/v1", "/v1")
-SOCKETS: dict[str, sockets.Handler] = {"/responses": response_sockets.serve}
+SOCKETS: dict[str, sockets.Handler] = {"/realtime": realtime.serve, "/responses": response_sockets.serve}
 ROOT_ROUTES: dict[str, Methods] = {
     **{path: ROUTES[path] for path in ("/health", "/targets", "/auth/me")},
     "/": {"HEAD": root},
