@@ -21,6 +21,7 @@ from gateway.callers import Callers
 from gateway.failed_keys import FailedKeys
 from gateway.freshness import Freshness
 from gateway.limiter import Limiter
+from gateway.live import Live
 from gateway.upstream import Upstream
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Runtime:
         self.journal = Journal()
         self.leases = Leases(self.journal)
         self.upstream = Upstream()
+        self.live = Live(settings.REDIS_URL, self.journal, self.callers)
         self.limiter = Limiter(settings.REDIS_URL)
         self.failed_keys = FailedKeys(self.limiter, settings.SECRET_KEY, settings.FAILED_KEYS_PER_MINUTE)
         self.trusted_proxies: list[Network] = settings.TRUSTED_PROXIES
@@ -51,12 +53,14 @@ class Runtime:
         self.freshness.start()
         self.journal.start()
         self.leases.start()
+        self.live.start()
         self.task = asyncio.get_running_loop().create_task(self._note_used_keys(), name="last used")
 
     async def stop(self) -> None:
         """Write what is queued and close everything."""
         await background.stop()
         await drain.wait(settings.SETTLE_TIMEOUT_S)
+        await self.live.stop()
         await self.leases.stop()
         await self.journal.stop(settings.SETTLE_TIMEOUT_S)
         if self.task is not None:
