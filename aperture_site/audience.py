@@ -95,7 +95,8 @@ class Audience:
         self.joined: set[str] = set()
         self.channel = ""
         self.heard_at = self.checked_at = 0.0
-        self.paused = False
+        # None until it is known.
+        self.paused: bool | None = None
         self.callable_providers: frozenset[str] | None = None
         self.subscribe_now, self.check_now = asyncio.Event(), asyncio.Event()
         self.tasks: list[asyncio.Task[None]] = []
@@ -109,7 +110,7 @@ class Audience:
         """Let a page take part."""
         if not self.tasks:
             self.heard_at = self.checked_at = time.monotonic()
-            self.paused, self.callable_providers = False, None
+            self.paused = self.callable_providers = None
             loop = asyncio.get_running_loop()
             self.tasks = [
                 loop.create_task(self._keep(), name="live pages' keeper"),
@@ -117,7 +118,8 @@ class Audience:
                 loop.create_task(self._check(), name="live pages' rights"),
             ]
         self.pages.add(page)
-        page.offer(encoded({"type": "paused" if self.paused else "live"}))
+        if self.paused is not None:
+            page.offer(encoded({"type": "paused" if self.paused else "live"}))
         self.subscribe_now.set()
         self.check_now.set()
 
@@ -132,7 +134,9 @@ class Audience:
         layer: Any = get_channel_layer()
         while True:
             try:
-                self.channel = self.channel or await layer.new_channel()
+                if not self.channel:
+                    self.channel = await layer.new_channel()
+                    self.subscribe_now.set()
                 message = await layer.receive(self.channel)
             except REDIS_FAULTS:
                 # The keeper says so, and the next try finds out whether it has passed.
@@ -142,6 +146,7 @@ class Audience:
 
     def _take(self, message: Message) -> None:
         self.heard_at = time.monotonic()
+        self._tell_whether_paused(paused=False)
         group = message.pop("group")
         concerned = [page for page in self.pages if group in page.viewer.groups]
         if concerned:
@@ -158,7 +163,8 @@ class Audience:
                 if draining.active:
                     self._end_all(RESTARTING)
                 await self._subscribe()
-                self._tell_of_silence()
+                if time.monotonic() - self.heard_at > SILENT_S:
+                    self._tell_whether_paused(paused=True)
                 self._tell_of_providers()
                 await _either(self.subscribe_now, BEAT_S)
         finally:
@@ -182,9 +188,8 @@ class Audience:
         except REDIS_FAULTS as error:
             logger.debug("live pages: Redis does not answer: %s", type(error).__name__)
 
-    def _tell_of_silence(self) -> None:
-        paused = time.monotonic() - self.heard_at > SILENT_S
-        if paused != self.paused:
+    def _tell_whether_paused(self, *, paused: bool) -> None:
+        if paused is not self.paused:
             self.paused = paused
             self._tell_all({"type": "paused" if paused else "live"})
 
