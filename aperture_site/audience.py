@@ -40,8 +40,8 @@ BEAT = f"live-beat.{PROCESS}"
 PAGES_MAX = 1000
 PAGES_OF_USER_MAX = 20
 
-# Close codes; those from 4000 on are ours (RFC 6455, section 7.4.2).
-RESTARTING, TRY_LATER = (1012, "the server is restarting"), (1013, "the database does not answer")
+# Close codes of our own (RFC 6455, section 7.4.2): of the others Daphne sends none but 1000.
+RESTARTING, TRY_LATER = (4503, "the server is restarting"), (4504, "the database does not answer")
 SIGNED_OUT, CHANGED = (4401, "signed out"), (4403, "what you may see has changed")
 
 Message = dict[str, Any]

@@ -33,7 +33,7 @@ PATH = "/live"
 ADMIT_TIMEOUT_S = 3.0
 # A page that takes nothing for so long is closed: its browser is gone, or its network.
 SEND_TIMEOUT_S = 30.0
-UNEXPECTED = (1008, "this socket takes no messages")
+UNEXPECTED = (4400, "this socket takes no messages")
 
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
 

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from django.conf import settings
@@ -46,7 +46,7 @@ class LivePage:
         """Return the first message from now on that is WANTED; raise TimeoutError or ConnectionClosed."""
         until = time.monotonic() + timeout_s
         while True:
-            message = json.loads(self.socket.recv(max(0.0, until - time.monotonic())))
+            message: Message = json.loads(self.socket.recv(max(0.0, until - time.monotonic())))
             self.messages.append(message)
             if wanted(message):
                 return message
@@ -70,10 +70,8 @@ class LivePage:
 
     def read_for(self, seconds: float) -> None:
         """Take what comes in this time."""
-        try:
+        with suppress(TimeoutError):
             self.wait(lambda _message: False, seconds)
-        except TimeoutError:
-            pass
 
     def events(self) -> list[Message]:
         """Return the events of all messages so far."""
