@@ -166,6 +166,7 @@ class Audience:
                 if time.monotonic() - self.heard_at > SILENT_S:
                     self._tell_whether_paused(paused=True)
                 self._tell_of_providers()
+                self._tell_all({"type": "beat"})
                 await _either(self.subscribe_now, BEAT_S)
         finally:
             await self._close()

@@ -4,11 +4,13 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from aperture_site import live_page
 from billing.payments.views import ROUTES as PAYMENTS
 from gateway import quotas
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    live_page.route(),
     path("admin/", admin.site.urls),
     path("api/billing/", include("billing.api.urls")),
     path("api/quotas", quotas.Quotas.as_view()),
