@@ -96,11 +96,11 @@ class Running:
 class Outbox:
     """What a group gets with the next tick."""
 
-    __slots__ = ("events", "finished", "missed", "started")
+    __slots__ = ("events", "failed", "finished", "missed", "started")
 
     def __init__(self) -> None:
         self.events: deque[Event] = deque()
-        self.started = self.finished = self.missed = 0
+        self.started = self.finished = self.failed = self.missed = 0
 
     def put(self, event: Event) -> None:
         """Add an event; the oldest gives way where there is no room."""
@@ -172,6 +172,7 @@ class Live:
         }
         for outbox in self._outboxes(running.groups):
             outbox.finished += 1
+            outbox.failed += row.status >= 400
             outbox.put(event)
 
     def _outboxes(self, groups: Iterable[str]) -> list[Outbox]:
@@ -251,6 +252,7 @@ class Live:
                     "events": list(outbox.events),
                     "started": outbox.started,
                     "finished": outbox.finished,
+                    "failed": outbox.failed,
                     "missed": outbox.missed,
                 },
             )

@@ -13,7 +13,8 @@
   const processes = new Map(); // process → {count, heardAt}
   let finishes = [];           // [time, how many], within the window
   let latest = [];             // events not shown yet
-  let down = new Set();
+  const ended = [];            // rows of requests that run no more
+  const down = new Set();
   let finished = 0, failed = 0, missed = 0;
   let socket = null, heardAt = 0, liveAt = 0, attempts = 0, held = false, over = false;
 
@@ -53,7 +54,8 @@
 
   function showRunning() {
     const body = element("running");
-    for (const item of [...running.values()].sort((a, b) => b.event.at_ms - a.event.at_ms)) {
+    for (const row of ended.splice(0)) row.remove();
+    for (const item of [...running.values()].sort((a, b) => a.event.at_ms - b.event.at_ms)) {
       const event = item.event;
       if (!item.row) {
         item.row = body.insertRow(0);
@@ -77,7 +79,7 @@
       cell(row, "Time", clock(event.at_ms + event.duration_ms), "live-short");
       const model = cell(row, "Model", "");
       const link = document.createElement("a");
-      link.href = `${root.dataset.usage}?q=${encodeURIComponent(event.id)}`;
+      link.href = `${root.dataset.usage}${encodeURIComponent(event.id)}/change/`;
       link.textContent = event.model;
       model.append(link);
       cell(row, "Provider", event.provider || "–");
@@ -90,6 +92,12 @@
       cell(row, "Duration", seconds(event.duration_ms), "live-number");
     }
     while (body.rows.length > LATEST_MAX) body.deleteRow(-1);
+  }
+
+  // An empty table is a sentence.
+  function tell(name, any) {
+    element(name).parentElement.hidden = !any;
+    element(`${name}-empty`).hidden = any;
   }
 
   function show() {
@@ -108,24 +116,26 @@
     element("failed").className = failed ? "live-bad" : "";
     showRunning();
     showLatest();
-    element("running-empty").hidden = running.size > 0;
-    element("running-empty").textContent = known ? "No request is running." : "Not known while this page is not connected.";
-    element("latest-empty").hidden = element("latest").rows.length > 0;
+    tell("running", running.size > 0);
+    tell("latest", element("latest").rows.length > 0);
+    element("running-empty").textContent = known ? "No request is running." : "Not known until events come again.";
     element("providers").hidden = down.size === 0;
     element("providers").textContent = `Out of the routing plan: ${[...down].sort().join(", ")}.`;
     element("missed").hidden = missed === 0;
-    element("missed").textContent = `${number.format(missed)} events came too fast to be listed; the figures above count them where they could.`;
+    element("missed").textContent = `${number.format(missed)} events came too fast to be listed here.`;
   }
 
   // --- What is told ----------------------------------------------------------------------------------------------
 
   function forget(id) {
-    running.get(id)?.row?.remove();
+    const item = running.get(id);
+    if (item?.row) ended.push(item.row);
     running.delete(id);
   }
 
   function requests(message) {
     finished += message.finished;
+    failed += message.failed;
     missed += message.missed;
     if (message.finished) finishes.push([Date.now(), message.finished]);
     for (const event of message.events) {
@@ -134,7 +144,6 @@
       else if (event.event === "finished") {
         forget(event.id);
         latest.push(event);
-        if (event.status >= 400) failed += 1;
       }
     }
     latest = latest.slice(-LATEST_MAX);
