@@ -1,5 +1,6 @@
 """The socket of live pages at its door and at its end: who is let in, who is put out, and who does not read."""
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -17,7 +18,8 @@ from websockets.sync.client import connect
 
 from accounts.models import Membership, Organization, User
 from aperture_site.audience import CLOSED_WITHIN_S, QUEUE_MESSAGES_MAX, Page
-from aperture_site.live import is_own, session_of
+from aperture_site.audience import SIGNED_OUT as CLOSED
+from aperture_site.live import is_own, session_of, write
 from aperture_site.viewers import Ticket, Viewer
 from tests.gateway import conftest as gateway_tests
 from tests.gateway.conftest import APPLICATION, BOUNDS, Gateway
@@ -90,9 +92,6 @@ def test_a_session_that_there_is_not_lets_nobody_in(gateway: Gateway, cookie: st
         "http://127.0.0.1:1",
         "http://localhost:3000",
         "null",
-        "",
-        "file://",
-        "http://[",
         "http://127.0.0.1.evil.example",
     ],
 )
@@ -276,6 +275,30 @@ def test_a_page_that_does_not_read_loses_events_and_costs_no_memory(gateway: Gat
     assert grown < 8 * 1024 * 1024
 
 
+async def test_a_page_whose_client_takes_nothing_is_closed_all_the_same() -> None:
+    page = Page(Ticket("session", as_operator=False), Viewer(1, frozenset()))
+    taken: list[Any] = []
+
+    async def send(message: Any) -> None:
+        taken.append(message)
+        await asyncio.Event().wait()
+
+    leaving = asyncio.create_task(asyncio.sleep(60))
+    writing = asyncio.create_task(write(page, send, leaving))
+    for number in range(1000):
+        page.offer(str(number))
+        await asyncio.sleep(0)
+    waiting = len(page.waiting)
+    page.end(CLOSED)
+    async with asyncio.timeout(1):
+        await writing
+    leaving.cancel()
+
+    assert waiting == QUEUE_MESSAGES_MAX
+    assert page.missed >= 1000 - QUEUE_MESSAGES_MAX - 1
+    assert len(taken) == 1
+
+
 def test_a_page_keeps_the_newest_messages_and_tells_how_many_were_lost() -> None:
     page = Page(Ticket("session", as_operator=False), Viewer(1, frozenset()))
     for number in range(QUEUE_MESSAGES_MAX + 5):
@@ -283,8 +306,6 @@ def test_a_page_keeps_the_newest_messages_and_tells_how_many_were_lost() -> None
 
     async def read() -> list[Any]:
         return [await page.next() for _ in range(3)]
-
-    import asyncio
 
     missed, first, second = asyncio.run(read())
     assert json.loads(missed) == {"type": "missed", "messages": 5}
@@ -304,6 +325,9 @@ def test_a_page_keeps_the_newest_messages_and_tells_how_many_were_lost() -> None
         ("http://127.0.0.1:8001", "127.0.0.1:8000", False),
         ("http://evil.example", "evil.example", False),  # a name that was rebound to this machine
         ("ftp://127.0.0.1:8000", "127.0.0.1:8000", False),
+        ("", "127.0.0.1:8000", False),
+        ("file://", "", False),
+        ("http://[", "127.0.0.1:8000", False),
         ("http://127.0.0.1:8000@evil.example", "127.0.0.1:8000", False),
     ],
 )

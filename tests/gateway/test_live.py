@@ -93,7 +93,7 @@ def test_a_page_on_another_process_sees_a_request_from_its_start_to_its_cost(
     assert finished["session"] == "session-7"
     assert finished["status"] == 200
     assert finished["duration_ms"] == row["duration_ms"]
-    assert finished["input_tokens"] == row["input_tokens"]
+    assert finished["input_tokens"] == row["input_tokens"] + row["cache_read_tokens"]
     assert finished["output_tokens"] == row["output_tokens"]
     assert finished["cost"] == f"{row['cost_nanos'] / 1e9:.9f}"
     assert finished["organization"] == "Team"
