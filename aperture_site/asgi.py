@@ -16,7 +16,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aperture_site.settings")
 
 django_application: Any = get_asgi_application()
 
-from aperture_site import leaks, small_bodies  # noqa: E402
+from aperture_site import leaks, live, small_bodies  # noqa: E402
 from billing.payments.views import WEBHOOK_BYTES_MAX, WEBHOOK_PATH  # noqa: E402
 from gateway import asgi as gateway  # noqa: E402
 from gateway.draining import draining  # noqa: E402
@@ -55,4 +55,4 @@ async def webhook(scope: Scope, receive: Receive, send: Send) -> None:
         await django_application(scope, small_bodies.replay(message, receive), send)
 
 
-application = ProtocolTypeRouter({"http": http, "websocket": gateway.open_socket})
+application = ProtocolTypeRouter({"http": http, "websocket": live.routed(gateway.open_socket)})

@@ -251,7 +251,11 @@ LOGGING = {
     "filters": {"no_sweeps": {"()": "django.utils.log.CallbackFilter", "callback": is_no_sweep}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["no_sweeps"]}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
-    "loggers": {name: {"level": "WARNING"} for name in ("httpx", "asyncio", "stripe")},
+    "loggers": {
+        **{name: {"level": "WARNING"} for name in ("httpx", "asyncio", "stripe")},
+        # It would tell of each second that Redis is away, with a traceback; the live pages say so once.
+        "channels_redis.pubsub": {"level": "CRITICAL"},
+    },
 }
 
 UNFOLD = {

@@ -5,7 +5,8 @@ from typing import Any
 from django.http import HttpRequest
 from django.urls import reverse
 
-PAGES = {
+PAGES: dict[str, list[tuple[str, str, str, str]]] = {
+    "Now": [],
     "Who": [
         ("Users", "accounts", "user", "person"),
         ("Organizations", "accounts", "organization", "domain"),
@@ -43,7 +44,10 @@ PAGES = {
 }
 
 # Pages that are no list of rows: group, name, view, permission, icon.
-VIEWS = [("Money", "House accounts", "admin:billing_transfer_house", "billing.view_transfer", "account_balance")]
+VIEWS = [
+    ("Now", "Live", "live", "billing.view_usage", "monitoring"),
+    ("Money", "House accounts", "admin:billing_transfer_house", "billing.view_transfer", "account_balance"),
+]
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from aperture_site import live_page
 from billing.api import keys
 from billing.payments.views import ROUTES as PAYMENTS
 from gateway import quotas
@@ -11,6 +12,7 @@ from gateway.leaks import ROUTES as LEAKS
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    live_page.route(),
     path("admin/", admin.site.urls),
     path("api/billing/", include("billing.api.urls")),
     path("api/keys", keys.Keys.as_view()),

@@ -226,6 +226,8 @@ async def hold(runtime: Runtime, exchange: Exchange, call: Call) -> Held:
         call.quote, row, None if key is None else key.decode("latin-1"), call.body, buckets=binding.buckets
     )
     exchange.held = held = await admission.hold(runtime.journal, asked, call.quote)
+    if runtime.live.watched:
+        runtime.live.started(row, exchange.caller, call.target.provider.slug)
     return held
 
 
@@ -336,6 +338,8 @@ async def stream(runtime: Runtime, exchange: Exchange, call: Call, held: Held, r
         exchange.answered = True
         headers = answer_headers(exchange, call, response, JSON if call.reply.array else EVENTS) + NO_CACHE
         await exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
+        if runtime.live.watched:
+            runtime.live.first_token(exchange.request_id)
 
     fault: Fault | None
     try:
@@ -448,9 +452,20 @@ async def settle(runtime: Runtime, exchange: Exchange, call: Call, charged: Char
             # Nobody gets this answer, so nobody pays for it.
             exchange.used_tokens = None
             runtime.journal.revoke(held, status=503, error_code="storage_unavailable")
+        unsettled(runtime, exchange, call)
         raise Fault(
             "storage_unavailable", "The database does not answer, so the request could not be settled.", retry_after_s=1
         ) from None
+    if runtime.live.watched:
+        shown = settlement.shown_nanos(charged, metered=held.metered)
+        runtime.live.finished(exchange.row, shown, exchange.caller, call.target.provider.slug)
+
+
+def unsettled(runtime: Runtime, exchange: Exchange, call: Call) -> None:
+    """Tell who watches that a request ended without being settled: what it costs, if anything, is not known yet."""
+    if runtime.live.watched:
+        row = msgspec.structs.replace(exchange.row, status=503, error_code="storage_unavailable")
+        runtime.live.finished(row, None, exchange.caller, call.target.provider.slug)
 
 
 def abandon(runtime: Runtime, exchange: Exchange) -> None:

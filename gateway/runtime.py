@@ -22,6 +22,7 @@ from gateway.callers import Callers
 from gateway.failed_keys import FailedKeys
 from gateway.freshness import Freshness
 from gateway.limiter import Limiter
+from gateway.live import Live
 from gateway.open_sockets import OpenSockets
 from gateway.upstream import Upstream
 
@@ -52,6 +53,7 @@ class Runtime:
         self.journal = Journal()
         self.leases = Leases(self.journal)
         self.upstream = Upstream()
+        self.live = Live(settings.REDIS_URL, self.journal, self.callers)
         self.limiter = Limiter(settings.REDIS_URL)
         self.failed_keys = FailedKeys(self.limiter, settings.SECRET_KEY, settings.FAILED_KEYS_PER_MINUTE)
         self.trusted_proxies: list[Network] = settings.TRUSTED_PROXIES
@@ -67,6 +69,7 @@ class Runtime:
         self.freshness.start()
         self.journal.start()
         self.leases.start()
+        self.live.start()
         self.task = asyncio.get_running_loop().create_task(self._note_used_keys(), name="last used")
 
     async def stop(self) -> None:
@@ -74,6 +77,7 @@ class Runtime:
         await self.sockets.stop()
         await background.stop()
         await drain.wait(settings.SETTLE_TIMEOUT_S)
+        await self.live.stop()
         await self.leases.stop()
         await self.journal.stop(settings.SETTLE_TIMEOUT_S)
         if self.task is not None:

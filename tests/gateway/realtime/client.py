@@ -102,4 +102,4 @@ def price(usage: dict[str, Any]) -> int:
         + out["text_tokens"] * RATES["output"]
         + out["audio_tokens"] * RATES["audio_output"]
     )
-    return int(round(exact * 1000))
+    return round(exact * 1000)
