@@ -84,8 +84,9 @@ def in_text(text: str) -> list[str]:
 
 def place(text: str) -> str:
     """Return where something was found, fit to be kept and shown: no key is in it, whoever wrote it."""
-    shown = KEY.sub(lambda found: keys.mask(found[0]), CONTROL.sub(" ", text[:PLACE_LENGTH_MAX]))
-    return shown.strip()
+    # Masked before it is cut: a key that the cut went through would not be seen as one.
+    shown = KEY.sub(lambda found: keys.mask(found[0]), CONTROL.sub(" ", text))
+    return shown[:PLACE_LENGTH_MAX].strip()
 
 
 def source(text: str) -> str:
