@@ -2,7 +2,7 @@
 
 The age is the key's own or its organization's, whichever is less. Invariants: no secret is changed before its owner
 was told of it a lead ahead, also where the policy is new and the secret older than it allows (a mail that cannot be
-sent holds the change up); the former secret is accepted for a week more; the new one waits in `accounts.handover`.
+sent holds the change up); the former secret is accepted for as long again; the new one waits in `accounts.handover`.
 """
 
 import logging
@@ -41,7 +41,10 @@ def bounded(now: datetime) -> QuerySet[Any]:
 
 
 def lead(max_age_days: int) -> timedelta:
-    """Return how long before a change the owner is told."""
+    """Return how long before a change the owner is told, and how long after it the former secret is accepted.
+
+    Both together are no longer than the age, so one change is over when the next one comes.
+    """
     return timedelta(days=min(LEAD_DAYS_MAX, max_age_days // 2))
 
 
@@ -61,21 +64,21 @@ def _watch(key: Any, now: datetime) -> bool:
     if warned is None:
         if key.too_old_at - ahead <= now:
             planned_at = max(key.too_old_at, now + ahead)
-            notices.tell(key, WARNED, key.too_old_at, now, planned_at=planned_at)
+            notices.tell(key, WARNED, key.too_old_at, now, planned_at=planned_at, ends_at=planned_at + ahead)
         return False
     planned_at = max(key.too_old_at, warned.sent_at + ahead)
     if planned_at <= now:
-        return rotate(key, now)
+        return rotate(key, now, overlap=ahead)
     if ahead > DAY and planned_at - DAY <= now:
-        notices.tell(key, TOMORROW, key.too_old_at, now, planned_at=planned_at)
+        notices.tell(key, TOMORROW, key.too_old_at, now, planned_at=planned_at, ends_at=planned_at + ahead)
     return False
 
 
-def rotate(key: APIKey, now: datetime) -> bool:
+def rotate(key: APIKey, now: datetime, *, overlap: timedelta) -> bool:
     """Give KEY another secret for age and leave it for the owner; False where somebody was faster."""
     try:
         with transaction.atomic():
-            secret = rotation.reset(key, overlap_s=rotation.OVERLAP_S_MAX, reason=RetiredSecret.AGE)
+            secret = rotation.reset(key, overlap_s=int(overlap.total_seconds()), reason=RetiredSecret.AGE)
             handover.leave(key, secret, expires_at=now + FETCH_WITHIN)
     except rotation.NotReset as refusal:
         logger.info("a secret was not changed for its age: %s", refusal)

@@ -65,6 +65,6 @@ def tell_of_handovers(now: datetime) -> int:
             continue
         about = {"former": former, "fetch_until": row.expires_at}
         sent += tell(key, "rotated", former.accepted_until, now, **about)
-        if former.accepted_until - DAY <= now < former.accepted_until:
+        if former.retired_at < former.accepted_until - DAY <= now < former.accepted_until:
             sent += tell(key, "former_ends_tomorrow", former.accepted_until, now, **about)
     return sent

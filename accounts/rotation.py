@@ -37,7 +37,8 @@ def reset(key: APIKey, *, overlap_s: int = 0, reason: str = RetiredSecret.RESET)
     """Give KEY, as it was read, another secret and return its clear text, which is nowhere else.
 
     The former secret is refused everywhere in under a second, or after OVERLAP_S seconds where that is asked for; one
-    from an earlier overlap at once. Raise DeadKey, AlreadyReset or OverlapOutOfBounds, with nothing changed.
+    from an earlier overlap at once (or, where nobody has fetched the present one yet, that one after OVERLAP_S).
+    Raise DeadKey, AlreadyReset or OverlapOutOfBounds, with nothing changed.
     """
     if not 0 <= overlap_s <= OVERLAP_S_MAX:
         raise OverlapOutOfBounds(
@@ -81,7 +82,13 @@ def _locked(key: APIKey) -> APIKey:
 
 
 def _another_secret(present: APIKey, now: datetime, reason: str, accepted_until: datetime | None) -> str:
-    end_overlap(present)
+    waiting = Handover.objects.filter(key=present, sealed__isnull=False)
+    if accepted_until is not None and waiting.exists():
+        # Nobody has the present secret yet: the one that programs use is the former one, so the overlap is that one's.
+        RetiredSecret.objects.filter(key=present, accepted_until__gt=now).update(accepted_until=accepted_until)
+        accepted_until = None
+    else:
+        end_overlap(present)
     RetiredSecret.objects.create(
         key=present,
         display=present.display,

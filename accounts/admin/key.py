@@ -156,7 +156,7 @@ COPY = """
 <span x-data="{{copied: false}}" class="inline-flex flex-row flex-wrap items-center gap-3">
   <code class="select-all break-all font-mono font-semibold" x-ref="secret" data-key>{}</code>
   <button type="button" class="cursor-pointer inline-flex items-center gap-1 font-semibold underline" data-copy
-    x-on:click="navigator.clipboard.writeText($refs.secret.textContent); copied = true">
+    x-on:click="getSelection().selectAllChildren($refs.secret); document.execCommand('copy'); copied = true">
     <span class="material-symbols-outlined text-base" x-text="copied ? 'check' : 'content_copy'">content_copy</span>
     <span x-text="copied ? 'Copied' : 'Copy'">Copy</span>
   </button>
@@ -257,7 +257,9 @@ class KeyAdmin(ModelAdmin):
 
     @display(description="State")
     def standing(self, key: Any) -> str:
-        state = self.state(key)
+        state, former = self.state(key), key.accepted_former(timezone.now())
+        if state == "rotating" and former:
+            return f"rotating: {former.display} is accepted until {former.accepted_until:%Y-%m-%d %H:%M} UTC"
         return state[1] if isinstance(state, tuple) else str(state)
 
     @display(description="A new secret waits for the owner until")
@@ -340,8 +342,8 @@ class KeyAdmin(ModelAdmin):
         permissions=["change"],
         dialog=confirmation(
             "Rotate by age?",
-            "At this age the key gets another secret by itself; the former one is accepted for a week more, and the "
-            "new one waits for the owner to sign in.",
+            "At this age the key gets another secret by itself; the former one is accepted for a week more (or half "
+            "the age), and the new one waits for the owner to sign in.",
             "Set",
             AgeDialog,
         ),

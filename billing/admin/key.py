@@ -39,9 +39,13 @@ def lately(key: APIKey) -> str:
     except OperationalError:
         return "too much to tell quickly; see its usage"
     shown = [
-        f"{row['client'] or 'an unnamed client'}: {row['count']:,} requests, last {row['last']:%Y-%m-%d %H:%M} UTC"
+        f"{row['client'] or 'an unnamed client'}: {_requests(row['count'])}, last {row['last']:%Y-%m-%d %H:%M} UTC"
         for row in found[:CLIENTS_MAX]
     ]
     if len(found) > CLIENTS_MAX:
         shown.append(f"and {len(found) - CLIENTS_MAX} more")
-    return "; ".join(shown) or "nobody"
+    return "\n".join(shown) or "nobody"
+
+
+def _requests(count: int) -> str:
+    return "1 request" if count == 1 else f"{count:,} requests"

@@ -9,7 +9,7 @@ import pytest
 from django.core import mail
 from django.utils import timezone
 
-from accounts import acceptance, aging, handover, keys, notices
+from accounts import acceptance, aging, handover, keys, notices, rotation
 from accounts.models import APIKey, KeyNotice, Organization, User
 
 pytestmark = pytest.mark.django_db
@@ -133,16 +133,33 @@ def test_whoever_does_not_fetch_is_told_again_a_day_before_the_former_secret_end
 
 
 def test_whoever_resets_the_key_before_it_is_due_is_left_alone(user: User) -> None:
-    from accounts import rotation
-
     key, _ = aged(user, 89, rotate_after_days=90)
     watched(0)
     rotation.reset(key)
     assert watched(7.1, 8) == [0, 0]
 
 
+def test_a_short_age_ends_one_overlap_before_the_next_change(user: User) -> None:
+    key, _ = aged(user, 1, rotate_after_days=2)
+    assert watched(0, 1.1) == [0, 1]
+    key.refresh_from_db()
+    first_ends_at = key.retired.get().accepted_until
+    assert first_ends_at is not None
+    assert watched(2.2, 3.2) == [0, 1]
+    assert first_ends_at < key.retired.latest("retired_at").retired_at
+
+
+def test_a_reset_with_an_overlap_keeps_what_programs_use_while_nobody_has_the_new_secret(user: User) -> None:
+    key, used = aged(user, 90, rotate_after_days=90)
+    aging.rotate(key, NOW, overlap=7 * DAY)
+    secret = rotation.reset(key, overlap_s=60)
+    assert accepted(used) and accepted(secret)
+    assert not accepted(used, 1)
+    assert [row.accepted_until is None for row in key.retired.order_by("pk")] == [False, True]
+
+
 def test_of_two_workers_one_changes_the_secret(user: User) -> None:
     key, _ = aged(user, 90, rotate_after_days=90)
     other = APIKey.objects.get()
-    assert [aging.rotate(key, NOW), aging.rotate(other, NOW)] == [True, False]
+    assert [aging.rotate(each, NOW, overlap=DAY) for each in (key, other)] == [True, False]
     assert key.retired.count() == 1
