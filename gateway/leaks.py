@@ -6,11 +6,11 @@ is proven is revoked before the answer. No line of the log and no answer quotes 
 
 import hashlib
 import hmac
+import json
 import logging
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -141,7 +141,7 @@ def github(request: HttpRequest, body: bytes) -> HttpResponse:
         {"token_hash": digest, "token_type": kind, "label": "true_positive" if issued else "false_positive"}
         for (digest, kind), issued in labels.items()
     ]
-    return HttpResponse(msgspec.json.encode(feedback), content_type="application/json")
+    return HttpResponse(json.dumps(feedback), content_type="application/json")
 
 
 @guarded(TRUFFLEHOG_PATH)
