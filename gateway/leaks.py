@@ -6,11 +6,11 @@ is proven is revoked before the answer. No line of the log and no answer quotes 
 
 import hashlib
 import hmac
+import json
 import logging
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -67,8 +67,8 @@ def say(status: int, sentence: str, **headers: str) -> HttpResponse:
     return HttpResponse(f"{sentence}\n", status=status, content_type="text/plain; charset=utf-8", headers=headers)
 
 
-def bounded(path: str) -> Callable[[Callable[[HttpRequest, bytes], HttpResponse]], Callable[..., HttpResponse]]:
-    """Give a view its body, or answer 413: the bound once more, for whoever serves Django in another way."""
+def guarded(path: str) -> Callable[[Callable[[HttpRequest, bytes], HttpResponse]], Callable[..., HttpResponse]]:
+    """Give a view its body: the proof and the bound once more, for whoever serves Django in another way."""
 
     def wrap(view: Callable[[HttpRequest, bytes], HttpResponse]) -> Callable[..., HttpResponse]:
         def answer(request: HttpRequest) -> HttpResponse:
@@ -118,7 +118,7 @@ def knows_token(authorization: bytes) -> bool:
     return scheme.lower() == b"bearer" and any(known)
 
 
-@bounded(GITHUB_PATH)
+@guarded(GITHUB_PATH)
 def github(request: HttpRequest, body: bytes) -> HttpResponse:
     """Revoke what GitHub found, and answer with a label for each text."""
     try:
@@ -141,10 +141,10 @@ def github(request: HttpRequest, body: bytes) -> HttpResponse:
         {"token_hash": digest, "token_type": kind, "label": "true_positive" if issued else "false_positive"}
         for (digest, kind), issued in labels.items()
     ]
-    return HttpResponse(msgspec.json.encode(feedback), content_type="application/json")
+    return HttpResponse(json.dumps(feedback), content_type="application/json")
 
 
-@bounded(TRUFFLEHOG_PATH)
+@guarded(TRUFFLEHOG_PATH)
 def trufflehog(request: HttpRequest, body: bytes) -> HttpResponse:  # noqa: ARG001
     """Answer 200 for a key that was live until now, 403 for one that was ours and is dead, 404 for anything else.
 

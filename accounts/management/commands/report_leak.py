@@ -46,6 +46,8 @@ class Command(BaseCommand):
     def _text(self, file: Path | None) -> str:
         try:
             if file is None:
+                if sys.stdin.isatty():
+                    self.stderr.write("Paste the keys, or a text that holds them, and end with Ctrl-D.")
                 data = sys.stdin.buffer.read(TEXT_BYTES_MAX + 1)
             else:
                 with file.open("rb") as stream:

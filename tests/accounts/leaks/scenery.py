@@ -3,6 +3,7 @@
 import base64
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -43,6 +44,7 @@ class KeyServer:
         self.signers = list(signers)
         self.fetches: list[str] = []
         self.status = 200
+        self.delay_s = 0.0
         self.url = ""
 
     @property
@@ -63,6 +65,7 @@ def key_server(*signers: Signer) -> Iterator[KeyServer]:
         def do_GET(self) -> None:
             asked = self.headers.get("if-none-match", "")
             served.fetches.append(asked)
+            time.sleep(served.delay_s)
             status = 304 if served.status == 200 and asked == served.etag else served.status
             body = served.listing if status == 200 else b""
             self.send_response(status)

@@ -85,6 +85,25 @@ def test_while_the_keys_cannot_be_fetched_known_ones_serve_and_unknown_ones_are_
     assert not APIKey.objects.filter(revoked_at=None).exists()
 
 
+def test_a_server_of_keys_that_hangs_holds_nobody_for_longer_than_its_own_time(
+    github: GitHub, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leaks, "FETCH_TIMEOUT_S", 0.2)
+    github.server.delay_s = 1.0
+    began_at = time.monotonic()
+    assert [github.send(alert(key)).status_code for _ in range(5)] == [503] * 5
+    assert time.monotonic() - began_at < 1.0
+    assert len(github.server.fetches) == 1
+
+
+def test_a_listing_that_is_too_large_is_not_taken(
+    github: GitHub, key: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(leaks, "LISTING_BYTES_MAX", 100)
+    assert github.send(alert(key)).status_code == 503
+    assert "answered more than 100 bytes" in caplog.text
+
+
 def test_a_rotated_key_of_github_s_is_fetched_with_the_etag(
     github: GitHub, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
