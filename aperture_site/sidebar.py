@@ -12,12 +12,14 @@ PAGES = {
         ("Groups", "accounts", "group", "group"),
         ("API keys", "accounts", "apikey", "key"),
         ("Grants", "accounts", "grant", "verified_user"),
+        ("Leaked keys", "accounts", "leak", "key_off"),
     ],
     "What": [
         ("Providers", "catalog", "provider", "cloud"),
         ("Models", "catalog", "model", "neurology"),
         ("Aliases", "catalog", "alias", "alternate_email"),
         ("Targets and prices", "catalog", "target", "sell"),
+        ("Proposals", "catalog", "proposal", "tips_and_updates"),
     ],
     "Money": [
         ("Wallets", "billing", "wallet", "account_balance_wallet"),
@@ -32,6 +34,11 @@ PAGES = {
         ("Limits", "billing", "limit", "speed"),
         ("Usage", "billing", "usage", "receipt_long"),
         ("Differences", "billing", "difference", "rule"),
+    ],
+    "Background": [
+        ("Jobs", "gateway", "job", "work_history"),
+        ("Runs", "gateway", "jobrun", "history"),
+        ("Schedules", "django_celery_beat", "periodictask", "event"),
     ],
 }
 
