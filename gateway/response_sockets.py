@@ -369,7 +369,7 @@ class Response:
             raise Fault("draining", "The server is restarting; try again.", retry_after_s=1)
         if runtime.freshness.stale() and not await runtime.freshness.wait():
             raise Fault("storage_unavailable", UNAVAILABLE, retry_after_s=1)
-        runtime.used_keys.add(exchange.caller.key_id)
+        runtime.used_keys.add((exchange.caller.key_id, exchange.caller.display))
         pipeline.enter(runtime, exchange, self.connection.socket.caller)
         generates = self._understand()
         await responses.complete(exchange, fields, self._before)
