@@ -145,6 +145,8 @@ class Connection:
         try:
             while (frame := await self.socket.receive()) is not None:
                 await self._take(frame)
+                # The next may be long in coming.
+                del frame
                 await self._wait_for_room(ended)
             self._leave()
         except ClientGone:
@@ -220,6 +222,9 @@ class Connection:
             finally:
                 self.running.remove(made)
                 self.socket.busy = bool(self.running)
+                # It and its exchange know each other: what they hold, the request above all, is not to wait for the
+                # collector.
+                del made.exchange, made.fields
 
     async def tell(self, data: bytes, stream_id: str) -> None:
         """Send one event, JSON, with the name of its stream; raise ClientGone."""

@@ -1,6 +1,7 @@
 """Responses over a WebSocket, as a client meets them: real web processes, every kind of upstream, rows of usage."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -188,14 +189,14 @@ class Talk:
 
 
 @contextmanager
-def talking(gateway: Gateway, key: str = "", base: str = "/v1") -> Iterator[Talk]:
-    """Open a connection."""
+def talking(gateway: Gateway, key: str = "", base: str = "/v1", max_queue: int | None = None) -> Iterator[Talk]:
+    """Open a connection; with MAX_QUEUE no more than that many frames are read that nobody asked for."""
     headers = {
         "Authorization": f"Bearer {key or gateway.installed.key}",
         "OpenAI-Beta": "responses_websockets=2026-02-06",
     }
     url = f"ws://127.0.0.1:{gateway.port}{base}/responses"
-    with connect(url, additional_headers=headers, proxy=None, max_size=None) as socket:
+    with connect(url, additional_headers=headers, proxy=None, max_size=None, max_queue=max_queue) as socket:
         yield Talk(socket)
 
 
@@ -545,6 +546,24 @@ def test_a_connection_that_is_lost_without_a_word_is_a_departure_too(vendors: Ga
         request_id = talk.next()["headers"]["x-aperture-request-id"]
         talk.socket.socket.shutdown(2)
     assert row_of(vendors, request_id)["status"] == 499
+
+
+@server_test
+def test_a_client_that_never_reads_slows_the_upstream_and_takes_bounded_memory(vendors: Gateway) -> None:
+    rss_bytes = vendors.web.rss_bytes
+    with talking(vendors, max_queue=1) as talk:
+        talk.send("chaos/flood")
+        grown = []
+        for _ in range(10):
+            time.sleep(0.1)
+            grown.append(vendors.web.rss_bytes - rss_bytes)
+        sent = vendors.upstream.last("flood")
+        assert max(grown) < 30 * 1024 * 1024
+        before = len(sent.payload)
+        time.sleep(0.2)
+        assert len(sent.payload) == before
+        talk.socket.socket.shutdown(2)
+    vendors.upstream.wait(lambda: sent.closed_at is not None)
 
 
 @server_test
