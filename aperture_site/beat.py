@@ -74,7 +74,9 @@ class Beat(DatabaseScheduler):  # type: ignore[misc]
         self.link: psycopg.Connection | None = None
         self.leads = False
         self.away: set[str] = set()
-        self.beat_at_s = self.looked_at_s = self.noted_at_s = float("-inf")
+        self.beat_at_s = self.looked_at_s = float("-inf")
+        # When it was last written of each job that it was sent.
+        self.noted_at_s: dict[str, float] = {}
         self.was_changed_at: datetime | None = None
         super().__init__(*args, **kwargs)
 
@@ -188,9 +190,12 @@ class Beat(DatabaseScheduler):  # type: ignore[misc]
             retry=False,
             **{"expires": max(next_s, EXPIRES_MIN_S)} | entry.options,
         )
-        if self.link and (next_s >= HEARTBEAT_S or time.monotonic() - self.noted_at_s >= HEARTBEAT_S):
+        now_s = time.monotonic()
+        # Not for each of a job's runs that comes every second or two.
+        since_s = now_s - self.noted_at_s.get(entry.task, float("-inf"))
+        if self.link and (next_s >= HEARTBEAT_S or since_s >= HEARTBEAT_S):
             self.link.execute(SENT, [timedelta(seconds=next_s), entry.task])
-            self.noted_at_s = self.noted_at_s if next_s >= HEARTBEAT_S else time.monotonic()
+            self.noted_at_s[entry.task] = now_s
 
     def note_due(self) -> None:
         """Write when each job is due, for the admin and for `/health`."""

@@ -239,6 +239,17 @@ def test_work_goes_on_after_postgresql_was_killed(site: Site) -> None:
 
 
 @pytest.mark.server
+def test_a_job_whose_message_was_lost_is_sent_again(site: Site) -> None:
+    with site.running(*BEAT):
+        until(lambda: site.rows("SELECT 1 FROM gateway_job WHERE task = 'test.slow'"))
+    site.queue().flushall()
+    site.rows("UPDATE gateway_job SET sent_at = now() - interval '20 minutes' WHERE task = 'test.slow'")
+    with site.running(*WORKER), site.running(*BEAT):
+        until(lambda: site.outcomes("test.slow") == ["ok"])
+        assert site.log("beat").count("it is sent again") == 1
+
+
+@pytest.mark.server
 def test_of_two_beats_one_sends_and_the_other_takes_over(site: Site) -> None:
     with site.running(*WORKER), site.running(*BEAT) as first:
         until(lambda: site.runs("test.quick") >= 1)
