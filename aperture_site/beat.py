@@ -56,6 +56,13 @@ SELECT task FROM gateway_job
 class Row(ModelEntry):  # type: ignore[misc]
     """A row's next run."""
 
+    def __init__(self, model: PeriodicTask, app: Any = None) -> None:
+        never = model.last_run_at is None
+        super().__init__(model, app)
+        if never and model.interval_id:
+            # A frequent job need not wait for its first time: of a fresh start, the heartbeat tells at once.
+            self.last_run_at = model.last_run_at = self.last_run_at - timedelta(seconds=jobs.QUIET_BELOW_S)
+
     def save(self) -> None:
         """Note when it last ran, unless another beat has noted a later time."""
         last_run_at = Greatest(Coalesce("last_run_at", Value(self.model.last_run_at)), Value(self.model.last_run_at))
