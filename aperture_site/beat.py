@@ -10,6 +10,7 @@ once, and once more when it is over.
 import logging
 import time
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import psycopg
@@ -31,6 +32,7 @@ LOOK_EVERY_S = 2.0
 RETRY_S = 2.0
 CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 5
+REDIS_TIMEOUT_S = 5.0
 HEARTBEAT_S = 15.0
 CHANGED_EVERY_S = 2.0
 EXPIRES_MIN_S = 10.0
@@ -61,7 +63,8 @@ class Row(ModelEntry):  # type: ignore[misc]
         super().__init__(model, app)
         if never and model.interval_id:
             # A frequent job need not wait for its first time: of a fresh start, the heartbeat tells at once.
-            self.last_run_at = model.last_run_at = self.last_run_at - timedelta(seconds=jobs.QUIET_BELOW_S)
+            model.last_run_at -= timedelta(seconds=jobs.QUIET_BELOW_S)
+            self.last_run_at = model.last_run_at
 
     def save(self) -> None:
         """Note when it last ran, unless another beat has noted a later time."""
@@ -228,6 +231,11 @@ class Beat(DatabaseScheduler):  # type: ignore[misc]
         """Return how many messages wait for a worker."""
         length: int = self.producer.channel.client.llen(self.app.conf.task_default_queue)
         return length
+
+    @cached_property
+    def connection(self) -> Any:
+        """Return a connection to Redis that gives up sooner than a worker's, which waits for messages."""
+        return self.app.connection_for_write(transport_options={"socket_timeout": REDIS_TIMEOUT_S})
 
     def _ensure_connected(self) -> Any:
         # The base would try for minutes, and nobody would see beat meanwhile.

@@ -220,6 +220,22 @@ def test_work_goes_on_after_redis_was_killed(site: Site) -> None:
 
 
 @pytest.mark.server
+def test_work_goes_on_after_redis_hung(site: Site) -> None:
+    with site.running(*WORKER), site.running(*BEAT):
+        until(lambda: site.runs("test.quick") >= 1)
+        pid = site.engines.processes["valkey"].pid()
+        assert pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            until(lambda: "Redis is away" in site.log("beat"))
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        before = site.runs("test.quick")
+        until(lambda: site.runs("test.quick") > before + 1)
+    assert "Traceback" not in site.log("beat")
+
+
+@pytest.mark.server
 def test_work_goes_on_after_postgresql_was_killed(site: Site) -> None:
     with site.running(*WORKER) as worker, site.running(*BEAT) as beat:
         until(lambda: site.runs("test.quick") >= 1)
