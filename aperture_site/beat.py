@@ -145,7 +145,7 @@ class Beat(DatabaseScheduler):  # type: ignore[misc]
     def sync_rows(self) -> None:
         """Write what is not written yet, and make the rows of the table."""
         try:
-            super().sync()
+            self.write()
             schedules.synchronise(self.app.conf.beat_schedule, schedules.abouts(self.app.tasks))
         finally:
             connections.close_all()
@@ -163,7 +163,7 @@ class Beat(DatabaseScheduler):  # type: ignore[misc]
         changed_at = self.changed_at()
         if changed_at != self.was_changed_at:
             try:
-                super().sync()
+                self.write()
                 self._schedule = self.all_as_schedule()
             finally:
                 connections.close_all()
@@ -267,11 +267,20 @@ class Beat(DatabaseScheduler):  # type: ignore[misc]
             self.away.discard(what)
             logger.warning("%s is there again", what)
 
+    def write(self) -> None:
+        """Write when the jobs were last sent; what cannot be written is kept for the next time."""
+        for name in list(self._dirty):
+            if name in self.schedule:
+                self.schedule[name].save()
+            self._dirty.discard(name)
+
     def sync(self) -> None:
-        """Write when the jobs were last sent; what fails now is written later."""
+        """Write from time to time, and at the end. The next tick tells of a database that is away."""
         if self.leads:
             try:
-                super().sync()
+                self.write()
+            except (DatabaseError, InterfaceError):
+                self.unlink()
             finally:
                 connections.close_all()
 
