@@ -58,9 +58,10 @@ class Spent:
 # --- When -------------------------------------------------------------------------------------------------------------
 def run_due(now: datetime) -> int:
     """Check every provider that is due and within its budget; return how many were checked."""
+    known = {row.provider_id: row for row in Standing.objects.filter(credential=None, target=None)}
     plans = []
     for provider in checkable():
-        if not _claim(provider, now):
+        if not _claim(provider, known.get(provider.pk) or standing_of(provider), now):
             continue
         plan = plan_of(provider)
         if affordable(plan, now):
@@ -90,8 +91,7 @@ def standing_of(provider: Provider) -> Standing:
     return row
 
 
-def _claim(provider: Provider, now: datetime) -> bool:
-    row = standing_of(provider)
+def _claim(provider: Provider, row: Standing, now: datetime) -> bool:
     # Who is due before the next look is due with this one, so that no interval gets longer by it.
     early = min(EARLY, timedelta(seconds=provider.check_interval_s / 4))
     if row.next_at is not None and row.next_at > now + early:
