@@ -96,8 +96,11 @@ def test_down_leaves_the_plan_and_comes_back_without_a_restart(
     before = version(gateway)
     first.broken.set()
     run_until(lambda: states()["first"] == health.DOWN)
-    failing, down = StandingChange.objects.filter(standing__provider__slug="first", after__in=("failing", "down"))
-    assert (down.at - failing.at).total_seconds() < INTERVAL_S + 0.5
+    failing, down = StandingChange.objects.filter(
+        standing__provider__slug="first", after__in=(health.FAILING, health.DOWN)
+    ).order_by("pk")
+    # This loop may be late itself.
+    assert (down.at - failing.at).total_seconds() < INTERVAL_S + 1.5
     # What the process has in memory is never older than a second.
     gateway.follow()
     assert served_by(gateway) == "second"
