@@ -24,15 +24,25 @@ def box() -> MultiFernet:
 
 def seal(secret: str, purpose: str) -> bytes:
     """Encrypt SECRET so that it opens for this purpose only."""
-    return box().encrypt(purpose.encode() + SEPARATOR + secret.encode())
+    return seal_bytes(secret.encode(), purpose)
+
+
+def seal_bytes(secret: bytes, purpose: str) -> bytes:
+    """Encrypt SECRET, which is no text, so that it opens for this purpose only."""
+    return box().encrypt(purpose.encode() + SEPARATOR + secret)
 
 
 def unseal(ciphertext: bytes, purpose: str) -> str:
     """Return the secret, or raise UnreadableSecret."""
+    return unseal_bytes(ciphertext, purpose).decode()
+
+
+def unseal_bytes(ciphertext: bytes, purpose: str) -> bytes:
+    """Return a secret that is no text, or raise UnreadableSecret."""
     try:
         bound, _, secret = box().decrypt(ciphertext).partition(SEPARATOR)
     except InvalidToken:
         raise UnreadableSecret("The ciphertext does not open with any of the encryption keys.") from None
     if not secrets.compare_digest(bound, purpose.encode()):
         raise UnreadableSecret("The ciphertext belongs to another row or another host.")
-    return secret.decode()
+    return secret

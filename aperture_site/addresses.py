@@ -72,17 +72,17 @@ def celery_broker(url: str) -> str:
     return f"redis+socket://{credentials}{at}{parts.path}" + (f"?virtual_host={database}" if database else "")
 
 
-def local_url(host: str, port: int) -> str:
+def local_url(host: str, port: int, *, secure: bool = False) -> str:
     """Return the address to print for a server on this machine; a wildcard address is reached as localhost."""
     wildcard = host in ("", "0.0.0.0", "::")  # noqa: S104
     shown = "localhost" if wildcard else f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}"
+    return f"{'https' if secure else 'http'}://{shown}:{port}"
 
 
-def loopback_url(host: str, port: int) -> str:
+def loopback_url(host: str, port: int, *, secure: bool = False) -> str:
     """Return the address under which a server on HOST is reached from its own machine, without a look-up of names."""
     own = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://[{own}]:{port}" if ":" in own else f"http://{own}:{port}"
+    return f"{'https' if secure else 'http'}://{f'[{own}]' if ':' in own else own}:{port}"
 
 
 def _not_usable(name: str, url: str, form: str) -> env.SettingError:

@@ -1,8 +1,8 @@
 """Daphne's server with its faults mended: the application is called at the head, both directions have back-pressure.
 
-What stays Daphne's and Twisted's: the parsing of heads and chunks, and the whole WebSocket protocol. What is replaced:
-the transport (`transport`, asyncio's own in place of the reactor's), the way a body reaches the application, and the
-way an answer leaves. Importing this module needs Twisted's asyncio reactor to be installed already (`web` does it).
+What stays Daphne's and Twisted's: the parsing of heads and chunks. What is replaced: the transport (`transport`,
+asyncio's own in place of the reactor's), the way a body reaches the application, the way an answer leaves, and
+WebSockets (`sockets`). Importing this module needs Twisted's asyncio reactor to be installed already (`web` does it).
 
 Invariants: at most QUEUED_BYTES and one read of a body wait in memory; `send` waits while the client does not read; one
 request of a connection runs at a time, in order; a body that may not come in is refused when the application asks for
@@ -10,12 +10,11 @@ it, so a refusal that the application gives without the body comes first.
 """
 
 import asyncio
-import io
 import logging
 import re
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -25,11 +24,9 @@ from twisted.internet import reactor
 from twisted.logger import globalLogBeginner
 from twisted.protocols import basic
 from twisted.web import http
-from twisted.web.http_headers import Headers
 
-from aperture_site import reception
+from aperture_site import reception, sockets
 from aperture_site.reception import Bounds, ClientDisconnectedError, Message, check_header, status_line
-from aperture_site.sockets import Inbox, SocketFactory
 from aperture_site.transport import Connection
 from gateway.body import DISCONNECT, Receive, Scope, Send
 
@@ -214,7 +211,7 @@ class Request(WebRequest):
     """One HTTP request: a body that arrives while the application runs, an answer that waits for the client.
 
     Neither parent's constructor runs: they register every request with Daphne's two once-a-second loops and build
-    header objects that nobody reads. Only WebSockets, which need them, are registered.
+    header objects that nobody reads.
     """
 
     def __init__(self, channel: Channel, queued: object = False) -> None:
@@ -277,7 +274,7 @@ class Request(WebRequest):
             "path": unquote(path) if "%" in path else path,
             "raw_path": self.path,
             "root_path": "",
-            "scheme": "http",
+            "scheme": "https" if self.server.tls else "http",
             "query_string": self.query_string,
             "headers": self.headers,
             "client": (peer.host, peer.port) if hasattr(peer, "port") else None,
@@ -287,19 +284,20 @@ class Request(WebRequest):
         self.server.run_task(self._run(scope))
 
     def become_websocket(self, rest: bytes) -> None:
-        """Let Daphne's own hand-over take the connection; REST is what came after the head."""
-        self.requestHeaders = Headers()
-        for name, value in self.headers:
-            # Daphne would let a client choose the application's root path.
-            if name != b"daphne-root-path":
-                self.requestHeaders.addRawHeader(name, value)
-        self.client, self.host = self.connection.peer, self.connection.host
-        self.content = io.BytesIO(rest)
-        super().process()
-
-    def basic_error(self, status: int, status_text: bytes, body: str) -> None:
-        """Answer with our own error in place of Daphne's page."""
-        self.channel.refuse("internal_error" if status >= 500 else "invalid_request")
+        """Hand the connection over to a WebSocket; REST is what came after the head."""
+        peer, host, server = self.connection.peer, self.connection.host, self.server
+        scope = sockets.scope_of(
+            self.path,
+            self.query_string,
+            self.headers,
+            (peer.host, peer.port) if hasattr(peer, "port") else None,
+            (host.host, host.port) if hasattr(host, "port") else None,
+            secure=server.tls is not None,
+        )
+        stream = self.connection.hand_over()
+        socket = sockets.WebSocket(stream, server.application, scope, server.bounds, server.sockets)
+        if rest:
+            socket.data_received(rest)
 
     # The body, as it arrives
     def handleContentChunk(self, data: bytes) -> None:
@@ -386,7 +384,7 @@ class Request(WebRequest):
     def _write_head(self, status: int, headers: reception.Headers) -> None:
         lines = [status_line(status), self.server.date.line()]
         length = None
-        closing = not self.channel.persistent or self.more_body
+        closing, upgrade = not self.channel.persistent or self.more_body, False
         for name, value in headers:
             check_header(name, value)
             lowered = name.lower()
@@ -396,11 +394,14 @@ class Request(WebRequest):
                 continue
             elif lowered == b"connection":
                 closing = closing or b"close" in value.lower()
+                upgrade = b"upgrade" in value.lower()
                 continue
             lines += (lowered, b": ", value, b"\r\n")
         if closing:
             self.channel.persistent = False
-            lines.append(b"connection: close\r\n")
+            lines.append(b"connection: close, upgrade\r\n" if upgrade else b"connection: close\r\n")
+        elif upgrade:
+            lines.append(b"connection: upgrade\r\n")
         bodyless = self.method == b"HEAD" or status in BODYLESS
         if length is None and not bodyless and self.http_version == "1.1":
             self._chunked = True
@@ -452,46 +453,35 @@ class Request(WebRequest):
 class Server(daphne.server.Server):
     """Serves one application on one listening socket, inside a running event loop."""
 
-    def __init__(self, application: Application, bounds: Bounds) -> None:
+    def __init__(self, application: Application, bounds: Bounds, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(application, endpoints=["inherited socket"], signal_handlers=False, server_name="")
         self.bounds = bounds
+        self.tls = tls
         self.loop = asyncio.get_running_loop()
         self.date = reception.Date()
         self.open: set[Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
-        self.connections: dict[Any, Any] = {}
+        self.sockets: set[sockets.WebSocket] = set()
 
     async def start(self, listening: socket.socket) -> None:
         """Accept connections from LISTENING, a socket that is bound and listens already."""
-        self.ws_factory = SocketFactory(self, server=self.server_name)
-        self.ws_factory.setProtocolOptions(
-            autoPingTimeout=self.ping_timeout,
-            allowNullOrigin=True,
-            openHandshakeTimeout=self.websocket_handshake_timeout,
-            maxMessagePayloadSize=self.websocket_max_message_size,
-            maxFramePayloadSize=self.websocket_max_frame_size,
-        )
-        # Twisted and Autobahn would log peers and whole heads.
+        # Twisted would log peers and whole heads.
         globalLogBeginner.beginLoggingTo([lambda _: None], redirectStandardIO=False, discardBuffer=True)
         reactor.startRunning(installSignalHandlers=False)
-        reactor.callLater(1, self.application_checker)
-        reactor.callLater(2, self.timeout_checker)
-        self.listener = await self.loop.create_server(self._connection, sock=listening)
+        self.listener = await self.loop.create_server(self._connection, sock=listening, ssl=self.tls)
 
     async def stop(self, timeout_s: float) -> None:
         """Close the listener and every connection, at most TIMEOUT_S seconds for what is still being written."""
         self.listener.close()
         for connection in list(self.open):
             connection.loseConnection()
-        await reception.until(lambda: not self.open, timeout_s)
+        await asyncio.gather(sockets.stop(self.sockets, timeout_s), reception.until(lambda: not self.open, timeout_s))
         for connection in list(self.open):
             connection.abortConnection()
-        sockets = {details.get("application_instance") for details in self.connections.values()}
-        unfinished = self.tasks | (sockets - {None})
-        for task in unfinished:
+        for task in self.tasks:
             task.cancel()
-        if unfinished:
-            await asyncio.wait(unfinished, timeout=timeout_s)
+        if self.tasks:
+            await asyncio.wait(self.tasks, timeout=timeout_s)
 
     def _connection(self) -> Connection:
         return Connection(self.loop, Channel(self), self.bounds.write_timeout_s, self.open)
@@ -501,27 +491,3 @@ class Server(daphne.server.Server):
         task = self.loop.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
-
-    # WebSockets alone are in `connections`
-    def protocol_disconnected(self, protocol: Any) -> None:
-        """Note the end of a WebSocket; the request that became one was never registered."""
-        if protocol in self.connections:
-            super().protocol_disconnected(protocol)
-
-    def create_application(self, protocol: Any, scope: Message) -> Inbox:
-        """Start a WebSocket's application; return where its client's messages go."""
-        scope["asgi"] = {"version": "3.0", "spec_version": "2.4"}
-        scope["scheme"] = "ws"
-        scope["http_version"] = "1.1"
-        scope["extensions"] = {"websocket.http.response": {}}
-        inbox = Inbox(protocol)
-        work: Any = self.application(scope, inbox.get, partial(self.handle_reply, protocol))
-        self.connections[protocol]["application_instance"] = self.loop.create_task(work)
-        return inbox
-
-    async def handle_reply(self, protocol: Any, message: Message) -> None:
-        """Write one message of a WebSocket's application, once the client has read enough."""
-        if self.connections.get(protocol, {"disconnected": 0}).get("disconnected") is not None:
-            raise ClientDisconnectedError
-        await protocol.transport.writable()
-        await super().handle_reply(protocol, message)

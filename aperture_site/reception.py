@@ -70,7 +70,8 @@ class ClientDisconnectedError(OSError):
 class Bounds:
     """What a connection may use, in bytes and seconds, and who renders the answer when it uses more.
 
-    `render` takes a code of REFUSALS, these bounds and a request id, and returns a whole HTTP/1.1 answer.
+    `render` takes a code of REFUSALS, these bounds and a request id, and returns a whole HTTP/1.1 answer. A WebSocket's
+    message may have `frame_bytes`, and its client is asked every `ping_interval_s` whether it is there.
     """
 
     body_bytes: int
@@ -79,6 +80,8 @@ class Bounds:
     write_timeout_s: float
     region: str
     render: "Callable[[str, Bounds, str], bytes]"
+    frame_bytes: int = 16 * 1024 * 1024
+    ping_interval_s: float = 20.0
 
     def refuse(self, code: str, method: bytes) -> bytes:
         """Return the answer to a request that never reached the application; METHOD is empty where none was read."""
@@ -330,6 +333,8 @@ def close_after_answer(loop: asyncio.AbstractEventLoop, transport: asyncio.Trans
     if transport.is_closing():
         return
     transport.set_protocol(Lingering(loop, transport, owner))
-    transport.write_eof()
+    # Over TLS only both directions can be closed; there a client knows the end by the length.
+    if transport.can_write_eof():
+        transport.write_eof()
     if not transport.is_reading():
         transport.resume_reading()

@@ -16,7 +16,7 @@ from aperture_site.reception import ClientDisconnectedError
 
 
 class Connection(asyncio.Protocol):
-    """One connection: `protocol` is the Twisted protocol that reads and writes it; a WebSocket takes its place."""
+    """One connection: `protocol` is the Twisted protocol that reads and writes it, until a WebSocket takes it over."""
 
     disconnecting = False
     write_paused = False
@@ -80,6 +80,12 @@ class Connection(asyncio.Protocol):
             await self._writable.wait()
         if self.lost or self.stream.is_closing():
             raise ClientDisconnectedError
+
+    def hand_over(self) -> asyncio.Transport:
+        """Return the transport for another protocol, and forget it."""
+        self._every.discard(self)
+        self.watch.stop()
+        return self.stream
 
     def close_after_answer(self) -> None:
         """Close, but let the client read its answer while it may still be sending."""

@@ -10,14 +10,17 @@ import asyncio
 import logging
 import math
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Any
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from aperture_site import reception
 from aperture_site.reception import Bounds, ClientDisconnectedError
+from aperture_site.sockets import WebSocket, scope_of, stop
 from gateway.body import DISCONNECT
 
 logger = logging.getLogger(__name__)
@@ -27,6 +30,7 @@ class Protocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol for one connection."""
 
     bounds: Bounds
+    sockets: set[WebSocket]
     _running: RequestResponseCycle | None = None
     _writer: "Writer"
 
@@ -137,7 +141,16 @@ class Protocol(HttpToolsProtocol):
             self._refuse("invalid_request")
             return
         self._deadline.stop()
-        super().handle_websocket_upgrade()
+        self._watch.stop()
+        self._ended = True
+        self.connections.discard(self)
+        url = httptools.parse_url(self.url)
+        secure = self.scheme == "https"
+        scope = scope_of(url.path, url.query or b"", self.headers, self.client, self.server, secure=secure)
+        WebSocket(self.transport, self.app, scope, self.bounds, self.sockets)
+
+    def _should_upgrade_to_ws(self) -> bool:
+        return True
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
@@ -264,7 +277,7 @@ class Writer:
         names = {name.lower(): value for name, value in headers}
         if self.ends_early or b"close" in names.get(b"connection", b"").lower():
             cycle.keep_alive = False
-        if not cycle.keep_alive and b"connection" not in names:
+        if not cycle.keep_alive and b"close" not in names.get(b"connection", b"").lower():
             headers.append((b"connection", b"close"))
         length = names.get(b"content-length")
         cycle.chunked_encoding = False
@@ -321,12 +334,16 @@ class Writer:
 class Server:
     """Serves one application on one listening socket, inside a running event loop."""
 
-    def __init__(self, application: Any, bounds: Bounds) -> None:
-        protocol = type("BoundProtocol", (Protocol,), {"bounds": bounds})
+    def __init__(self, application: Any, bounds: Bounds, tls: ssl.SSLContext | None = None) -> None:
+        self._sockets: set[WebSocket] = set()
+        self._tls = tls
+        protocol = type("BoundProtocol", (Protocol,), {"bounds": bounds, "sockets": self._sockets})
         self._server = uvicorn.Server(
             uvicorn.Config(
                 application,
                 http=protocol,
+                # WebSockets are taken over by `sockets`, the same behind both servers.
+                ws="none",
                 lifespan="off",
                 interface="asgi3",
                 access_log=False,
@@ -343,6 +360,7 @@ class Server:
     async def start(self, listening: socket.socket) -> None:
         """Accept connections from LISTENING, a socket that is bound and listens already."""
         self._server.config.load()
+        self._server.config.ssl = self._tls
         self._server.lifespan = self._server.config.lifespan_class(self._server.config)
         await self._server.on_tick(0)
         await self._server.startup(sockets=[listening])
@@ -357,7 +375,10 @@ class Server:
             server.close()
         for connection in list(state.connections):
             connection.shutdown()
-        await reception.until(lambda: not state.connections and not state.tasks, timeout_s)
+        await asyncio.gather(
+            stop(self._sockets, timeout_s),
+            reception.until(lambda: not state.connections and not state.tasks, timeout_s),
+        )
         for connection in list(state.connections):
             connection.transport.abort()
         for task in state.tasks:

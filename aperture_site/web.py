@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import uvloop
 
+from aperture_site import certificate
 from aperture_site.reception import Bounds, ClientDisconnectedError, refusal
 from gateway.draining import draining
 
@@ -126,14 +127,17 @@ def _server(name: str, application: Any) -> WebServer:
         write_timeout_s=settings.WRITE_TIMEOUT_S,
         region=settings.REGION,
         render=refusal,
+        frame_bytes=settings.SOCKET_FRAME_BYTES,
+        ping_interval_s=settings.SOCKET_PING_S,
     )
+    tls = certificate.context(settings.TLS_CERT, settings.TLS_KEY) if settings.TLS_CERT else None
     if name == "daphne":
         from aperture_site import daphne
 
-        return daphne.Server(application, bounds)
+        return daphne.Server(application, bounds, tls)
     from aperture_site import uvicorn
 
-    return uvicorn.Server(application, bounds)
+    return uvicorn.Server(application, bounds, tls)
 
 
 def _install_reactor(loop: asyncio.AbstractEventLoop) -> None:

@@ -13,7 +13,7 @@ from bench.entrant import mock
 from bench.measurement import FULL, QUICK, SERVERS, Bench, Plan
 from bench.process import ROOT, BenchError
 
-PARTS = ("json", "stream", "dialects", "latency", "memory", "ledger")
+PARTS = ("json", "stream", "dialects", "latency", "memory", "realtime", "ledger")
 DOCUMENT = ROOT / "docs" / "performance.md"
 
 
@@ -59,6 +59,8 @@ def run(parts: list[str], plan: Plan) -> str:
             results.latency = [bench.latency(server) for server in SERVERS]
         if "memory" in parts:
             results.memory = [bench.memory(server) for server in SERVERS]
+        if "realtime" in parts:
+            results.realtime = [bench.realtime(server) for server in SERVERS]
         results.answered = bench.answered
         results.usage_rows = bench.usage_rows() if bench.answered else 0
         if "ledger" in parts:

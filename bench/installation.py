@@ -21,6 +21,7 @@ from bench.process import ENVIRONMENT, ROOT, BenchError, free_port, running
 EMAIL = "bench@example.com"
 MODEL = "bench/gpt-4o"
 CLAUDE_MODEL = f"bench/{CLAUDE}"
+REALTIME_MODEL = "bench/gpt-realtime"
 COUNT = "from billing.models import Usage; print(Usage.objects.filter(status=200, input_tokens__gt=0).count())"
 
 # A prepaid wallet that pays for all of it, so that every request is held, charged and posted; and limits that nobody
@@ -42,6 +43,8 @@ class Installation:
     def __init__(self, folder: Path, mock_port: int) -> None:
         self.folder = folder
         self.mock_port = mock_port
+        # Where the realtime part starts its upstream.
+        self.realtime_port = free_port()
         self.data_dir = folder / "data"
         self.log = folder / "gateway.log"
         self.key = ""
@@ -62,7 +65,12 @@ class Installation:
 
     def environment(self) -> dict[str, str]:
         """Return the variables of every command of this installation."""
-        return {"APERTURE_DATA_DIR": str(self.data_dir), "APERTURE_DRAIN_SECONDS": "3"}
+        return {
+            "APERTURE_DATA_DIR": str(self.data_dir),
+            "APERTURE_DRAIN_SECONDS": "3",
+            # All sessions of the realtime part are one key's.
+            "APERTURE_SOCKETS_PER_KEY": "0",
+        }
 
     def await_health(self, process: "subprocess.Popen[bytes]", port: int) -> None:
         """Return once the web process answers."""
@@ -84,12 +92,19 @@ class Installation:
         """Make a provider of each dialect, their models and prices, a grant and a key."""
         price = {"input": 2.5, "output": 10}
         provider = {"baseurl": f"http://127.0.0.1:{self.mock_port}", "apikey": "upstream"}
+        spoken = {"input": 4, "cache_read": 0.4, "output": 16, "audio_input": 32, "audio_output": 64}
+        realtime = {**provider, "baseurl": f"http://127.0.0.1:{self.realtime_port}"}
         flags = {"openai_chat": False, "anthropic_messages": True}
         document = {
-            "providers": {"bench": provider, "bench-messages": {**provider, "compatibility": flags}},
+            "providers": {
+                "bench": provider,
+                "bench-messages": {**provider, "compatibility": flags},
+                "bench-realtime": realtime,
+            },
             "models": {
                 MODEL: {"targets": [{"provider": "bench", "id": "gpt-4o", "price": price}]},
                 CLAUDE_MODEL: {"targets": [{"provider": "bench-messages", "id": CLAUDE, "price": price}]},
+                REALTIME_MODEL: {"targets": [{"provider": "bench-realtime", "id": "gpt-realtime", "price": spoken}]},
             },
             "grants": [{"name": "bench", "src": [EMAIL], "role": "user", "models": "bench/**"}],
         }

@@ -5,6 +5,7 @@ a ratio is the median of the rounds' own ratios; processor time is that of the w
 told beside it.
 """
 
+import asyncio
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,11 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from bench import ledger, load, translation
+from bench import ledger, load, realtime, translation
 from bench.entrant import PEERS, Entrant, bare, fault
-from bench.installation import CLAUDE_MODEL, Installation
+from bench.installation import CLAUDE_MODEL, REALTIME_MODEL, Installation
 from bench.ledger import Ledger
 from bench.process import BenchError, cpu_s, rss_mb
+from bench.realtime import Realtime, Sessions
 from bench.translation import Pair
 
 SERVERS = ("uvicorn", "daphne")
@@ -241,12 +243,45 @@ class Bench:
         requests = first.requests + rest.requests
         return Memory(server, requests, start_mb, early_mb, end_mb, first.errors + rest.errors)
 
+    def realtime(self, server: str) -> Realtime:
+        """Hold many realtime sessions open, with a few frames a second, and as many without the gateway beside them."""
+        frames = max(realtime.SESSIONS, 2 * self.plan.seconds * realtime.FRAMES_PER_S)
+        port = self.installation.realtime_port
+        with realtime.upstream(self.folder, port), self.installation.serving(server) as gateway:
+            limit = Sessions(port, "gpt-realtime", "")
+            ours = Sessions(gateway.address.port, REALTIME_MODEL, self.installation.key)
+            bare, found, grown_mb = asyncio.run(_held(limit, ours, frames, gateway.pids))
+        session_kb = grown_mb * 1000 / realtime.SESSIONS
+        say(
+            f"{server}, {realtime.SESSIONS} sessions: p99 {bare.p99_ms:.2f} and {found.p99_ms:.2f} ms, "
+            f"{session_kb:.0f} KB a session"
+        )
+        return Realtime(server, bare, found, session_kb)
+
     def usage_rows(self) -> int:
         """Return how many usage rows were written; raise BenchError where a counted answer left none."""
         rows = self.installation.usage_rows()
         if rows < self.answered:
             raise BenchError(f"{self.answered} requests were answered, but only {rows} usage rows were written.")
         return rows
+
+
+async def _held(
+    limit: Sessions, ours: Sessions, frames: int, pids: list[int]
+) -> tuple[realtime.Load, realtime.Load, float]:
+    """Open the sessions of both and load them in the same moments; return both, and what PIDS grew by in MB."""
+    for each in (limit, ours):
+        # What the first sessions bring into memory is no session's.
+        await each.open(10)
+        await each.speak(50)
+    before_mb = rss_mb(pids)
+    for each in (ours, limit):
+        await each.open(realtime.SESSIONS)
+    bare, found = await asyncio.gather(limit.speak(frames), ours.speak(frames))
+    grown_mb = rss_mb(pids) - before_mb
+    for each in (limit, ours):
+        await each.close()
+    return bare, found, grown_mb
 
 
 def asking(entrant: Entrant, model: str, name: str) -> Entrant:

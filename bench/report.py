@@ -18,6 +18,7 @@ from bench.entrant import litellm_path, nginx_path, portkey_path
 from bench.ledger import MANY_WALLETS, Ledger
 from bench.load import CONNECTIONS
 from bench.measurement import RATE, WARM_UP_S, Latency, Memory, Plan, Row
+from bench.realtime import FRAME_BYTES, FRAMES_PER_S, SESSIONS, Realtime
 from bench.translation import MESSAGES_COUNT, Pair
 
 # A growth that pages and pools explain; a leak of a hundred bytes a request would show as 4 MB.
@@ -40,6 +41,7 @@ class Results:
     pairs: list[Pair] = field(default_factory=list)
     latency: list[Latency] = field(default_factory=list)
     memory: list[Memory] = field(default_factory=list)
+    realtime: list[Realtime] = field(default_factory=list)
     ledger: Ledger | None = None
     left_out: list[str] = field(default_factory=list)
     usage_rows: int = 0
@@ -90,6 +92,10 @@ def targets(results: Results) -> list[Target]:
         of = f"At {RATE} requests/s, {latency.server}"
         found.append(Target(f"{of}: added p50", 2, latency.added_p50_ms, " ms"))
         found.append(Target(f"{of}: p99, gateway ÷ bare pass-through", 3, latency.p99_ratio, " x"))
+    for each in results.realtime:
+        of = f"{SESSIONS} realtime sessions, {each.server}"
+        found.append(Target(f"{of}: added p99 of a frame there and one back", 10, each.added_p99_ms, " ms"))
+        found.append(Target(f"{of}: memory of one", 150, each.session_kb, " KB"))
     if results.ledger:
         found += [
             Target(
@@ -127,7 +133,8 @@ def dialect_targets(results: Results) -> list[Target]:
 def gateway_errors(results: Results) -> int:
     """Return how many requests to the gateway failed; at the fixed rate those to the pass-through count too."""
     loads = sum(row.errors for row in [*results.json, *results.stream, *results.dialects] if row.cpu_ratio)
-    return loads + sum(each.errors for each in results.latency) + sum(each.errors for each in results.memory)
+    sessions = sum(each.gateway.errors for each in results.realtime)
+    return loads + sessions + sum(each.errors for each in results.latency) + sum(each.errors for each in results.memory)
 
 
 def row_of(rows: list[Row], name: str) -> Row:
@@ -186,6 +193,12 @@ def document(results: Results) -> str:
         ]
     if results.memory:
         parts += ["## Memory of a web process", MEMORY, table(MEMORY_COLUMNS, map(memory_cells, results.memory))]
+    if results.realtime:
+        parts += [
+            f"## Realtime: {SESSIONS} open sessions",
+            REALTIME,
+            table(REALTIME_COLUMNS, map(realtime_cells, results.realtime)),
+        ]
     if results.ledger:
         parts += ["## The ledger alone", LEDGER, table(LEDGER_COLUMNS, ledger_rows(results.ledger))]
     return "\n\n".join([*parts, how(results)]) + "\n"
@@ -193,6 +206,9 @@ def document(results: Results) -> str:
 
 PAIRS_COLUMNS = ("From, into", "KB", "CPU ms")
 LATENCY_COLUMNS = ("Server", "bare p50 ms", "p50 ms", "added p50 ms", "bare p99 ms", "p99 ms", "p99 ÷ bare", "errors")
+REALTIME_COLUMNS = (
+    "Server", "bare p50 ms", "p50 ms", "bare p99 ms", "p99 ms", "added p99 ms", "KB a session", "errors",
+)  # fmt: skip
 MEMORY_COLUMNS = ("Server", "requests", "at first MB", "after a fifth MB", "at the end MB", "growth MB", "errors")
 
 
@@ -230,6 +246,13 @@ def memory_cells(memory: Memory) -> list[str]:
     """Return a web process's figures."""
     figures = (memory.start_mb, memory.early_mb, memory.end_mb, memory.growth_mb)
     return [memory.server, f"{memory.requests:,}", *(f"{figure:.1f}" for figure in figures), str(memory.errors)]
+
+
+def realtime_cells(each: Realtime) -> list[str]:
+    """Return the figures of open sessions."""
+    bare, ours = each.bare, each.gateway
+    figures = (bare.p50_ms, ours.p50_ms, bare.p99_ms, ours.p99_ms, each.added_p99_ms)
+    return [each.server, *(f"{figure:.2f}" for figure in figures), f"{each.session_kb:.0f}", str(ours.errors)]
 
 
 def how(results: Results) -> str:
@@ -277,13 +300,19 @@ latency counts from that moment, so that a stall cannot hide the requests that w
 
 MEMORY = """Resident memory of a fresh web process; every tenth request is a stream."""
 
+REALTIME = f"""All sessions are held open by one web process, each with a response under way; {FRAMES_PER_S} frames a
+second go up in all of them together and are answered by as many down, of {FRAME_BYTES // 1000} KB each, in turns. Every
+frame is metered. A round trip counts from the moment when its frame was due; bare is the same straight to the
+upstream, in the same moments. Memory is what the web process grew by, divided by the sessions; frames are not
+compressed."""
+
 LEDGER = """Hold and settle and nothing else, 64 at a time in each of two processes on one database."""
 
 AGAIN = """## Again
 
 ```
 scripts/bench                    # everything, about a quarter of an hour; writes this file
-scripts/bench json --quick       # one part (json, stream, dialects, latency, memory, ledger), short rounds; only prints
+scripts/bench json --quick       # one part (see --help), short rounds; only prints
 scripts/bench memory --requests 500000
 ```
 

@@ -115,6 +115,12 @@ class Journal:
         held.mark, held.renewal = (lambda: row), None
         self.submit(Settle(held, row))
 
+    def release(self, held: Held, ask: Ask) -> None:
+        """Give back the hold of what never began: it leaves no row. ASK is what it was admitted with."""
+        self.running.pop(held.request_id, None)
+        held.renewal = None
+        self.submit(Withdraw(ask))
+
     def revoke(self, held: Held, *, status: int, error_code: str) -> None:
         """Take a settlement back that was not durable in time, and whose answer nobody gets: it charges nothing."""
         for entry in (*self.writing, *self.queue):

@@ -23,7 +23,7 @@ from unfold.widgets import (
     UnfoldAdminPasswordWidget,
 )
 
-from accounts.admin import confirmation
+from accounts.admin.key import confirmation
 from accounts.integers import IntegerAsText
 from accounts.lines import HeadersField, ListField
 from accounts.read_only import ReadOnly

@@ -10,7 +10,7 @@ from django.utils import timezone
 from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 
-from accounts.admin import confirmation
+from accounts.admin.key import confirmation
 from catalog import health
 from catalog.admin import ProviderAdmin
 from catalog.models import Provider, Standing

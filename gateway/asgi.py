@@ -11,8 +11,21 @@ from urllib.parse import parse_qs
 
 from django.conf import settings
 
-from gateway import demo, fronts, generation, health, listing, pipeline, responses, routes
-from gateway.answers import JSON, answer, head_of, write
+from gateway import (
+    client_secrets,
+    demo,
+    fronts,
+    generation,
+    health,
+    listing,
+    pipeline,
+    realtime,
+    response_sockets,
+    responses,
+    routes,
+    sockets,
+)
+from gateway.answers import JSON, REGION, REQUEST_ID, answer, common_headers, head_of, write
 from gateway.authentication import key_of
 from gateway.body import ClientGone, Message, Receive, Scope, Send
 from gateway.draining import draining
@@ -30,21 +43,6 @@ DEMO_BASE = "/demo/"
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
 UNAVAILABLE = 503
 RETRY = (b"retry-after", b"1")
-REQUEST_ID = b"x-aperture-request-id"
-# Where the packages of OpenAI and of Anthropic look for an answer's id, which they show with an error.
-VENDORS_REQUEST_IDS = (b"x-request-id", b"request-id")
-REGION = (b"x-aperture-region", settings.REGION.encode("latin-1", "replace"))
-CORS = [
-    (b"access-control-allow-origin", b"*"),
-    (
-        b"access-control-expose-headers",
-        b"x-request-id, request-id, x-aperture-request-id, x-aperture-region, "
-        b"x-aperture-upstream, x-aperture-cost, x-aperture-max-tokens, "
-        b"x-aperture-dropped, x-aperture-estimate, "
-        b"retry-after, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
-        b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens",
-    ),
-]
 PREFLIGHT = [
     (b"access-control-allow-methods", b"GET, HEAD, POST, DELETE, OPTIONS"),
     (b"access-control-max-age", b"86400"),
@@ -123,6 +121,11 @@ async def root(_runtime: Runtime, exchange: Exchange, _rest: str) -> None:
     await answer(exchange, 200, {})
 
 
+async def realtime_only(_runtime: Runtime, _exchange: Exchange, _rest: str) -> None:
+    """GET /realtime: what opens a WebSocket, and nothing else."""
+    raise Fault("websocket_upgrade_required", "Realtime sessions are WebSockets: connect with wss:// or ws://.")
+
+
 # A path's methods and who answers them. HEAD is answered wherever GET is.
 Methods = Mapping[str, Handler]
 
@@ -134,6 +137,8 @@ ROUTES: dict[str, Methods] = {
     "/messages/count_tokens": {"POST": fronts.count_messages},
     "/embeddings": {"POST": fronts.vectors},
     "/models": {"GET": models},
+    "/realtime": {"GET": realtime_only},
+    "/realtime/client_secrets": {"POST": client_secrets.create},
     "/generation": {"GET": finished},
     "/health": {"GET": health_check},
     "/targets": {"GET": targets},
@@ -147,6 +152,10 @@ NESTED: dict[str, Methods] = {
 GEMINI_ROUTES: dict[str, Methods] = {"/models": {"GET": gemini_models}}
 GEMINI_NESTED: dict[str, Methods] = {"/models/": {"GET": gemini_models, "POST": fronts.gemini}}
 BASES = {"/api/v1": (ROUTES, NESTED), "/v1": (ROUTES, NESTED), "/v1beta": (GEMINI_ROUTES, GEMINI_NESTED)}
+REALTIME = "/realtime"
+# WebSockets, below these two.
+SOCKET_BASES = ("/api/v1", "/v1")
+SOCKETS: dict[str, sockets.Handler] = {"/realtime": realtime.serve, "/responses": response_sockets.serve}
 ROOT_ROUTES: dict[str, Methods] = {
     **{path: ROUTES[path] for path in ("/health", "/targets", "/auth/me")},
     "/": {"HEAD": root},
@@ -175,22 +184,24 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await refuse(exchange, Fault("internal_error", "The gateway failed; the request id tells the operator where."))
 
 
-async def refuse_socket(scope: Scope, receive: Receive, send: Send) -> None:
-    """Refuse a WebSocket with an HTTP answer: no route of this version takes one (ASGI's websocket.http.response).
+async def open_socket(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer one WebSocket handshake of the API.
 
     Where the route is one of HTTP it is told so with 426, on which clients such as Codex fall back at once.
     """
+    path: str = scope["path"]
+    base = next((base for base in SOCKET_BASES if path.startswith(f"{base}/")), None)
+    inner = "" if base is None else path[len(base) :]
+    handler = SOCKETS.get(inner)
+    if handler is not None:
+        await sockets.serve(lifecycle.current(), handler, scope, receive, send, secrets=inner == REALTIME)
+        return
     await receive()
-    path = scope["path"]
     if find_route(path)[0] is not None:
         fault = Fault("websocket_upgrade_required", f"{path[:200]!r} takes no WebSocket; use HTTP.")
     else:
         fault = Fault("not_found", f"There is no WebSocket at {path[:200]!r}; use HTTP.")
-    request_id = new_request_id()
-    body = render(fault, OPENAI, request_id)
-    headers = head_of(body, JSON, *fault.headers(), *common_headers(request_id))
-    await send({"type": "websocket.http.response.start", "status": fault.status, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": body})
+    await sockets.refuse(send, fault, new_request_id())
 
 
 async def dispatch(runtime: Runtime, exchange: Exchange, path: str, method: str) -> None:
@@ -239,12 +250,6 @@ def find_route(path: str) -> tuple[Methods | None, str]:
                 if inner.startswith(prefix) and len(inner) > len(prefix):
                     return nested, inner[len(prefix) :]
     return ROOT_ROUTES.get(path), ""
-
-
-def common_headers(request_id: str) -> list[tuple[bytes, bytes]]:
-    """Return what every answer carries."""
-    named_by = request_id.encode()
-    return [*[(name, named_by) for name in (REQUEST_ID, *VENDORS_REQUEST_IDS)], REGION, *CORS]
 
 
 def named(send: Send) -> Send:

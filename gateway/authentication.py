@@ -38,11 +38,36 @@ async def authenticate(runtime: Runtime, scope: Scope, headers: Mapping[bytes, b
     caller = runtime.callers.remembered(key)
     if caller is None or caller.revoked:
         caller = await look_up(runtime, scope, key)
+    return checked(runtime, scope, caller)
+
+
+async def authenticate_secret(runtime: Runtime, scope: Scope, digest: bytes | None) -> Caller:
+    """Return the caller whose key made a client secret, by that key's DIGEST, None where the secret is not ours.
+
+    Raises Fault as `authenticate` does.
+    """
+    if runtime.freshness.stale() and not await runtime.freshness.wait():
+        raise Fault("storage_unavailable", UNAVAILABLE, retry_after_s=1)
+    address = address_of(scope, runtime.trusted_proxies)
+    if digest is None:
+        runtime.failed_keys.check(address)
+    try:
+        caller = None if digest is None else await runtime.callers.find_digest(digest)
+    except (psycopg.Error, OSError, TimeoutError):
+        raise Fault("storage_unavailable", UNAVAILABLE, retry_after_s=1) from None
+    if caller is None or caller.revoked:
+        runtime.failed_keys.failed(address)
+        raise Fault("invalid_api_key", acceptance.INVALID_KEY)
+    return checked(runtime, scope, caller)
+
+
+def checked(runtime: Runtime, scope: Scope, caller: Caller) -> Caller:
+    """Return CALLER, whose key is good, and note its use; raise Fault 401 once it expired, 403 for the address."""
     if caller.expires_at is not None and caller.expires_at <= time.time():
         raise Fault("api_key_expired", acceptance.EXPIRED)
     if caller.networks:
         check_address(caller, scope, runtime.trusted_proxies)
-    runtime.used_keys.add(caller.key_id)
+    runtime.used_keys.add((caller.key_id, caller.display))
     return caller
 
 

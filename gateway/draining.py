@@ -5,14 +5,20 @@ One state for the process; only the event loop's thread changes it.
 """
 
 import asyncio
+import math
+import time
 
 
 class State:
-    """`active` once the process was told to stop; `running` counts requests and sockets inside the application."""
+    """`active` once the process was told to stop; `running` counts requests and sockets inside the application.
+
+    `ends_at` is until when what runs may go on, on the monotonic clock, once that is known.
+    """
 
     def __init__(self) -> None:
         self.active = False
         self.running = 0
+        self.ends_at = math.inf
         self._idle: asyncio.Event | None = None
 
     def start(self) -> None:
@@ -31,6 +37,7 @@ class State:
 
     async def idle(self, timeout_s: float) -> bool:
         """Wait until nothing runs, at most TIMEOUT_S seconds; return whether that came true."""
+        self.ends_at = time.monotonic() + timeout_s
         if not self.running:
             return True
         self._idle = asyncio.Event()

@@ -45,6 +45,9 @@ TABLE: dict[str, Row] = {
     "invalid_parameter": Row(400, INVALID, INVALID, "INVALID_ARGUMENT"),
     "unsupported_parameter": Row(400, INVALID, INVALID, "INVALID_ARGUMENT"),
     "unsupported_content": Row(400, INVALID, INVALID, "INVALID_ARGUMENT"),
+    "previous_response_not_found": Row(400, INVALID, INVALID, "INVALID_ARGUMENT"),
+    "invalid_stream_id": Row(400, INVALID, INVALID, "INVALID_ARGUMENT"),
+    "websocket_stream_limit_reached": Row(400, INVALID, INVALID, "INVALID_ARGUMENT"),
     "thread_unsupported_request": Row(400, INVALID, INVALID, "INVALID_ARGUMENT"),
     "websocket_upgrade_required": Row(426, INVALID, INVALID, "FAILED_PRECONDITION"),
     "requests_per_minute": LIMIT,
@@ -77,8 +80,8 @@ DETAILS = {"thread_unsupported_request": {"error_code": "thread_unsupported_requ
 GOOGLE_BY_STATUS = {404: "NOT_FOUND", 409: "ABORTED", 429: "RESOURCE_EXHAUSTED"}
 
 
-# What a 426 has to tell (https://www.rfc-editor.org/rfc/rfc9110#section-15.5.22).
-UPGRADE = (b"upgrade", b"websocket")
+# What a 426 has to tell (https://www.rfc-editor.org/rfc/rfc9110#section-15.5.22), and how (section 7.8).
+UPGRADE = ((b"upgrade", b"websocket"), (b"connection", b"upgrade"))
 
 
 class Fault(Exception):
@@ -111,9 +114,9 @@ class Fault(Exception):
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Return the headers that this fault adds."""
-        found = []
+        found: list[tuple[bytes, bytes]] = []
         if self.code == "websocket_upgrade_required":
-            found.append(UPGRADE)
+            found += UPGRADE
         if self.retry_after_s is not None:
             found.append((b"retry-after", b"%d" % self.retry_after_s))
         if self.provider is not None:

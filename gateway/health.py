@@ -6,7 +6,7 @@ from typing import Any
 import redis.asyncio
 from django.conf import settings
 
-from gateway import upstreams
+from gateway import punctuality, upstreams
 from gateway.draining import draining
 from gateway.runtime import Runtime
 from gateway.snapshot import Access, Caller
@@ -30,6 +30,7 @@ async def report(runtime: Runtime, *, verbose: bool, access: Access | None = Non
             "models": len(runtime.freshness.snapshot.models),
         }
         content["unsettled"] = len(runtime.journal.queue)
+        content["background"] = await punctuality.report(runtime.reads)
         content["upstreams"] = await upstreams.report(runtime, access)
         if stale and not draining.active:
             content["status"] = "degraded"

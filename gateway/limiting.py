@@ -8,7 +8,7 @@ from django.conf import settings
 from gateway import limits
 from gateway.admission import Quote
 from gateway.authentication import address_of
-from gateway.body import Message
+from gateway.body import Message, Scope
 from gateway.errors import Fault
 from gateway.exchange import Exchange
 from gateway.limiter import Limiter, Ticket
@@ -59,14 +59,17 @@ def announce(runtime: Runtime, exchange: Exchange) -> None:
 
 
 async def reserve(runtime: Runtime, exchange: Exchange, model: str, quoted: Quote) -> None:
-    """Count the request for MODEL, a public id, and what it may use; raise Fault 429, or 503 for the sandbox.
+    """Count the request for MODEL, a public id, and what it may use; raise Fault 429, or 503 for the sandbox."""
+    if exchange.limited is not None:
+        await count(runtime, exchange.scope, exchange.limited, model, quoted)
+
+
+async def count(runtime: Runtime, scope: Scope, limited: Limited, model: str, quoted: Quote) -> None:
+    """Count one request in what LIMITED names; raise Fault as `reserve` does.
 
     There must be room for all of its output where it bounds that itself, else for as much of it as there is.
     """
-    limited = exchange.limited
-    if limited is None:
-        return
-    bounds = limited.limits.of(model, lambda: address_of(exchange.scope, runtime.trusted_proxies))
+    bounds = limited.limits.of(model, lambda: address_of(scope, runtime.trusted_proxies))
     if not bounds:
         return
     tokens = quoted.input_tokens + quoted.expected_tokens * quoted.choices
@@ -80,7 +83,12 @@ async def reserve(runtime: Runtime, exchange: Exchange, model: str, quoted: Quot
 
 def release(exchange: Exchange) -> None:
     """The request has ended: correct its tokens to what it used, or give everything back if it failed."""
-    limited = exchange.limited
-    if limited is not None and limited.open and limited.ticket is not None:
+    if exchange.limited is not None:
+        finish(exchange.limited, exchange.used_tokens)
+
+
+def finish(limited: Limited, used_tokens: int | None) -> None:
+    """Correct what was counted to USED_TOKENS, or give everything back for None; a second time does nothing."""
+    if limited.open and limited.ticket is not None:
         limited.open = False
-        limited.limiter.finish(limited.ticket, exchange.used_tokens)
+        limited.limiter.finish(limited.ticket, used_tokens)

@@ -2,7 +2,8 @@
 
 Invariants: HTTP/1.1 over pooled connections; no proxy from the environment, no redirect, no cookie, no decompression
 that is not bounded; only listed headers cross, in either direction; the credential is the target's own and goes to
-the target's own host. One silent retry, and only where a reused connection closed before a byte of an answer.
+the target's own host. One silent retry, and only where a reused connection closed before a byte of an answer. A
+WebSocket goes the same way, over a connection of its own, uncompressed.
 """
 
 import contextvars
@@ -13,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import aiohttp
+from aiohttp import WSMsgType
 from aiohttp.client_proto import ResponseHandler
 from django.conf import settings
 from multidict import CIMultiDict
@@ -31,6 +33,8 @@ ERROR_BODY_BYTES_MAX = 64 * 1024
 URLS_MAX = 4096
 INFLATE_STEP_BYTES = 64 * 1024
 POOL_IDLE_S = 30.0
+# How often an upstream's WebSocket is asked for a sign of life, and how long it may take to close.
+PING_EVERY_S, CLOSE_TIMEOUT_S = 20.0, 2.0
 USER_AGENT = "aperture"
 
 # What an upstream's answer may carry back.
@@ -132,10 +136,21 @@ class Upstream:
             trust_env=False,
             read_bufsize=64 * 1024,
         )
+        # The same pool and policy; it is apart because a handshake's redirect must not be followed either, and because
+        # aiohttp keeps nothing of a refused one's body.
+        self.sockets = aiohttp.ClientSession(
+            connector=self.session.connector,
+            connector_owner=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.CONNECT_TIMEOUT_S),
+            trust_env=False,
+            middlewares=(_upgraded,),
+        )
         self.urls: dict[tuple[str, str, str], URL] = {}
 
     async def close(self) -> None:
         """Close every connection."""
+        await self.sockets.close()
         await self.session.close()
 
     async def post(self, target: Target, request: Rendered, headers: Mapping[str, str]) -> Answer:
@@ -145,28 +160,124 @@ class Upstream:
         """
         try:
             place = (target.provider.base_url, request.path, request.query)
-            url, body = self.urls.get(place) or self._url(target.provider, request), request.body
+            url, body = self.urls.get(place) or self._url(target.provider, request.path, request.query), request.body
+            # The built-in one is this installation over loopback, whose certificate is for its public name.
+            verified = not target.provider.builtin
             try:
-                return await self.session.post(url, data=body, headers=headers, allow_redirects=False)
+                return await self.session.post(url, data=body, headers=headers, allow_redirects=False, ssl=verified)
             except aiohttp.ServerDisconnectedError:
                 connection = _connection.get()
                 if connection is None or not connection.reused or connection.heard:
                     raise
                 # The other idle ones may be just as stale: an upstream that restarts closes them all.
                 _fresh.set(True)
-                return await self.session.post(url, data=body, headers=headers, allow_redirects=False)
+                return await self.session.post(url, data=body, headers=headers, allow_redirects=False, ssl=verified)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise unreachable(target, error) from None
 
-    def _url(self, provider: Provider, request: Rendered) -> URL:
+    async def connect(
+        self, target: Target, path: str, query: str, headers: Mapping[str, str], *, subprotocol: str, bytes_max: int
+    ) -> "Socket":
+        """Open a WebSocket to a target; raise SocketRefused for an answer in its place, Fault where none can come.
+
+        Of the HEADERS those that describe a body are left out. Frames over BYTES_MAX end the connection. The caller
+        bounds the time.
+        """
+        offered = CIMultiDict(headers)
+        for name in ("Content-Type", "Accept", "Accept-Encoding"):
+            offered.popall(name, None)
+        # A connection that has been idle may be stale, and a handshake is nothing to send twice.
+        fresh = _fresh.set(True)
+        try:
+            url = self._url(target.provider, path, query)
+            return Socket(
+                await self.sockets.ws_connect(
+                    url,
+                    headers=offered,
+                    protocols=(subprotocol,),
+                    max_msg_size=bytes_max,
+                    heartbeat=PING_EVERY_S,
+                    ssl=not target.provider.builtin,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
+                )
+            )
+        except aiohttp.WSServerHandshakeError as error:
+            raise SocketRefused(error.status, {}, b"") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise unreachable(target, error) from None
+        finally:
+            _fresh.reset(fresh)
+
+    def _url(self, provider: Provider, path: str, query: str) -> URL:
         """Return the URL of a request at a provider; a literal address is checked here, for no resolver sees it."""
-        url = URL(endpoint(provider.base_url, request.path)).with_query(request.query or None)
+        url = URL(endpoint(provider.base_url, path)).with_query(query or None)
         if url.host and networks.is_literal(url.host) and not provider.builtin:
             networks.screen(url.host, [url.host], self.policy)
         if len(self.urls) >= URLS_MAX:
             self.urls.clear()
-        self.urls[provider.base_url, request.path, request.query] = url
+        self.urls[provider.base_url, path, query] = url
         return url
+
+
+class SocketRefused(Exception):
+    """An upstream answered a WebSocket's handshake with something else: status, headers, and the body's beginning."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        super().__init__(status)
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
+async def _upgraded(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> Answer:
+    answer = await handler(request)
+    if answer.status == 101:
+        return answer
+    try:
+        body = await answer.content.read(ERROR_BODY_BYTES_MAX)
+    except (aiohttp.ClientError, OSError):
+        body = b""
+    answer.close()
+    raise SocketRefused(answer.status, answer.headers, body)
+
+
+class Socket:
+    """An open WebSocket to an upstream; text frames are str, binary ones bytes.
+
+    `close_code` is what the upstream closed it with: None before it did, and where it was lost without a close.
+    """
+
+    def __init__(self, connection: "aiohttp.ClientWebSocketResponse[bool]") -> None:
+        self._connection = connection
+        self.close_code: int | None = None
+
+    async def receive(self) -> str | bytes | None:
+        """Return the next frame, None once there is no more; what is not received in time keeps the upstream waiting.
+
+        Pings are answered without being shown.
+        """
+        message = await self._connection.receive()
+        if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+            frame: str | bytes = message.data
+            return frame
+        if message.type is WSMsgType.CLOSE:
+            # 1005 and 1006 are never sent: they stand for a close without a code, and for none.
+            self.close_code = message.data or 1005
+        return None
+
+    async def send(self, frame: str | bytes) -> None:
+        """Send a frame, and wait while the upstream takes none; raise Broken once it is lost."""
+        try:
+            if isinstance(frame, str):
+                await self._connection.send_str(frame)
+            else:
+                await self._connection.send_bytes(frame)
+        except (aiohttp.ClientError, OSError) as error:
+            raise Broken(type(error).__name__) from None
+
+    async def close(self, code: int = 1000) -> None:
+        """Close it, and wait a moment for the upstream to do the same."""
+        await self._connection.close(code=code)
 
 
 def unreachable(target: Target, error: BaseException) -> Fault:

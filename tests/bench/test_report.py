@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from bench import report
+from bench import realtime, report
 from bench.ledger import Ledger, Load
 from bench.measurement import QUICK, Latency, Memory, Row, combined, ratios
+from bench.realtime import Realtime
 from bench.translation import Pair
 
 ROW = Row(
@@ -69,6 +70,18 @@ def test_dialects_have_their_targets_and_the_slowest_pair_counts() -> None:
     assert "÷ chat → chat" in text
     assert "| a → b | 1,000 | 7.0 |" in text
     assert "| Errors of the gateway, everywhere | ≤ 0 | 1 | **not met** |" in text
+
+
+def test_realtime_sessions_have_their_targets_for_each_server() -> None:
+    bare = realtime.Load([1.0] * 100, 0)
+    slow = replace(bare, trips_ms=[2.0] * 90 + [12.0] * 10, errors=1)
+    found = [
+        Realtime("uvicorn", bare, replace(bare, trips_ms=[9.0] * 100), 99.0),
+        Realtime("daphne", bare, slow, 151.0),
+    ]
+    cells = [target.cells() for target in report.targets(results(realtime=found))]
+    assert [verdict for *_, verdict in cells] == ["met", "met", "**not met**", "**not met**", "**not met**"]
+    assert "| daphne | 1.00 | 2.00 | 1.00 | 12.00 | 11.00 | 151 | 1 |" in report.document(results(realtime=found))
 
 
 def test_the_ledger_has_its_targets() -> None:

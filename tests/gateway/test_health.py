@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 from pytest_django import Settings
 
+from billing.connection import Connection
 from gateway import health
 from gateway.draining import draining
 from gateway.runtime import Runtime
@@ -35,6 +36,7 @@ def a_runtime(*, stale: bool = False) -> Runtime:
     ]
     upstream_rows = (float("inf"), None if stale else rows)
     parts = {"freshness": freshness, "journal": journal, "limiter": limiter, "upstream_rows": upstream_rows}
+    parts["reads"] = Connection("aperture-test-reads")
     return cast(Runtime, SimpleNamespace(**parts))
 
 
@@ -47,11 +49,15 @@ async def test_alive_is_a_short_answer_that_asks_no_engine(settings: Settings) -
 
 
 async def test_verbose_names_each_engine(engines: Path, settings: Settings) -> None:
-    status, content = await health.report(a_runtime(), verbose=True)
+    runtime = a_runtime()
+    status, content = await health.report(runtime, verbose=True)
+    await runtime.reads.close()
     assert (status, content["status"], content["engines"]) == (200, "ok", {"postgresql": "ok", "redis": "ok"})
     assert (content["catalog"], content["unsettled"]) == ({"version": 7, "models": 1}, 2)
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
-    status, content = await health.report(a_runtime(stale=True), verbose=True)
+    runtime = a_runtime(stale=True)
+    status, content = await health.report(runtime, verbose=True)
+    await runtime.reads.close()
     assert (status, content["status"], content["engines"]) == (200, "degraded", {"postgresql": "down", "redis": "down"})
 
 

@@ -23,7 +23,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db.utils import OperationalError
 
-from aperture_site import addresses, engines
+from aperture_site import addresses, certificate, engines
 from aperture_site.supervisor import Program, Supervisor
 
 logger = logging.getLogger("aperture.serve")
@@ -51,11 +51,18 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=int, default=settings.PORT, help="0: any free one (APERTURE_PORT)")
         parser.add_argument("--server", choices=["daphne", "uvicorn"], default="daphne")
         parser.add_argument("--workers", type=int, default=1, help="number of web processes")
+        parser.add_argument("--tls-cert", default=settings.TLS_CERT, metavar="FILE", help="PEM, with its chain")
+        parser.add_argument("--tls-key", default=settings.TLS_KEY, metavar="FILE", help="PEM; https and wss, no http")
 
     def handle(self, **options: Any) -> None:
         """Serve until SIGINT or SIGTERM."""
         if options["workers"] < 1:
             raise CommandError("--workers must be 1 or more.")
+        if options["tls_cert"] or options["tls_key"]:
+            try:
+                certificate.context(options["tls_cert"], options["tls_key"])
+            except certificate.Unusable as error:
+                raise CommandError(str(error)) from None
         run_dir = settings.DATA_DIR / "run"
         run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         # From here on, SIGTERM unwinds the stack as SIGINT does, so that everything started is stopped.
@@ -72,13 +79,19 @@ class Command(BaseCommand):
     def serve(self, listener: socket.socket, run_dir: Path, options: dict[str, Any]) -> None:
         """Bring everything up on the listening socket, and supervise it."""
         host, port = options["host"], int(listener.getsockname()[1])
-        derived = addresses.local_url(settings.HOST, settings.PORT) == settings.PUBLIC_URL
-        address = addresses.local_url(host, port) if derived else settings.PUBLIC_URL
+        secure = bool(options["tls_cert"])
+        configured = addresses.local_url(settings.HOST, settings.PORT, secure=bool(settings.TLS_CERT))
+        derived = configured == settings.PUBLIC_URL
+        address = addresses.local_url(host, port, secure=secure) if derived else settings.PUBLIC_URL
         environment = os.environ | {"APERTURE_HOST": host, "APERTURE_PORT": str(port)}
+        if secure:
+            # The web processes may run in another folder.
+            environment["APERTURE_TLS_CERT"] = str(Path(options["tls_cert"]).absolute())
+            environment["APERTURE_TLS_KEY"] = str(Path(options["tls_key"]).absolute())
         own_engines = engines.configured()
         programs = [
             *web(options["server"], options["workers"], listener.fileno(), environment),
-            *background(run_dir, environment),
+            *background(environment),
         ]
         supervisor = Supervisor(programs, settings.BASE_DIR, run_dir, lambda: report(own_engines.revive()))
         try:
@@ -86,8 +99,9 @@ class Command(BaseCommand):
             # After the web processes began to load, so that both do at once.
             django.setup()
             with own_engines.running():
-                prepare_database(self.stdout, address, addresses.loopback_url(host, port))
-                self.stdout.write(f"Aperture is serving on {addresses.local_url(host, port)} (Ctrl-C stops it)")
+                prepare_database(self.stdout, address, addresses.loopback_url(host, port, secure=secure))
+                url = addresses.local_url(host, port, secure=secure)
+                self.stdout.write(f"Aperture is serving on {url} (Ctrl-C stops it)")
                 self.stdout.flush()
                 supervisor.run()
         finally:
@@ -105,12 +119,12 @@ def web(server: str, workers: int, descriptor: int, environment: dict[str, str])
     return [Program(name, command, 1, stop_s, environment, (descriptor,), gated=True) for name in names]
 
 
-def background(run_dir: Path, environment: dict[str, str]) -> list[Program]:
-    """Return the Celery worker and beat; threads keep the worker one small process."""
+def background(environment: dict[str, str]) -> list[Program]:
+    """Return the Celery worker, which has a process for each job at a time, and beat."""
     celery = [sys.executable, "-m", "celery", "--quiet", "--app", "aperture_site.celery"]
     level = ["--loglevel", settings.LOG_LEVEL]
-    worker = ["worker", "--pool", "threads", "--concurrency", "4", "--without-gossip", "--without-mingle", *level]
-    beat = ["beat", "--schedule", str(run_dir / "beat-schedule"), *level]
+    worker = ["worker", "--without-gossip", "--without-mingle", *level]
+    beat = ["beat", "--pidfile", "", *level]
     return [
         Program("worker", [*celery, *worker], 2, WORKER_STOP_S, environment, start_after_s=BACKGROUND_AFTER_S),
         Program("beat", [*celery, *beat], 2, WORKER_STOP_S, environment, start_after_s=BACKGROUND_AFTER_S),
