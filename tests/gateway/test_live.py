@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import redis
+from django.utils import timezone
 
 from accounts import keys
 from accounts.models import APIKey, Grant, Membership, Organization, User
-from catalog.models import Provider
+from catalog import health, standings
+from catalog.models import Provider, Standing
 from gateway.live import EVENTS_MAX, Outbox, began_at_ms
 from tests.gateway.conftest import APPLICATION, BOUNDS, Gateway
 from tests.gateway.installation import CANARY, CREDENTIAL
@@ -187,15 +189,22 @@ def test_an_owner_is_told_of_a_changed_balance_and_a_member_is_not(gateway: Gate
 
 
 def test_operators_are_told_of_a_provider_that_goes_and_comes_back(gateway: Gateway, team: Team) -> None:
+    told = []
     with watching(gateway.port, signed_in(team.olga), "?as=operator") as page:
         settled(page)
         Provider.objects.filter(slug="nowhere").update(enabled=False)
         down = page.kind("provider")
         Provider.objects.filter(slug="nowhere").update(enabled=True)
         up = page.kind("provider")
+        refused = Provider.objects.get(slug="refused")
+        for outcome in (health.FAILED, health.FAILED, health.OK):
+            standings.apply(refused, health.Signal(outcome, timezone.now()), trusted_s=300)
+            if outcome == health.OK or Standing.objects.get(provider=refused).state == health.DOWN:
+                told.append(page.kind("provider"))
 
     assert (down["provider"], down["up"]) == ("nowhere", False)
     assert (up["provider"], up["up"]) == ("nowhere", True)
+    assert [(each["provider"], each["up"]) for each in told] == [("refused", False), ("refused", True)]
 
 
 def test_nothing_is_published_while_nobody_watches(gateway: Gateway, other: WebProcess, team: Team) -> None:
