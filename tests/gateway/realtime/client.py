@@ -95,11 +95,11 @@ def price(usage: dict[str, Any]) -> int:
     """Return what the house pays for a usage object, in nano-dollars."""
     into, out = usage["input_token_details"], usage["output_token_details"]
     cached = into["cached_tokens_details"]
-    exact = (
+    exact: float = (
         (into["text_tokens"] - cached["text_tokens"]) * RATES["input"]
         + (into["audio_tokens"] - cached["audio_tokens"]) * RATES["audio_input"]
         + into["cached_tokens"] * RATES["cache_read"]
         + out["text_tokens"] * RATES["output"]
         + out["audio_tokens"] * RATES["audio_output"]
     )
-    return int(round(exact * 1000))
+    return round(exact * 1000)
