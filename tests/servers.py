@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -60,7 +61,7 @@ def start_web(server: str, app: str, data_dir: Path, **environment: str) -> Iter
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listening:
         web = start_worker(server, app, data_dir, listening, **environment)
     try:
-        wait_until_it_answers(web)
+        wait_until_it_answers(web, tls="APERTURE_TLS_CERT" in environment)
         yield web
     finally:
         web.stop()
@@ -83,12 +84,20 @@ def start_worker(server: str, app: str, data_dir: Path, listening: socket.socket
     return WebProcess(process, listening.getsockname()[1], log)
 
 
-def wait_until_it_answers(web: WebProcess) -> None:
+def unverified(raw: socket.socket) -> ssl.SSLSocket:
+    """Return RAW with TLS on top, whoever is at the other end."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context.wrap_socket(raw)
+
+
+def wait_until_it_answers(web: WebProcess, *, tls: bool = False) -> None:
     """Return once the process has answered a request; raise RuntimeError with its log when it does not."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and web.process.poll() is None:
         try:
-            with web.connect(timeout_s=30) as client:
+            with web.connect(timeout_s=30) as raw, unverified(raw) if tls else raw as client:
                 client.sendall(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
                 if client.recv(16):
                     return

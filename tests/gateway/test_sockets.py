@@ -225,7 +225,7 @@ def test_a_key_has_so_many_sockets_and_gets_a_place_back(gateway: Gateway) -> No
 
 def test_an_address_that_guesses_keys_is_held_off(server: str, installation: Installation, engines: Path) -> None:
     limits = SMALL | {"APERTURE_FAILED_KEYS_PER_MINUTE": "3", "DATABASE_URL": installation.database_url}
-    with start_web(server, APP, engines, **limits) as web:
+    with own_valkey() as redis, start_web(server, APP, engines, **limits, REDIS_URL=redis.url) as web:
         guesses = [refusal(web.port, subprotocols=["realtime", KEY_ITEM + "ek_guess"])[0] for _ in range(2)]
         guesses += [refusal(web.port, "sg-guess")[0] for _ in range(2)]
         assert guesses == [401, 401, 401, 429]
@@ -244,8 +244,11 @@ def test_a_message_in_fragments_is_bounded_as_a_whole(gateway: Gateway) -> None:
     with dial(gateway.port, gateway.installed.key) as client:
         client.send(["a" * 30_000, "b" * 30_000])
         assert len(client.recv(timeout=5)) == 60_000
-        client.send(["x" * 30_000] * 4)
-        assert closed(client)[0] == 1009
+        with pytest.raises(ConnectionClosed) as ended:
+            client.send(["x" * 30_000] * 4)
+            client.recv(timeout=5)
+        assert ended.value.rcvd is not None
+        assert ended.value.rcvd.code == 1009
 
 
 def test_text_that_is_no_utf_8_closes_with_1007(gateway: Gateway) -> None:
@@ -415,22 +418,11 @@ def test_both_of_two_processes_close_in_a_second_also_without_redis(
                 assert time.monotonic() - changed_at < PROMISED_S
 
 
-def test_frames_wait_while_keys_cannot_be_checked(gateway: Gateway) -> None:
-    with dial(gateway.port, gateway.installed.key) as client:
-        with gateway.installed.database_away():
-            time.sleep(1.6)
-            client.send("later")
-            with pytest.raises(TimeoutError):
-                client.recv(timeout=0.5)
-        assert client.recv(timeout=8) == "later"
-    connections.close_all()
-
-
 # --- The server stops -------------------------------------------------------------------------------------------------
 @pytest.fixture
 def fresh(server: str, installation: Installation, engines: Path) -> Iterator[WebProcess]:
     """A process to stop, on a socket of its own."""
-    environment = SMALL | {"DATABASE_URL": installation.database_url, "APERTURE_DRAIN_SECONDS": "8"}
+    environment = SMALL | {"DATABASE_URL": installation.database_url, "APERTURE_DRAIN_SECONDS": "5"}
     with sockets.create_server(("127.0.0.1", 0)) as listening:
         web = start_worker(server, APP, engines, listening, **environment)
     try:
@@ -443,7 +435,7 @@ def fresh(server: str, installation: Installation, engines: Path) -> Iterator[We
 def test_a_server_that_stops_closes_its_sockets_in_order(fresh: WebProcess, installation: Installation) -> None:
     with (
         dial(fresh.port, installation.key) as idle,
-        dial(fresh.port, installation.key, does="busy", path="/v1/realtime?seconds=1.5") as busy,
+        dial(fresh.port, installation.key, does="busy", path="/v1/realtime?seconds=1") as busy,
     ):
         began_at = time.monotonic()
         fresh.signal()
@@ -455,7 +447,7 @@ def test_a_server_that_stops_closes_its_sockets_in_order(fresh: WebProcess, inst
         assert busy.recv(timeout=5) == "done"
         assert closed(busy)[0] == 1001
         assert fresh.wait() == 0
-        assert 1 < time.monotonic() - began_at < 4
+        assert 0.8 < time.monotonic() - began_at < 3
 
 
 def test_work_that_takes_too_long_is_closed_before_the_server_goes(
@@ -465,7 +457,7 @@ def test_work_that_takes_too_long_is_closed_before_the_server_goes(
         fresh.signal()
         code, _, after_s = closed(busy, 10)
         assert code == 1001
-        assert after_s < 7
+        assert after_s < 3
     fresh.wait(10)
 
 
@@ -483,3 +475,15 @@ def test_no_key_reaches_a_log(gateway: Gateway) -> None:
     assert "a canary" not in gateway.web.log
     assert "Traceback" in gateway.web.log
     assert http.call(gateway.port, "GET", "/health", key="").status == 200
+
+
+# --- The database is away: last, for it takes every connection along --------------------------------------------------
+def test_frames_wait_while_keys_cannot_be_checked(fresh: WebProcess, installation: Installation) -> None:
+    with dial(fresh.port, installation.key) as client:
+        with installation.database_away():
+            time.sleep(1.6)
+            client.send("later")
+            with pytest.raises(TimeoutError):
+                client.recv(timeout=0.5)
+        assert client.recv(timeout=8) == "later"
+    connections.close_all()
