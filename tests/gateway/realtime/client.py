@@ -13,6 +13,8 @@ from tests.gateway.conftest import Gateway
 # Dollars a million tokens: OpenAI's for gpt-realtime.
 RATES = {"input": 4, "cache_read": 0.4, "output": 16, "audio_input": 32, "audio_output": 64}
 TYPICAL_TOKENS = 100
+# What a model that only transcribes asks for sound.
+WHISPER_AUDIO = 6
 
 
 class Client:
