@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -205,6 +206,30 @@ def test_operators_are_told_of_a_provider_that_goes_and_comes_back(gateway: Gate
     assert (down["provider"], down["up"]) == ("nowhere", False)
     assert (up["provider"], up["up"]) == ("nowhere", True)
     assert [(each["provider"], each["up"]) for each in told] == [("refused", False), ("refused", True)]
+
+
+def test_operators_are_told_of_a_provider_whose_checks_fail(gateway: Gateway, team: Team) -> None:
+    provider = Provider.objects.get(slug="nowhere")
+    Provider.objects.filter(pk=provider.pk).update(check_by=Provider.LISTING)
+    gateway.follow()
+    with watching(gateway.port, signed_in(team.olga), "?as=operator") as page:
+        settled(page)
+        standing, _ = Standing.objects.update_or_create(
+            provider=provider,
+            credential=None,
+            target=None,
+            defaults={
+                "basis": provider.base_url,
+                "state": "down",
+                "trusted_until_at": timezone.now() + timedelta(minutes=5),
+            },
+        )
+        down = page.kind("provider")
+        standing.delete()
+        up = page.kind("provider")
+
+    assert (down["provider"], down["up"]) == ("nowhere", False)
+    assert (up["provider"], up["up"]) == ("nowhere", True)
 
 
 def test_nothing_is_published_while_nobody_watches(gateway: Gateway, other: WebProcess, team: Team) -> None:
