@@ -6,6 +6,8 @@ the target's own host. One silent retry, and only where a reused connection clos
 WebSocket goes the same way, over a connection of its own, uncompressed.
 """
 
+import asyncio
+import contextlib
 import contextvars
 import functools
 import socket
@@ -276,8 +278,11 @@ class Socket:
             raise Broken(type(error).__name__) from None
 
     async def close(self, code: int = 1000) -> None:
-        """Close it, and wait a moment for the upstream to do the same."""
-        await self._connection.close(code=code)
+        """Close it, and wait a moment for the upstream to do the same; one that reads nothing is hung up on."""
+        # Cancelled by the time, it closes the connection beneath.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._connection.close(code=code)
 
 
 def unreachable(target: Target, error: BaseException) -> Fault:

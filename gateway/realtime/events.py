@@ -112,6 +112,12 @@ def _renamed(frame: str, part: bytes, model: str) -> str:
     return frame.replace(part.decode(), renamed.decode(), 1)
 
 
+def update(session: bytes) -> str:
+    """Return the client's event that sets a session to this JSON object; its type, which it has to have, is ours."""
+    fields = {"type": "realtime"} | msgspec.json.decode(session, type=dict[str, msgspec.Raw])
+    return msgspec.json.encode({"type": "session.update", "session": fields}).decode()
+
+
 def failure(fault: Fault, event_id: str, cause: str | None = None) -> str:
     """Return the `error` event that tells a fault; CAUSE is the id of the client's event that brought it about."""
     error = {

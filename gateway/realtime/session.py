@@ -63,7 +63,7 @@ async def serve(runtime: Runtime, exchange: Exchange, opening: Opening) -> None:
     try:
         await account.stand()
         line = await dial(runtime, exchange, opened)
-        client = await opening.accept()
+        client = await opening.accept([(b"x-aperture-upstream", opened.target.provider.slug.encode("latin-1"))])
     except Fault as fault:
         fault.provider = opened.target.provider.slug if account.slices.free else None
         await account.fail(fault)
@@ -138,6 +138,7 @@ class Session:
         directions = [
             asyncio.create_task(self._ending(self._up(settings_first)), name="realtime up"),
             asyncio.create_task(self._ending(self._down()), name="realtime down"),
+            asyncio.create_task(self._ending(self._watch()), name="realtime watch"),
         ]
         try:
             await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
@@ -179,7 +180,7 @@ class Session:
             if said is not None:
                 await self.client.send(said)
             await self.client.close(code, reason)
-        except (ClientGone, OSError):
+        except ClientGone:
             logger.debug("the client of session %s has gone", self.account.opened.session_id)
 
     async def _ending(self, direction: Coroutine[Any, Any, End]) -> End:
@@ -189,7 +190,7 @@ class Session:
         except Fault as fault:
             said = events.failure(fault, new_request_id())
             return End(fault, events.closing(fault), events.NORMAL, said)
-        except (ClientGone, OSError):
+        except ClientGone:
             return End(CLIENT_GONE, None, events.GOING_AWAY)
         except upstream.Broken:
             return self._lost("was lost", None)
@@ -203,20 +204,27 @@ class Session:
         said = events.lost(message, new_request_id())
         return End(Fault("stream_aborted", message), events.FAILED, upstream_code, said)
 
+    async def _watch(self) -> End:
+        """Wait for the end of the client's socket; neither direction sees it while it waits for the upstream."""
+        await self.client.ended()
+        return self._left()
+
+    def _left(self) -> End:
+        code = self.client.close_code
+        none = events.NORMAL if code == 1005 else events.GOING_AWAY
+        return End(CLIENT_GONE, None, events.carried(code, none))
+
     # --- From the client ----------------------------------------------------------------------------------------
     async def _up(self, settings_first: bytes) -> End:
         if settings_first:
-            first = msgspec.json.encode({"type": "session.update", "session": msgspec.Raw(settings_first)})
-            await self._hear(first.decode())
+            await self._hear(events.update(settings_first))
         while (frame := await self.client.receive()) is not None:
             if isinstance(frame, bytes):
                 fault = Fault("unsupported_content", "Send events as text frames; sound goes into them as base64.")
                 said = events.failure(fault, new_request_id())
                 return End(fault, events.UNSUPPORTED, events.NORMAL, said)
             await self._hear(frame)
-        code = self.client.close_code
-        none = events.NORMAL if code == 1005 else events.GOING_AWAY
-        return End(CLIENT_GONE, None, events.carried(code, none))
+        return self._left()
 
     async def _hear(self, frame: str) -> None:
         """Pass one of the client's frames on, or tell it why not."""

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import pytest
 
@@ -87,6 +88,15 @@ class Serving:
         finally:
             connection.close()
 
+    def background(self) -> dict[str, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port(), timeout=WAIT_S)
+        try:
+            connection.request("GET", "/health?verbose=1")
+            found: dict[str, Any] = json.loads(connection.getresponse().read())["background"]
+            return found
+        finally:
+            connection.close()
+
 
 def until(happened: Callable[[], object]) -> None:
     deadline_s = time.monotonic() + WAIT_S
@@ -148,6 +158,15 @@ def test_a_second_start_serves_within_four_seconds(data_dir: Path, server: str) 
             took_s.append(time.monotonic() - began_s)
             assert "Password" not in serving.output
     assert min(took_s) < limit_s
+
+
+@pytest.mark.server
+def test_health_tells_of_the_worker_and_of_beat(data_dir: Path) -> None:
+    with Serving(data_dir) as serving:
+        until(lambda: serving.background().get("state") == "ok")
+        shown = serving.background()
+        assert set(shown) == {"state", "worker_seen_s", "beat_seen_s", "late"}
+        assert shown["late"] == []
 
 
 @pytest.mark.server

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from pytest_django import Settings
@@ -12,6 +12,7 @@ from billing.connection import Connection
 from gateway import health
 from gateway.draining import draining
 from gateway.runtime import Runtime
+from gateway.snapshot import Access
 from tests.gateway.scenery import a_caller, a_grant, a_model, a_provider, a_snapshot
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -40,6 +41,13 @@ def a_runtime(*, stale: bool = False) -> Runtime:
     return cast(Runtime, SimpleNamespace(**parts))
 
 
+async def verbose(runtime: Runtime, access: Access | None = None) -> tuple[int, dict[str, Any]]:
+    try:
+        return await health.report(runtime, verbose=True, access=access)
+    finally:
+        await runtime.reads.close()
+
+
 async def test_alive_is_a_short_answer_that_asks_no_engine(settings: Settings) -> None:
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
     assert await health.report(a_runtime(stale=True), verbose=False) == (
@@ -49,28 +57,24 @@ async def test_alive_is_a_short_answer_that_asks_no_engine(settings: Settings) -
 
 
 async def test_verbose_names_each_engine(engines: Path, settings: Settings) -> None:
-    runtime = a_runtime()
-    status, content = await health.report(runtime, verbose=True)
-    await runtime.reads.close()
+    status, content = await verbose(a_runtime())
     assert (status, content["status"], content["engines"]) == (200, "ok", {"postgresql": "ok", "redis": "ok"})
     assert (content["catalog"], content["unsettled"]) == ({"version": 7, "models": 1}, 2)
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
-    runtime = a_runtime(stale=True)
-    status, content = await health.report(runtime, verbose=True)
-    await runtime.reads.close()
+    status, content = await verbose(a_runtime(stale=True))
     assert (status, content["status"], content["engines"]) == (200, "degraded", {"postgresql": "down", "redis": "down"})
 
 
 async def test_everybody_learns_how_many_upstreams_are_in_which_state_and_no_more(engines: Path) -> None:
-    _, content = await health.report(a_runtime(), verbose=True)
+    _, content = await verbose(a_runtime())
     assert content["upstreams"] == {"down": 1, "up": 2}
-    _, content = await health.report(a_runtime(stale=True), verbose=True)
+    _, content = await verbose(a_runtime(stale=True))
     assert content["upstreams"] is None
 
 
 async def test_a_key_shows_the_upstreams_that_it_may_use_and_an_administrator_s_all_with_reasons(engines: Path) -> None:
     runtime = a_runtime()
-    _, content = await health.report(runtime, verbose=True, access=a_snapshot(a_model("m")).access(a_caller()))
+    _, content = await verbose(runtime, a_snapshot(a_model("m")).access(a_caller()))
     shown = {
         "provider": "openai",
         "state": "up",
@@ -81,7 +85,7 @@ async def test_a_key_shows_the_upstreams_that_it_may_use_and_an_administrator_s_
     }
     assert content["upstreams"] == [shown]
     admin = a_snapshot(a_model("m"), grants=(a_grant("**", role="admin"),)).access(a_caller())
-    _, content = await health.report(runtime, verbose=True, access=admin)
+    _, content = await verbose(runtime, admin)
     assert [(each["provider"], each["reason"]) for each in content["upstreams"]] == [
         ("openai", "a reason"),
         ("secret-vendor", "a reason"),

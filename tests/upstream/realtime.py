@@ -39,9 +39,12 @@ FAULTS = {
     "steady": "goes on for 400 deltas, and waits 0.05 s before each",
     "untold": "tells nothing of `response.created`",
     "twice": "tells each `response.done` twice",
+    "flood": "says 64 MB as fast as it is read",
+    "deaf": "reads nothing",
     "binary": "sends a binary frame after its first response",
 }
 FRAME_BYTES_MAX = 16 * 1024 * 1024
+FLOOD_BYTES = 64 * 1024
 PAUSES_S = {"slow": 0.2, "steady": 0.05}
 WORDS = ("Hello", " from", " a", " script.")
 # What a second of 16-bit sound at 24 kHz is, and how many of the model's tokens it is heard and spoken as.
@@ -74,6 +77,7 @@ class Heard:
     headers: dict[str, str]
     frames: list[str | bytes] = field(default_factory=list)
     close_code: int | None = None
+    session: "Session | None" = None
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """Return the events of one type."""
@@ -139,6 +143,7 @@ class RealtimeUpstream:
             subprotocols=None,
             compression=None,
             max_size=FRAME_BYTES_MAX,
+            close_timeout=1,
             backlog=1024,
         )
         self.port = next(iter(self._server.sockets)).getsockname()[1]
@@ -165,7 +170,7 @@ class RealtimeUpstream:
         assert request is not None
         heard = Heard(model_of(request), {name.lower(): value for name, value in request.headers.raw_items()})
         self.heard.append(heard)
-        session = Session(connection, heard)
+        session = heard.session = Session(connection, heard)
         try:
             await session.run()
         except ConnectionClosed:
@@ -218,12 +223,15 @@ class Session:
         self.context, self.cached = Tokens(), Tokens()
         self.buffered = 0
         self.called = False
+        self.said_bytes = 0
         self.tasks: set[asyncio.Task[None]] = set()
         self.active: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Answer frames until the connection ends."""
         await self.send("session.created", session=self.settings)
+        if self.script == "deaf":
+            await self.connection.wait_closed()
         async for frame in self.connection:
             self.heard.frames.append(frame)
             await self.take(frame)
@@ -370,6 +378,10 @@ class Session:
     async def say(self, response_id: str, made: Tokens, *, spoken: bool) -> None:
         """Speak or write the words."""
         at = {"response_id": response_id, "item_id": f"item_{next(self.ids)}", "output_index": 0, "content_index": 0}
+        if self.script == "flood":
+            for _ in range(1024):
+                await self.send("response.output_text.delta", **at, delta="x" * FLOOD_BYTES)
+                self.said_bytes += FLOOD_BYTES
         words = WORDS * 100 if self.script in ("long", "steady") else WORDS
         for number, word in enumerate(words):
             if self.script == "cut" and number == 2:

@@ -13,6 +13,8 @@ from tests.gateway.conftest import Gateway
 # Dollars a million tokens: OpenAI's for gpt-realtime.
 RATES = {"input": 4, "cache_read": 0.4, "output": 16, "audio_input": 32, "audio_output": 64}
 TYPICAL_TOKENS = 100
+# What a model that only transcribes asks for sound.
+WHISPER_AUDIO = 6
 
 
 class Client:
@@ -95,7 +97,7 @@ def price(usage: dict[str, Any]) -> int:
     """Return what the house pays for a usage object, in nano-dollars."""
     into, out = usage["input_token_details"], usage["output_token_details"]
     cached = into["cached_tokens_details"]
-    exact = (
+    exact: float = (
         (into["text_tokens"] - cached["text_tokens"]) * RATES["input"]
         + (into["audio_tokens"] - cached["audio_tokens"]) * RATES["audio_input"]
         + into["cached_tokens"] * RATES["cache_read"]

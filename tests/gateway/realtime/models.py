@@ -9,7 +9,7 @@ from accounts.models import Grant
 from catalog import credentials
 from catalog.models import Model, Price, Provider, Target
 from tests.gateway.installation import CREDENTIAL
-from tests.gateway.realtime.client import RATES, TYPICAL_TOKENS
+from tests.gateway.realtime.client import RATES, TYPICAL_TOKENS, WHISPER_AUDIO
 from tests.gateway.rows import DOLLAR_NANOS
 from tests.upstream.realtime import FAULTS
 
@@ -26,5 +26,10 @@ def install(base_url: str) -> None:
         target = Target.objects.create(model=model, provider=provider, upstream_id=name)
         if name != "unpriced":
             Price.objects.create(target=target, effective_at=since, **rates)
+    whisper = Target.objects.create(
+        model=Model.objects.create(public_id="live/whisper"), provider=live, upstream_id="whisper-1"
+    )
+    asked = {"input": 3 * DOLLAR_NANOS, "output": 10 * DOLLAR_NANOS, "audio_input": WHISPER_AUDIO * DOLLAR_NANOS}
+    Price.objects.create(target=whisper, effective_at=since, **asked)
     Grant.objects.create(name="everyone", subjects=["everyone"], role=Grant.USER, model_globs=["live/**", "deaf/**"])
     connections.close_all()

@@ -87,6 +87,13 @@ def test_close_codes_are_carried_but_for_those_that_no_frame_may_hold(code: int 
     assert events.carried(code, 1001) == carried
 
 
+def test_settings_become_an_event_with_the_type_that_it_has_to_have() -> None:
+    made = json.loads(events.update(b'{"audio":{"output":{"voice":"marin"}}}'))
+    assert made["type"] == "session.update"
+    assert made["session"] == {"type": "realtime", "audio": {"output": {"voice": "marin"}}}
+    assert json.loads(events.update(b'{"type":"transcription"}'))["session"] == {"type": "transcription"}
+
+
 def test_a_fault_becomes_an_error_event_of_the_protocol() -> None:
     fault = Fault("insufficient_credits", "Nothing is left.")
     told = json.loads(events.failure(fault, "7", "mine"))

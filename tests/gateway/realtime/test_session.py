@@ -10,7 +10,7 @@ from websockets.exceptions import InvalidStatus
 
 from tests.gateway.conftest import Gateway
 from tests.gateway.installation import CREDENTIAL
-from tests.gateway.realtime.client import Client, opened, price, rows, run
+from tests.gateway.realtime.client import WHISPER_AUDIO, Client, opened, price, rows, run
 from tests.upstream.realtime import RealtimeUpstream
 
 pytestmark = pytest.mark.server
@@ -96,6 +96,25 @@ def test_a_transcription_leaves_a_row_of_its_own(talking: Gateway) -> None:
     assert {row["usage_source"] for row in found} == {"provider"}
 
 
+def test_a_transcription_costs_what_the_model_does_that_makes_it(talking: Gateway) -> None:
+    session_id = f"whisper-{talking.server}"
+
+    async def talk() -> None:
+        async with opened(talking, "live/ok", headers={"x-session-id": session_id}) as connection:
+            client = Client(connection)
+            heard = {"turn_detection": None, "transcription": {"model": "whisper-1"}}
+            await client.send("session.update", session={"type": "transcription", "audio": {"input": heard}})
+            await client.until("session.updated")
+            await client.send("input_audio_buffer.append", audio=SECOND)
+            await client.send("input_audio_buffer.commit")
+            await client.until("conversation.item.input_audio_transcription.completed")
+
+    run(talk())
+    [row] = rows(talking, session_id)
+    # A second is ten tokens of sound.
+    assert (row["audio_tokens"], row["cost_nanos"]) == (10, 10 * WHISPER_AUDIO * 1000)
+
+
 def test_a_cancelled_response_is_charged_as_far_as_it_went(talking: Gateway) -> None:
     session_id = f"cancelled-{talking.server}"
 
@@ -164,6 +183,22 @@ def test_what_is_no_event_is_refused_and_the_session_goes_on(talking: Gateway, l
 
     assert run(talk()).kinds()[-1] == "session.updated"
     assert len(live.of("ok")[-1].frames) == 1
+
+
+def test_of_the_callers_headers_only_listed_ones_reach_the_upstream(talking: Gateway, live: RealtimeUpstream) -> None:
+    async def talk() -> str:
+        sent = {"openai-beta": "realtime=v1", "x-private": "mine", "cookie": "a=b"}
+        async with opened(talking, "live/ok", headers=sent) as connection:
+            await Client(connection).until("session.created")
+            assert connection.response is not None
+            return connection.response.headers["x-aperture-upstream"]
+
+    assert run(talk()) == "live"
+    headers = live.of("ok")[-1].headers
+    assert headers["openai-beta"] == "realtime=v1"
+    assert headers["sec-websocket-protocol"] == "realtime"
+    assert not {"x-private", "cookie", "sec-websocket-extensions", "content-type"} & headers.keys()
+    assert talking.installed.key not in str(headers)
 
 
 # --- Refused handshakes -----------------------------------------------------------------------------------------------
