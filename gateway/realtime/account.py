@@ -151,6 +151,7 @@ class Account:
             raise
         started = Running(paid, self.slices.budget(paid, quoted), self.meter.begin(more_tokens), limited)
         self.running[response_id] = started
+        self.slices.begins(paid)
         target, meter, markup_ppm = self.opened.target, self.meter, paid.quote.markup_ppm
         paid.held.mark = lambda: _marked(paid.row, started, target, meter, markup_ppm)
         return started

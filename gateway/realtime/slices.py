@@ -83,6 +83,7 @@ class Slices:
 
     def __init__(self, runtime: Runtime, exchange: Exchange, opened: Opened) -> None:
         self.journal = runtime.journal
+        self.live = runtime.live
         self.exchange = exchange
         self.opened = opened
         self.free: list[Slice] = []
@@ -124,15 +125,29 @@ class Slices:
         try:
             await self.journal.settle(ending.held, row, settings.SETTLE_TIMEOUT_S)
         except NotDurable:
+            self._show(msgspec.structs.replace(row, status=503, error_code="storage_unavailable"), None)
             raise Fault(
                 "storage_unavailable", "The database does not answer, so what was used could not be settled."
             ) from None
+        self._show(row, settlement.shown_nanos(charged, metered=ending.held.metered))
 
     def leave(self, ending: Slice) -> None:
         """Settle a slice as its mark says, without waiting."""
         if not ending.settled:
             ending.settled = True
+            row = ending.held.mark()
             self.journal.leave(ending.held)
+            self._show(row, None)
+
+    def begins(self, paid: Slice) -> None:
+        """Tell live pages of a response that begins."""
+        if self.live.watched:
+            self.live.started(paid.row, self.exchange.caller, self.opened.target.provider.slug)
+
+    def _show(self, row: UsageRow, cost_nanos: int | None) -> None:
+        """Tell live pages how a slice ended; COST_NANOS is what its caller sees, None where that is not known."""
+        if self.live.watched:
+            self.live.finished(row, cost_nanos, self.exchange.caller, self.opened.target.provider.slug)
 
     def budget(self, claimed: Slice, quoted: Quote) -> Budget:
         """Return how much a response may deliver on its slice.

@@ -11,6 +11,7 @@ from websockets.exceptions import InvalidStatus
 from tests.gateway.conftest import Gateway
 from tests.gateway.installation import CREDENTIAL
 from tests.gateway.realtime.client import WHISPER_AUDIO, Client, opened, price, rows, run
+from tests.gateway.watching import signed_in, watching
 from tests.upstream.realtime import RealtimeUpstream
 
 pytestmark = pytest.mark.server
@@ -53,6 +54,29 @@ def test_a_turn_in_writing_is_relayed_and_charged_as_the_upstream_counts(
     assert row["cost_nanos"] == price(done["usage"]) > 0
     assert (row["output_tokens"], row["audio_tokens"]) == (8, 0)
     assert live.of("ok")[-1].headers["authorization"] == f"Bearer {CREDENTIAL}"
+
+
+def test_a_live_page_sees_a_response_from_its_start_to_its_cost(talking: Gateway) -> None:
+    session_id = f"watched-{talking.server}"
+
+    async def talk() -> None:
+        async with opened(talking, "live/ok", headers={"x-session-id": session_id}) as connection:
+            client = Client(connection)
+            await client.quiet()
+            await client.said("What is the capital of Norway?")
+            await client.turn()
+
+    alice = talking.installed.users["alice"]
+    with watching(talking.port, signed_in(alice)) as page:
+        page.kind("live")
+        page.read_for(1.0)
+        run(talk())
+        [row] = rows(talking, session_id)
+        finished = page.event(str(row["request_id"]))
+        names = [event["event"] for event in page.events() if event["id"] == str(row["request_id"])]
+    assert names == ["started", "finished"]
+    assert (finished["model"], finished["session"], finished["status"]) == ("live/ok", session_id, 200)
+    assert (finished["output_tokens"], finished["cost"]) == (8, f"{row['cost_nanos'] / 1e9:.9f}")
 
 
 def test_voice_is_answered_without_being_asked_and_each_response_leaves_a_row(talking: Gateway) -> None:
