@@ -18,8 +18,16 @@ from accounts.client_address import Address, Network, within
 
 logger = logging.getLogger(__name__)
 
+# A secret that was replaced is good for its key until the end of its overlap, where it has one.
+SECRETS = """(
+    SELECT id AS key_id, digest, display, NULL::timestamptz AS until FROM accounts_apikey
+     WHERE digest = ANY(%(digests)s)
+    UNION ALL
+    SELECT key_id, digest, display, accepted_until FROM accounts_retiredsecret
+     WHERE digest = ANY(%(digests)s) AND accepted_until IS NOT NULL) s"""
+EXPIRES_AT = "least(k.expires_at, s.until)"
 KEYS = (
-    "accounts_apikey k JOIN accounts_user u ON u.id = k.user_id "
+    f"{SECRETS} JOIN accounts_apikey k ON k.id = s.key_id JOIN accounts_user u ON u.id = k.user_id "
     "JOIN accounts_organization o ON o.id = k.organization_id"
 )
 # Revoked, or owned by somebody who is switched off or has left the organization.
@@ -34,8 +42,8 @@ WRONG_ADDRESS = "This key may not be used from this address; its owner lists tho
 
 # The rule is a constant of this module.
 FIND = f"""
-SELECT k.id, k.user_id, k.organization_id, k.scopes, k.ip_allowlist, k.expires_at, {REVOKED} AS revoked
-  FROM {KEYS} WHERE k.digest = ANY(%s)
+SELECT k.id, k.user_id, k.organization_id, k.scopes, k.ip_allowlist, {EXPIRES_AT}, {REVOKED} AS revoked
+  FROM {KEYS}
 """  # noqa: S608
 
 
@@ -89,6 +97,6 @@ def _row(key: str) -> tuple[int, int, int, list[str], list[str], datetime | None
     if not key.isascii() or not keys.well_formed(key):
         return None
     with connection.cursor() as cursor:
-        cursor.execute(FIND, [keys.digests(key)])
+        cursor.execute(FIND, {"digests": keys.digests(key)})
         row: tuple[int, int, int, list[str], list[str], datetime | None, bool] | None = cursor.fetchone()
     return row

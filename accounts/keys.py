@@ -15,6 +15,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from django.conf import settings
+from django.utils import timezone
 
 from accounts import cipher
 from accounts.models import APIKey, Organization, User
@@ -79,14 +80,14 @@ def issue(row: APIKey) -> str:
     return key
 
 
-def reset(row: APIKey) -> str:
-    """Give ROW a new key and return its clear text: the old one is refused everywhere in under a second.
+def renew(row: APIKey) -> str:
+    """Save ROW with another secret and return its clear text; what becomes of the former one is `rotation`'s business.
 
-    Name, bounds and usage stay. What was revoked stays revoked.
+    Name, bounds and usage stay.
     """
     key = _put_new_key(row)
     row.last_used_at = None
-    row.save(update_fields=["display", "digest", "pepper_version", "encrypted_copy", "last_used_at"])
+    row.save(update_fields=["display", "digest", "pepper_version", "encrypted_copy", "issued_at", "last_used_at"])
     return key
 
 
@@ -95,6 +96,7 @@ def _put_new_key(row: APIKey) -> str:
     digest = digests(key)[0]
     row.display = mask(key)
     row.digest = digest
+    row.issued_at = timezone.now()
     # For the operator's own query: while peppers are only ever added, it names the one that this key needs.
     row.pepper_version = len(settings.KEY_PEPPERS)
     row.encrypted_copy = cipher.seal(key, _purpose(digest)) if settings.KEY_REVEAL else None

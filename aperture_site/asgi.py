@@ -16,10 +16,11 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aperture_site.settings")
 
 django_application: Any = get_asgi_application()
 
-from aperture_site import small_bodies  # noqa: E402
+from aperture_site import leaks, live, small_bodies  # noqa: E402
 from billing.payments.views import WEBHOOK_BYTES_MAX, WEBHOOK_PATH  # noqa: E402
 from gateway import asgi as gateway  # noqa: E402
 from gateway.draining import draining  # noqa: E402
+from gateway.leaks import BYTES_MAX as LEAKS  # noqa: E402
 
 lifecycle = gateway.lifecycle
 
@@ -36,6 +37,8 @@ async def http(scope: Scope, receive: Receive, send: Send) -> None:
         await gateway.application(scope, receive, send)
     elif draining.active:
         await gateway.refuse_page(scope, gateway.named(send))
+    elif path in LEAKS:
+        await leaks.serve(django_application, scope, receive, gateway.named(send))
     elif path == WEBHOOK_PATH:
         await webhook(scope, receive, gateway.named(send))
     else:
@@ -52,4 +55,4 @@ async def webhook(scope: Scope, receive: Receive, send: Send) -> None:
         await django_application(scope, small_bodies.replay(message, receive), send)
 
 
-application = ProtocolTypeRouter({"http": http, "websocket": gateway.open_socket})
+application = ProtocolTypeRouter({"http": http, "websocket": live.routed(gateway.open_socket)})

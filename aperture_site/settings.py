@@ -48,6 +48,7 @@ PRIVATE_UPSTREAMS = env.upstream_networks("APERTURE_PRIVATE_UPSTREAMS")
 ADJUSTMENT_MAX_DOLLARS = env.integer("APERTURE_ADJUSTMENT_MAX_DOLLARS", 1000, at_most=1_000_000_000)
 # How many full months of usage rows are kept; 0 is all of them.
 USAGE_MONTHS = env.integer("APERTURE_USAGE_MONTHS", 0, at_most=1200)
+USAGE_ARCHIVE_DIR = env.text("APERTURE_USAGE_ARCHIVE_DIR")
 
 # --- Card payment: off without both secrets ---------------------------------------------------------------------------
 STRIPE_SECRET_KEY = env.text("APERTURE_STRIPE_SECRET_KEY")
@@ -91,6 +92,12 @@ SANDBOX_ADDRESS_FACTOR = env.integer("APERTURE_SANDBOX_ADDRESS_FACTOR", 5, at_mo
 # How many keys that are not good an address may send in a minute; 0 is any number.
 FAILED_KEYS_PER_MINUTE = env.integer("APERTURE_FAILED_KEYS_PER_MINUTE", 60, at_most=1_000_000)
 
+# --- Leaked keys ------------------------------------------------------------------------------------------------------
+# Where the public keys are that GitHub signs its alerts with.
+LEAK_KEYS_URL = env.secure_url("APERTURE_LEAK_KEYS_URL", "https://api.github.com/meta/public_keys/secret_scanning")
+# What TruffleHog's verifier shows; several while one is replaced by another, and none switches it off.
+LEAK_VERIFIER_TOKENS = env.words("APERTURE_LEAK_VERIFIER_TOKEN")
+
 # --- Engines ----------------------------------------------------------------------------------------------------------
 DATABASE_URL = env.text("DATABASE_URL") or addresses.embedded_database(DATA_DIR)
 REDIS_URL = env.text("REDIS_URL") or addresses.embedded_redis(DATA_DIR)
@@ -103,9 +110,23 @@ CELERY_BROKER_URL = addresses.celery_broker(REDIS_URL)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True
+# For ever: a worker that gave up would be missing when Redis comes back.
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+# A job that runs while Redis goes away needs no Redis to end well.
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+# A logger that is set up after Celery put itself in the place of stderr would write nowhere.
+CELERY_WORKER_REDIRECT_STDOUTS = False
 CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULER = "aperture_site.beat:Beat"
+# Of processes: only they can be ended when a job's time is over.
+CELERY_WORKER_POOL = "prefork"
+CELERY_WORKER_CONCURRENCY = env.integer("APERTURE_JOB_PROCESSES", 3, at_least=1, at_most=64)
+# Who works on a job keeps no other from a process that is free.
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 5, "socket_timeout": 30}
+# How long a job's history is kept.
+JOB_HISTORY_DAYS = env.integer("APERTURE_JOB_HISTORY_DAYS", 30, at_least=1, at_most=3650)
 
 CHANNEL_LAYERS = {
     "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}},
@@ -124,6 +145,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django.contrib.postgres",
     "channels",
+    "django_celery_beat",
     "accounts",
     "catalog",
     "billing",
@@ -203,6 +225,8 @@ EMAIL_HOST_USER = env.text("APERTURE_MAIL_USER")
 EMAIL_HOST_PASSWORD = env.text("APERTURE_MAIL_PASSWORD")
 EMAIL_USE_TLS = env.flag("APERTURE_MAIL_TLS", default=True)
 EMAIL_TIMEOUT = 10
+# Who is told of upstreams that fail; empty means those who may use the admin.
+ALERT_EMAILS = env.words("APERTURE_ALERT_EMAILS")
 DEFAULT_FROM_EMAIL = env.text("APERTURE_MAIL_FROM", "aperture@localhost")
 EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'console'}.EmailBackend"
 
@@ -210,20 +234,28 @@ EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'console'
 LOG_LEVEL = env.choice("APERTURE_LOG_LEVEL", "INFO", ["DEBUG", "INFO", "WARNING", "ERROR"])
 
 
+FREQUENT = ("billing.payments.sweep", "aperture_site.tasks.note_worker", "gateway.tasks.check_upstreams")
+
+
 def is_no_sweep(record: logging.LogRecord) -> bool:
-    """Say whether a line is worth its place: all are, but Celery's about a sweep that went well."""
-    return record.levelno > logging.INFO or "billing.payments.sweep" not in record.getMessage()
+    """Say whether a line is worth its place: all are, but Celery's about a frequent job that went well."""
+    return record.levelno > logging.INFO or not any(name in record.getMessage() for name in FREQUENT)
 
 
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    # The sweep of payments comes every two seconds; what it does is told by the events' own lines.
+    # The sweep of payments and the look for checks that are due come every few seconds, and tell of what they do by
+    # lines of their own; a heartbeat has nothing to tell.
     "filters": {"no_sweeps": {"()": "django.utils.log.CallbackFilter", "callback": is_no_sweep}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["no_sweeps"]}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
-    "loggers": {name: {"level": "WARNING"} for name in ("httpx", "asyncio", "stripe")},
+    "loggers": {
+        **{name: {"level": "WARNING"} for name in ("httpx", "asyncio", "stripe")},
+        # It would tell of each second that Redis is away, with a traceback; the live pages say so once.
+        "channels_redis.pubsub": {"level": "CRITICAL"},
+    },
 }
 
 UNFOLD = {

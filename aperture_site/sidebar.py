@@ -5,19 +5,22 @@ from typing import Any
 from django.http import HttpRequest
 from django.urls import reverse
 
-PAGES = {
+PAGES: dict[str, list[tuple[str, str, str, str]]] = {
+    "Now": [],
     "Who": [
         ("Users", "accounts", "user", "person"),
         ("Organizations", "accounts", "organization", "domain"),
         ("Groups", "accounts", "group", "group"),
         ("API keys", "accounts", "apikey", "key"),
         ("Grants", "accounts", "grant", "verified_user"),
+        ("Leaked keys", "accounts", "leak", "key_off"),
     ],
     "What": [
         ("Providers", "catalog", "provider", "cloud"),
         ("Models", "catalog", "model", "neurology"),
         ("Aliases", "catalog", "alias", "alternate_email"),
         ("Targets and prices", "catalog", "target", "sell"),
+        ("Proposals", "catalog", "proposal", "tips_and_updates"),
     ],
     "Money": [
         ("Wallets", "billing", "wallet", "account_balance_wallet"),
@@ -33,10 +36,18 @@ PAGES = {
         ("Usage", "billing", "usage", "receipt_long"),
         ("Differences", "billing", "difference", "rule"),
     ],
+    "Background": [
+        ("Jobs", "gateway", "job", "work_history"),
+        ("Runs", "gateway", "jobrun", "history"),
+        ("Schedules", "django_celery_beat", "periodictask", "event"),
+    ],
 }
 
 # Pages that are no list of rows: group, name, view, permission, icon.
-VIEWS = [("Money", "House accounts", "admin:billing_transfer_house", "billing.view_transfer", "account_balance")]
+VIEWS = [
+    ("Now", "Live", "live", "billing.view_usage", "monitoring"),
+    ("Money", "House accounts", "admin:billing_transfer_house", "billing.view_transfer", "account_balance"),
+]
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:

@@ -3,6 +3,8 @@
 For addresses that anybody can call and whose bodies are small. Pure ASGI; nothing here knows what a body means.
 """
 
+from collections.abc import Iterable
+
 from gateway.body import Message, Receive, Scope, Send
 
 
@@ -42,11 +44,17 @@ def replay(message: Message, receive: Receive) -> Receive:
 
 async def refuse(send: Send, bytes_max: int) -> None:
     """Answer 413; the server ends the connection, for the rest of the body was not read."""
-    body = f"The body is larger than {bytes_max} bytes.\n".encode()
+    await say(send, 413, f"The body is larger than {bytes_max} bytes.")
+
+
+async def say(send: Send, status: int, sentence: str, more: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    """Answer a request whose body was not read with one sentence, and end the connection."""
+    body = f"{sentence}\n".encode()
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", b"%d" % len(body)),
         (b"connection", b"close"),
+        *more,
     ]
-    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -4,22 +4,17 @@ Off the hot path: a task looks every minute. A mail is noted before it is sent, 
 before, so of two workers one sends it; a mail that could not be sent is tried again with the next look.
 """
 
-import logging
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
-from django.conf import settings
-from django.core.mail import EmailMessage, get_connection
 from django.db.models import F, Q, QuerySet
-from django.template.loader import render_to_string
 
+from accounts import mail
 from accounts.models import APIKey, Membership, User
 from billing import money, spending
 from billing.buckets import Standing, standings
 from billing.models import Bucket, SpendingLimit, Wallet
 from billing.spending import OWN
-
-logger = logging.getLogger(__name__)
 
 # Shares of a capacity, in percent.
 SHARES = (50, 80, 100)
@@ -138,21 +133,6 @@ def watch_balances(now: datetime) -> int:
     return told
 
 
-# --- Mail -------------------------------------------------------------------------------------------------------------
 def send(addresses: list[str], template: str, about: Mapping[str, object]) -> bool:
-    """Send one mail to each address; return False if none could be sent though there was somebody to send to.
-
-    The first line of the template's text is the subject.
-    """
-    subject, _, body = render_to_string(
-        f"billing/mail/{template}.txt", {**about, "url": settings.PUBLIC_URL}
-    ).partition("\n")
-    sent = 0
-    for address in addresses:
-        mail = EmailMessage(subject.strip(), body.strip() + "\n", to=[address], connection=get_connection())
-        try:
-            sent += mail.send()
-        except Exception as error:
-            # Whatever a mail server does, the other mails are sent.
-            logger.warning("a mail about money could not be sent: %s", type(error).__name__)
-    return bool(sent) or not addresses
+    """Send one mail about money to each address; return False if none could be sent though somebody was to get it."""
+    return mail.send(addresses, f"billing/mail/{template}.txt", about)

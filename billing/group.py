@@ -196,7 +196,6 @@ class Group:
             elif entry.revoked:
                 about = {
                     "request": held.request_id,
-                    "day": usage.day_of(held.request_id),
                     "status": entry.row.status,
                     "code": entry.row.error_code,
                 }
@@ -253,7 +252,7 @@ class Group:
 
     def _add_main(self, sent: "Sent") -> None:
         writes = self.writes
-        ends = (text(writes.transfers), text(writes.usage), text(usage.by_day(writes.usage))) if writes.usage else ()
+        ends = (text(writes.transfers), text(writes.usage)) if writes.usage else ()
         beginnings = (settings.HOLD_LEASE_S, text(writes.holds)) if writes.holds else ()
         if ends and beginnings:
             sent.add("both", sql.WRITE_BOTH, *ends, *beginnings)

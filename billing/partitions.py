@@ -160,7 +160,12 @@ def retire(now: datetime, keep_months: int) -> list[str]:
     """
     if keep_months == 0:
         return []
-    this_month = now.astimezone(UTC).date().replace(day=1)
+    month = kept_since(now, keep_months)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL lock_timeout = '2s'")
-        return detach_before(month_after(this_month, -keep_months))
+        return detach_before(month)
+
+
+def kept_since(now: datetime, keep_months: int) -> date:
+    """Return the first day whose rows are kept, with KEEP_MONTHS full months before NOW's."""
+    return month_after(now.astimezone(UTC).date().replace(day=1), -keep_months)

@@ -57,8 +57,7 @@ closed AS (
     DELETE FROM billing_hold WHERE request_id = ANY((SELECT ids FROM ended)::uuid[]) AND (SELECT fits FROM decision)
 ),
 posted AS ({_if_it_fits(ledger.INSERT_TRANSFERS)}),
-used AS ({_if_it_fits(usage.INSERT_USAGE)}),
-days AS ({_if_it_fits(usage.ADD_TO_DAYS)})"""  # noqa: S608
+used AS ({_if_it_fits(usage.INSERT_USAGE)})"""  # noqa: S608
 BEGUN = _if_it_fits("""
 held AS (
     INSERT INTO billing_hold (request_id, organization_id, amount_nanos, metered, bucket_ids, unfinished, lease_until)
@@ -143,7 +142,7 @@ def statement(entries: Sequence[Entry]) -> Statement:
             needed[line.debit_id] = so_far + line.amount_nanos
     amounts = ("NULL" if amount is None else amount for amount in needed.values())
     wallets = (array(needed), array(amounts))
-    ends = (text(writes.transfers), text(writes.usage), text(usage.by_day(writes.usage)))
+    ends = (text(writes.transfers), text(writes.usage))
     begins = (settings.HOLD_LEASE_S, text(writes.holds))
     if not writes.holds:
         return Statement(END, (*wallets, array(ended), *ends))

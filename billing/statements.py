@@ -1,6 +1,6 @@
 """The SQL of a group's transaction. Rows go in as JSON, ids as the text of an array, `%s` each.
 
-Everybody who moves money takes locks in one order, so nobody waits crosswise: wallets, buckets, holds, sums by day,
+Everybody who moves money takes locks in one order, so nobody waits crosswise: wallets, buckets, holds,
 each in the order of their ids.
 """
 
@@ -84,11 +84,11 @@ SELECT request_id, organization_id, amount_nanos, metered, bucket_ids, unfinishe
 """
 # What almost every group writes, in one statement; the triggers run when all of it is written.
 WRITE_ENDS = f"""
-WITH posted AS ({ledger.INSERT_TRANSFERS}), used AS ({usage.INSERT_USAGE}), days AS ({usage.ADD_TO_DAYS}) SELECT 1
+WITH posted AS ({ledger.INSERT_TRANSFERS}), used AS ({usage.INSERT_USAGE}) SELECT 1
 """
 WRITE_BEGINNINGS = f"WITH held AS ({INSERT_HOLDS}) SELECT 1"
 WRITE_BOTH = f"""
-WITH posted AS ({ledger.INSERT_TRANSFERS}), used AS ({usage.INSERT_USAGE}), days AS ({usage.ADD_TO_DAYS}),
+WITH posted AS ({ledger.INSERT_TRANSFERS}), used AS ({usage.INSERT_USAGE}),
      held AS ({INSERT_HOLDS}) SELECT 1
 """
 EXTEND_HOLDS = """
@@ -106,7 +106,8 @@ UPDATE billing_bucket AS bucket
   FROM json_to_recordset(%s::json) AS fresh(id bigint, spent bigint, held bigint, measured_at timestamptz)
  WHERE bucket.id = fresh.id
 """
-# An answer that nobody got though its settlement was committed: the charge is corrected, the row says what happened.
+# An answer that nobody got though its settlement was committed: the charge is corrected, and the row says what happened
+# and is new to whoever adds rows up.
 REVOKE = [
     """
     INSERT INTO billing_transfer (amount_nanos, debit_id, credit_id, request_id, kind, corrects_id, reason)
@@ -114,15 +115,7 @@ REVOKE = [
       FROM billing_transfer WHERE request_id = %(request)s AND kind = 1 ON CONFLICT DO NOTHING
     """,
     """
-    UPDATE billing_usageday AS sums
-       SET charge_nanos = sums.charge_nanos - used.charge_nanos, failed_count = sums.failed_count + 1
-      FROM billing_usage AS used
-     WHERE used.request_id = %(request)s AND used.status < 400 AND sums.day = DATE '1970-01-01' + %(day)s
-       AND (sums.organization_id, sums.key_id, sums.user_id, sums.model)
-           = (used.organization_id, used.key_id, used.user_id, used.model)
-    """,
-    """
-    UPDATE billing_usage SET status = %(status)s, error_code = %(code)s, charge_nanos = 0
+    UPDATE billing_usage SET status = %(status)s, error_code = %(code)s, charge_nanos = 0, created_at = now()
      WHERE request_id = %(request)s AND status < 400
     """,
 ]

@@ -5,12 +5,13 @@ when they run.
 """
 
 from contextlib import suppress
+from pathlib import Path
 
 from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from billing import alerts, idempotency, monthly_credit, partitions
+from billing import alerts, archive, idempotency, monthly_credit, partitions, rollups
 from billing import reconcile as books
 
 
@@ -20,10 +21,15 @@ def ensure_partitions() -> None:
     partitions.ensure(timezone.now())
 
 
-@shared_task
+@shared_task(soft_time_limit=3000, time_limit=3060)
 def detach_old_months() -> None:
-    """Take the months that are no longer kept out of the usage table."""
-    partitions.retire(timezone.now(), settings.USAGE_MONTHS)
+    """Take the months that are no longer kept out of the usage table, and their hours out of the sums."""
+    now, keep_months = timezone.now(), settings.USAGE_MONTHS
+    partitions.retire(now, keep_months)
+    if keep_months:
+        rollups.forget_hours(partitions.kept_since(now, keep_months))
+    if settings.USAGE_ARCHIVE_DIR:
+        archive.run(Path(settings.USAGE_ARCHIVE_DIR))
 
 
 @shared_task
@@ -32,12 +38,25 @@ def prune_idempotency_keys() -> None:
     idempotency.prune(timezone.now())
 
 
-@shared_task
+@shared_task(soft_time_limit=3000, time_limit=3060)
+def roll_up_usage() -> None:
+    """Add usage up by hour and day."""
+    with suppress(rollups.AlreadyRunning):
+        rollups.run(timezone.now())
+
+
+@shared_task(soft_time_limit=3000, time_limit=3060)
 def reconcile() -> None:
     """Compare the records of money with each other; the admin lists what differs."""
     # Another node's task does it at this moment: as good.
     with suppress(books.AlreadyRunning):
         books.run(timezone.now())
+
+
+@shared_task
+def report_overdue_holds() -> None:
+    """Report holds that nobody closes although their lease ended; the web processes close them, this only tells."""
+    books.report_overdue_holds(timezone.now())
 
 
 @shared_task

@@ -8,26 +8,28 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
-from django.db.models import Count, Q, QuerySet
-from django.http import HttpRequest
+from django.db.models import Case, Count, Q, QuerySet, Value, When
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.views.decorators.debug import sensitive_post_parameters
 from unfold.admin import ModelAdmin, StackedInline, TabularInline
-from unfold.decorators import display
-from unfold.forms import PaginationInlineFormSet
+from unfold.decorators import action, display
+from unfold.forms import BaseDialogForm, PaginationInlineFormSet
 from unfold.widgets import (
     UnfoldAdminCheckboxSelectMultipleWidget,
     UnfoldAdminPasswordWidget,
 )
 
+from accounts.admin.key import confirmation
 from accounts.integers import IntegerAsText
 from accounts.lines import HeadersField, ListField
 from accounts.read_only import ReadOnly
-from catalog import credentials, flags, rates, tariff
-from catalog.models import Alias, Credential, Model, Price, Provider, Target
+from catalog import credentials, flags, proposals, rates, standings, tariff
+from catalog.models import Alias, Credential, Model, Price, Proposal, Provider, Target
+from catalog.price_list import PriceListError
 
 
 def rate_field(**kwargs: Any) -> IntegerAsText:
@@ -116,11 +118,17 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
         "With a colon only the values that match, between blanks: anthropic-beta: context-1m-* files-api-*",
     )
 
+    check_nanos_per_day = rate_field(
+        label="Checks' dollars a day",
+        help_text="What tiny requests may cost the house. Nobody else is charged for them.",
+    )
+
     class Meta:
         model = Provider
         fields = (
             "slug", "name", "enabled", "base_url", "authorization", "auth_mode", "flags", "preference", "timeout_s",
             "add_headers", "forward_headers", "mends", "on_disconnect", "cost_basis", "model_cost_map", "description",
+            "check_by", "check_interval_s", "check_requests_per_day", "check_nanos_per_day", "discovery",
         )  # fmt: skip
 
 
@@ -166,6 +174,16 @@ class ProviderAdmin(ModelAdmin):
             "Routing",
             {"fields": ("preference", "timeout_s", "add_headers", "forward_headers", "on_disconnect", "mends")},
         ),
+        (
+            "Checks and new models",
+            {
+                "fields": (
+                    ("check_by", "check_interval_s"),
+                    ("check_requests_per_day", "check_nanos_per_day"),
+                    "discovery",
+                )
+            },
+        ),
         ("Prices", {"fields": ("cost_basis", "model_cost_map"), "classes": ("collapse",)}),
         ("Notes", {"fields": ("description", "source", "created_at"), "classes": ("collapse",)}),
     )
@@ -196,6 +214,8 @@ class ProviderAdmin(ModelAdmin):
     def save_model(self, request: HttpRequest, obj: Provider, form: Any, change: bool) -> None:
         before = set(obj.credentials.values_list("name", flat=True)) if change else set()
         super().save_model(request, obj, form, change)
+        # What was changed may have mended it, or wants it to be looked at more often.
+        standings.look_soon(obj)
         dropped = before - set(obj.credentials.values_list("name", flat=True))
         if dropped:
             messages.warning(
@@ -388,3 +408,92 @@ def _with_prices(targets: QuerySet[Target]) -> QuerySet[Target]:
 def _price_in_force(target: Target) -> str:
     current = tariff.in_force(target.prices.all(), timezone.now())
     return "; ".join(" ".join(filter(None, [str(price), price.tier])) for price in current) or "no price"
+
+
+@admin.register(Proposal)
+class ProposalAdmin(ReadOnly, ModelAdmin):
+    """What the providers' listings suggest: accepted or ignored here, and then remembered."""
+
+    list_display = ("upstream_id", "provider", "what", "public_id", "model_kind", "price", "outcome", "created_at")
+    list_filter = ("state", "kind", "provider")
+    list_select_related = ("provider",)
+    search_fields = ("upstream_id", "public_id", "name", "provider__slug")
+    ordering = (
+        Case(When(state=Proposal.OPEN, then=Value(0)), default=Value(1)).asc(),
+        "-created_at",
+        "provider__slug",
+        "upstream_id",
+    )
+    actions = ("accept_selected", "ignore_selected")
+    actions_detail = ("accept_one", "ignore_one")
+    actions_row = ("accept_one", "ignore_one")
+    fields = (
+        "provider", "upstream_id", "what", "public_id", "name", "model_kind", "context_tokens", "price", "outcome",
+        "created_at", "decided_at",
+    )  # fmt: skip
+    readonly_fields = fields
+
+    def has_decide_permission(self, request: HttpRequest, _object_id: Any = None) -> bool:
+        """Whoever may change proposals may decide them."""
+        return bool(request.user.has_perm("catalog.change_proposal"))
+
+    @display(description="Proposal", label={"new": "info", "vanished": "warning"})
+    def what(self, proposal: Proposal) -> str:
+        return proposal.kind
+
+    @display(
+        description="State",
+        ordering="state",
+        label={"open": "warning", "accepted": "success", "published": "success"},
+    )
+    def outcome(self, proposal: Proposal) -> str:
+        return proposal.state
+
+    @display(description="$ per million")
+    def price(self, proposal: Proposal) -> str:
+        if proposal.input is None or proposal.output is None:
+            return ""
+        return f"${rates.to_dollars(proposal.input)} in, ${rates.to_dollars(proposal.output)} out"
+
+    @admin.action(description="Accept", permissions=["decide"])
+    def accept_selected(self, request: HttpRequest, queryset: QuerySet[Proposal]) -> None:
+        self._accept(request, queryset)
+
+    @admin.action(description="Ignore", permissions=["decide"])
+    def ignore_selected(self, request: HttpRequest, queryset: QuerySet[Proposal]) -> None:
+        self._ignore(request, queryset)
+
+    @action(
+        description="Accept",
+        icon="check",
+        permissions=["decide"],
+        dialog=confirmation(
+            "Accept this proposal?",
+            "A new model is published with its price; the targets of a vanished one are switched off.",
+            "Accept",
+        ),
+    )
+    def accept_one(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
+        self._accept(request, Proposal.objects.filter(pk=object_id))
+        return HttpResponse(headers={"HX-Redirect": reverse("admin:catalog_proposal_changelist")})
+
+    @action(
+        description="Ignore",
+        icon="close",
+        permissions=["decide"],
+        dialog=confirmation("Ignore this proposal?", "It is not made again.", "Ignore"),
+    )
+    def ignore_one(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
+        self._ignore(request, Proposal.objects.filter(pk=object_id))
+        return HttpResponse(headers={"HX-Redirect": reverse("admin:catalog_proposal_changelist")})
+
+    def _accept(self, request: HttpRequest, queryset: QuerySet[Proposal]) -> None:
+        try:
+            done = proposals.accept(queryset.select_related("provider"), timezone.now())
+        except PriceListError as error:
+            messages.error(request, str(error))
+        else:
+            messages.success(request, f"{done}.")
+
+    def _ignore(self, request: HttpRequest, queryset: QuerySet[Proposal]) -> None:
+        messages.success(request, f"{proposals.ignore(queryset, timezone.now())} ignored.")

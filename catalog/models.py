@@ -1,9 +1,12 @@
 """Providers, credentials, models, aliases, targets and prices: what can be called, where, and what it costs.
 
+Beside them stand the tables of what is found out about them: standings, their changes, checks, and proposals.
+
 Invariants: a credential's secret is encrypted and bound to its row and to its provider's host, so a changed base URL
 drops it; a name (public id or alias) means one model; a price never changes once written, a new one begins later
 (migration 0005, triggers).
-Every change bumps `accounts.Version` when its transaction commits (migration 0002, triggers).
+Every change bumps `accounts.Version` when its transaction commits (migration 0002, triggers); of a standing only one
+that lets its subject into the routing plan or takes it out (migration 0007).
 """
 
 from typing import ClassVar
@@ -11,16 +14,18 @@ from urllib.parse import urlsplit
 
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
-from django.core.validators import RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.utils import timezone
 
 from accounts.models import Sourced
-from catalog import addresses, flags, forwarding, rates
+from catalog import addresses, flags, forwarding, health, rates
 
 SLUG = RegexValidator(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", "Use letters, digits, dots, dashes and underscores.")
 TIER_NAME = RegexValidator(r"^[a-z0-9_.-]{1,16}$", "Use small letters, digits, dots, dashes and underscores.")
 NAME_LENGTH_MAX = 256
+# Ten cents.
+CHECK_NANOS_PER_DAY = 100_000_000
 PRICE_PARTS = (
     "input", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "image_input",
     "output", "reasoning", "audio_output", "web_search",
@@ -45,6 +50,11 @@ class Provider(Sourced):
         (CLOSE, "hang up, and charge what was delivered"),
         (DRAIN, "read to the end, and charge what the vendor counts"),
     ]
+
+    LISTING, REQUEST, OFF = "listing", "request", "off"
+    CHECKS = [(LISTING, "list its models"), (REQUEST, "one tiny request"), (OFF, "none")]
+    QUEUE, PUBLISH = "queue", "publish"
+    DISCOVERIES = [(OFF, "look for none"), (QUEUE, "propose them to the operator"), (PUBLISH, "publish them")]
 
     slug = models.CharField("id", max_length=64, unique=True, validators=[SLUG])
     name = models.CharField(max_length=150, blank=True)
@@ -84,6 +94,30 @@ class Provider(Sourced):
         default=AUTO,
         blank=True,
         help_text="Some vendors charge in full whether or not somebody listens.",
+    )
+    check_by = models.CharField(
+        "health check",
+        max_length=8,
+        choices=CHECKS,
+        default=LISTING,
+        help_text="A tiny request asks one model after the other and costs a fraction of a cent; the budget bounds it.",
+    )
+    check_interval_s = models.PositiveIntegerField(
+        "check interval in seconds", default=60, validators=[MinValueValidator(10), MaxValueValidator(86_400)]
+    )
+    check_requests_per_day = models.PositiveIntegerField(
+        "checks' requests a day", null=True, blank=True, default=5_000, help_text="Empty means any number. UTC days."
+    )
+    check_nanos_per_day = models.BigIntegerField(
+        "checks' dollars a day", default=CHECK_NANOS_PER_DAY, validators=[MinValueValidator(0)]
+    )
+    discovery = models.CharField(
+        "new models",
+        max_length=8,
+        choices=DISCOVERIES,
+        default=QUEUE,
+        help_text="What to do, once a day, with models that this provider lists, whose price is known, and that are "
+        "not served yet.",
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -269,3 +303,125 @@ class Once(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Standing(models.Model):
+    """How a provider, one of its credentials or one of its targets does; `catalog.health` decides, checks feed it.
+
+    `basis` is what the state was found with (an address, a fingerprint, an upstream id): it says nothing of another.
+    Nobody relies on a state that keeps its subject out of the plan after `trusted_until_at`, for nobody renewed it.
+    """
+
+    STATES = [(state, state) for state in health.STATES]
+
+    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="standings")
+    # The database itself deletes credentials (migration 0002), so what hangs on them goes by its own rule (0007).
+    credential = models.OneToOneField(
+        Credential, null=True, blank=True, on_delete=models.CASCADE, related_name="standing", db_constraint=False
+    )
+    target = models.OneToOneField(Target, null=True, blank=True, on_delete=models.CASCADE, related_name="standing")
+    basis = models.CharField(max_length=500, blank=True)
+    state = models.CharField(max_length=8, choices=STATES, default=health.UNKNOWN)
+    reason = models.CharField(max_length=500, blank=True)
+    since_at = models.DateTimeField(null=True)
+    failures = models.PositiveIntegerField(default=0)
+    checked_at = models.DateTimeField(null=True)
+    latency_ms = models.PositiveIntegerField(null=True)
+    next_at = models.DateTimeField(null=True, help_text="When a provider is checked again.")
+    trusted_until_at = models.DateTimeField(null=True)
+    # Of a target: whether a listing named it once; what never was in one cannot vanish from it.
+    listed = models.BooleanField(default=False)
+    # Of a provider: when its listing was last compared with what is served from it.
+    discovered_at = models.DateTimeField(null=True)
+    # What the operator was told last.
+    told = models.CharField(max_length=8, blank=True)
+    told_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["provider"], condition=models.Q(credential=None, target=None), name="standing_provider_once"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.state}"
+
+    @property
+    def subject(self) -> str:
+        """What it is the standing of, in words."""
+        if self.credential is not None:
+            return f"{self.provider}, credential {self.credential.name}"
+        return f"{self.provider}/{self.target.upstream_id}" if self.target is not None else str(self.provider)
+
+
+class StandingChange(models.Model):
+    """One change of a state, with its reason."""
+
+    standing = models.ForeignKey(Standing, on_delete=models.CASCADE, related_name="changes", db_constraint=False)
+    at = models.DateTimeField()
+    before = models.CharField(max_length=8)
+    after = models.CharField(max_length=8)
+    reason = models.CharField(max_length=500, blank=True)
+    source = models.CharField(max_length=8)
+
+    class Meta:
+        indexes = [models.Index(fields=["standing", "-at"], name="standing_change_latest")]
+
+    def __str__(self) -> str:
+        return f"{self.before} → {self.after}"
+
+
+class Check(models.Model):
+    """One look at an upstream: what it was, how long it took and what it cost the house, in nano-dollars."""
+
+    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="checks")
+    credential = models.CharField(max_length=64, blank=True)
+    model = models.CharField(max_length=NAME_LENGTH_MAX, blank=True)
+    at = models.DateTimeField()
+    latency_ms = models.PositiveIntegerField()
+    outcome = models.CharField(max_length=8)
+    reason = models.CharField(max_length=500, blank=True)
+    requests = models.PositiveIntegerField(default=1)
+    cost_nanos = models.BigIntegerField(default=0)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["provider", "-at"], name="check_latest"),
+            models.Index(fields=["at"], name="check_age"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.outcome}"
+
+
+class Proposal(models.Model):
+    """What a listing suggests: a model to serve, or a target to switch off. Decided once, and remembered."""
+
+    NEW, VANISHED = "new", "vanished"
+    KINDS = [(NEW, "new model"), (VANISHED, "vanished model")]
+    OPEN, ACCEPTED, IGNORED, PUBLISHED = "open", "accepted", "ignored", "published"
+    STATES = [
+        (OPEN, "open"), (ACCEPTED, "accepted"), (IGNORED, "ignored"), (PUBLISHED, "published by itself"),
+    ]  # fmt: skip
+
+    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="proposals")
+    kind = models.CharField(max_length=8, choices=KINDS)
+    upstream_id = models.CharField(max_length=NAME_LENGTH_MAX)
+    public_id = models.CharField(max_length=NAME_LENGTH_MAX)
+    model_kind = models.CharField(max_length=16, choices=Model.KINDS, default=Model.CHAT)
+    name = models.CharField(max_length=150, blank=True)
+    context_tokens = models.PositiveIntegerField(null=True)
+    input = models.BigIntegerField("input", null=True)
+    output = models.BigIntegerField("output", null=True)
+    state = models.CharField(max_length=9, choices=STATES, default=OPEN)
+    created_at = models.DateTimeField(default=timezone.now)
+    decided_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["provider", "kind", "upstream_id"], name="proposal_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.upstream_id}"

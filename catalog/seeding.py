@@ -110,16 +110,81 @@ def offers(vendor: Vendor, listing: PriceList) -> list[Offer]:
         gone = entry.deprecated or (vendor.context_known and entry.context_tokens is None)
         if kind is None or gone or not entry.tariff.rates or upstream_id in taken:
             continue
-        public_id = vendor.public_id(upstream_id)
-        columns = {
-            "name": entry.name,
-            "owner": vendor.owner or public_id.partition("/")[0],
-            "kind": kind,
-            "context_tokens": entry.context_tokens,
-            **capabilities(public_id, kind),
-        }
-        found.append(Offer(public_id=public_id, upstream_id=upstream_id, featured=False, columns=columns))
+        found.append(offer(vendor.public_id(upstream_id), upstream_id, kind, entry.name, entry.context_tokens))
     return found
+
+
+def offer(public_id: str, upstream_id: str, kind: str, name: str, context_tokens: int | None) -> Offer:
+    """Return the offer of a model under this name, with what its name tells of it."""
+    owner = next(
+        (
+            vendor.owner
+            for vendor in vendors.VENDORS
+            if vendor.owner and vendor.public_prefix and public_id.startswith(vendor.public_prefix)
+        ),
+        public_id.partition("/")[0],
+    )
+    columns = {
+        "name": name,
+        "owner": owner,
+        "kind": kind,
+        "context_tokens": context_tokens,
+        **capabilities(public_id, kind),
+    }
+    return Offer(public_id=public_id, upstream_id=upstream_id, featured=False, columns=columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Find:
+    """A model that a provider lists and that is not served from it yet, and what the data says of its price."""
+
+    offer: Offer
+    tariff: Tariff
+
+
+def unserved(provider: Provider, names: Iterable[str], *, now: datetime) -> list[Find]:
+    """Return what of a listing is no target of the provider yet, is a model that is offered, and has a known price.
+
+    Names and kinds are those of the vendor that offers the id, whoever serves it. Raise PriceListError.
+    """
+    served = set(provider.targets.values_list("upstream_id", flat=True))
+    own = vendors.vendor_of(provider.slug, provider.base_url)
+    pieces = (
+        {piece.upstream_ids[own.slug]: piece for piece in SHOWCASE if own.slug in piece.upstream_ids} if own else {}
+    )
+    wanted: dict[str, tuple[Vendor, str]] = {}
+    for name in dict.fromkeys(names):
+        kind = own.kind(name) if own else None
+        if name in served:
+            continue
+        if own and (kind or name in pieces):
+            wanted[name] = (own, kind or Model.CHAT)
+        elif own is None and (known := vendors.recognised(name)):
+            wanted[name] = known
+    if not wanted:
+        return []
+    listing = _load(provider, price_list_of(provider), list(wanted), now)
+    found = []
+    for name, (vendor, kind) in wanted.items():
+        alias, factor = priced_as(provider, name)
+        wanted_tariff = listing.tariff(alias).scaled(factor)
+        if not wanted_tariff.rates:
+            continue
+        entry = listing.entries[listing.matches.get(alias, alias)]
+        made = (
+            _offer_of(pieces[name], name)
+            if name in pieces
+            else offer(vendor.public_id(name), name, kind, entry.name, entry.context_tokens)
+        )
+        found.append(Find(made, wanted_tariff))
+    return found
+
+
+def publish(provider: Provider, offered: Iterable[Offer], *, now: datetime) -> Seeded:
+    """Make these models and targets where they are missing, and price them; raise PriceListError."""
+    with transaction.atomic():
+        models, targets = _make(provider, offered)
+        return Seeded(models, targets, price_targets(provider, now=now))
 
 
 def _offer_of(piece: Showpiece, upstream_id: str) -> Offer:

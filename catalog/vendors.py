@@ -32,6 +32,8 @@ class Vendor:
     embeddings: str = ""
     preference: int = 0
     context_known: bool = False
+    # A cheap page that only a good key can read, for a vendor whose listing is large and open to everybody.
+    check_path: str = ""
 
     def kind(self, upstream_id: str) -> str | None:
         """Return `chat` or `embedding` for an id of the price list that is offered, None for one that is not."""
@@ -122,6 +124,8 @@ VENDORS = (
         # The vendors themselves come first, and an entry without a context size is of a model that has left.
         preference=-1,
         context_known=True,
+        # https://openrouter.ai/docs/api-reference/limits
+        check_path="/v1/key",
     ),
     Vendor(
         slug="mistral",
@@ -189,6 +193,15 @@ BY_HOST = {host: vendor for vendor in VENDORS for host in vendor.hosts}
 def vendor_of(slug: str, base_url: str) -> Vendor | None:
     """Return the vendor of a provider: by its host, else by its slug, else None."""
     return BY_HOST.get(urlsplit(base_url).hostname or "") or BY_SLUG.get(slug)
+
+
+def recognised(upstream_id: str) -> tuple[Vendor, str] | None:
+    """Return whose model an id is, wherever it is served, and its kind; None where no vendor offers it by this name."""
+    for vendor in VENDORS:
+        kind = vendor.kind(upstream_id)
+        if kind is not None:
+            return vendor, kind
+    return None
 
 
 # Hosts whose bill runs on after the caller has hung up: their streams are read to the end.

@@ -20,16 +20,19 @@ from gateway import (
     listing,
     pipeline,
     realtime,
+    response_sockets,
     responses,
     routes,
     sockets,
 )
 from gateway.answers import JSON, REGION, REQUEST_ID, answer, common_headers, head_of, write
+from gateway.authentication import key_of
 from gateway.body import ClientGone, Message, Receive, Scope, Send
 from gateway.draining import draining
 from gateway.errors import ANTHROPIC, GOOGLE, OPENAI, Fault, render
 from gateway.exchange import Exchange, new_request_id
 from gateway.runtime import Runtime, lifecycle
+from gateway.snapshot import Access
 
 __all__ = ["application", "lifecycle"]
 
@@ -77,8 +80,21 @@ async def gemini_models(runtime: Runtime, exchange: Exchange, name: str) -> None
 
 async def health_check(runtime: Runtime, exchange: Exchange, _rest: str) -> None:
     """GET /health: alive; with ?verbose=1, the state of each engine."""
-    status, content = await health.report(runtime, verbose=b"verbose=1" in exchange.scope.get("query_string", b""))
+    verbose = b"verbose=1" in exchange.scope.get("query_string", b"")
+    access = await reader(runtime, exchange) if verbose else None
+    status, content = await health.report(runtime, verbose=verbose, access=access)
     await answer(exchange, status, content, [RETRY] if status == UNAVAILABLE else [])
+
+
+async def reader(runtime: Runtime, exchange: Exchange) -> Access | None:
+    """Return what the sender of a good key may do; None for everybody else, for health is answered without a key."""
+    if not key_of(exchange.headers, exchange.scope.get("query_string", b"")):
+        return None
+    try:
+        await pipeline.admit(runtime, exchange)
+    except Fault:
+        return None
+    return exchange.access
 
 
 async def targets(_runtime: Runtime, exchange: Exchange, _rest: str) -> None:
@@ -139,7 +155,7 @@ BASES = {"/api/v1": (ROUTES, NESTED), "/v1": (ROUTES, NESTED), "/v1beta": (GEMIN
 REALTIME = "/realtime"
 # WebSockets, below these two.
 SOCKET_BASES = ("/api/v1", "/v1")
-SOCKETS: dict[str, sockets.Handler] = {"/realtime": realtime.serve}
+SOCKETS: dict[str, sockets.Handler] = {"/realtime": realtime.serve, "/responses": response_sockets.serve}
 ROOT_ROUTES: dict[str, Methods] = {
     **{path: ROUTES[path] for path in ("/health", "/targets", "/auth/me")},
     "/": {"HEAD": root},

@@ -67,7 +67,7 @@ def checked(runtime: Runtime, scope: Scope, caller: Caller) -> Caller:
         raise Fault("api_key_expired", acceptance.EXPIRED)
     if caller.networks:
         check_address(caller, scope, runtime.trusted_proxies)
-    runtime.used_keys.add(caller.key_id)
+    runtime.used_keys.add((caller.key_id, caller.display))
     return caller
 
 

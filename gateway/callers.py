@@ -26,8 +26,8 @@ LOOKUP_TIMEOUT_S = 2.0
 BATCH_MAX = 500
 
 QUERY = f"""
-SELECT k.id, k.digest, k.display, k.name, k.organization_id, o.name AS organization, k.user_id, u.email,
-       k.labels, k.model_globs, k.ip_allowlist, extract(epoch FROM k.expires_at)::float8 AS expires_at,
+SELECT k.id, s.digest, s.display, k.name, k.organization_id, o.name AS organization, k.user_id, u.email,
+       k.labels, k.model_globs, k.ip_allowlist, extract(epoch FROM {acceptance.EXPIRES_AT})::float8 AS expires_at,
        {acceptance.REVOKED} AS revoked,
        ARRAY(SELECT g.name FROM accounts_group g JOIN accounts_group_members m ON m.group_id = g.id
              WHERE m.user_id = k.user_id) AS groups,
@@ -38,7 +38,6 @@ FROM {acceptance.KEYS}
 LEFT JOIN billing_wallet w ON w.organization_id = o.id
 LEFT JOIN billing_plan p ON p.id = coalesce(
     w.plan_id, (SELECT id FROM billing_plan ORDER BY slug <> 'free', position, id LIMIT 1))
-WHERE k.digest = ANY(%s)
 """  # noqa: S608
 
 
@@ -139,7 +138,7 @@ class Callers:
 
     async def _query(self, wanted: list[bytes]) -> dict[bytes, Caller | None]:
         async with self.connection.using(LOOKUP_TIMEOUT_S) as raw, raw.cursor(row_factory=dict_row) as cursor:
-            await cursor.execute(QUERY, (wanted,), prepare=True)
+            await cursor.execute(QUERY, {"digests": wanted}, prepare=True)
             return {bytes(row["digest"]): _caller_or_none(row) for row in await cursor.fetchall()}
 
     def _remember(self, digest: bytes, caller: Caller | None) -> None:

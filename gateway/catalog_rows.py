@@ -31,6 +31,9 @@ QUERIES = {
     # In the order that `billing.pricing` wants: of one moment, the tiers before the price that they are tiers of.
     "prices": "SELECT *, extract(epoch FROM effective_at)::float8 AS effective FROM catalog_price "
     "ORDER BY effective_at DESC, above_context_tokens IS NULL AND service_tier = '', id DESC",
+    "standings": "SELECT provider_id, credential_id, target_id, basis, state, reason, "
+    "extract(epoch FROM trusted_until_at)::float8 AS trusted_until FROM catalog_standing "
+    "WHERE state IN ('down', 'refused') AND trusted_until_at IS NOT NULL",
     "grants": "SELECT subjects, role, model_globs, add_headers, quotas FROM accounts_grant WHERE enabled ORDER BY id",
     "limits": "SELECT * FROM billing_limit WHERE enabled ORDER BY id",
     "spending_limits": "SELECT id, name, subject, enabled FROM billing_spendinglimit ORDER BY id",
@@ -57,7 +60,8 @@ async def read(raw: psycopg.AsyncConnection) -> tuple[int, Rows]:
 
 def assemble(version: int, rows: Rows, now: float) -> snapshot.Snapshot:
     """Return the snapshot that these rows make at NOW, in seconds since 1970."""
-    providers = _providers(rows)
+    found = Standings(rows, now)
+    providers = _providers(rows, found)
     prices = _grouped(rows["prices"], "target_id")
     targets: dict[int, list[tuple[dict[str, Any], snapshot.Provider]]] = defaultdict(list)
     for row in rows["targets"]:
@@ -68,7 +72,7 @@ def assemble(version: int, rows: Rows, now: float) -> snapshot.Snapshot:
     models = []
     for row in rows["models"]:
         built = [
-            _target(row, target, provider, preferences[provider.id], prices.get(target["id"], []))
+            _target(row, target, provider, preferences[provider.id], prices.get(target["id"], []), found.target(target))
             for target, provider in targets[row["id"]]
             if provider.headers and _sellable(prices.get(target["id"], []), now)
         ]
@@ -84,9 +88,47 @@ def _sellable(prices: list[dict[str, Any]], now: float) -> bool:
     )
 
 
-def next_price_at(rows: Rows, now: float) -> float:
-    """Return when the next price begins, in seconds since 1970: what can be sold changes then, and no row does."""
-    return min((price["effective"] for price in rows["prices"] if price["effective"] > now), default=float("inf"))
+def next_turn_at(rows: Rows, now: float) -> float:
+    """Return when the next price begins or the next bad state lapses, in seconds since 1970.
+
+    What can be sold, or is in the plan, changes then, and no row does; a state that was renewed is read again.
+    """
+    begins = (price["effective"] for price in rows["prices"])
+    lapses = (standing["trusted_until"] for standing in rows["standings"])
+    return min((at for at in (*begins, *lapses) if at > now), default=float("inf"))
+
+
+class Standings:
+    """What is out at a moment, by the ids of rows; of a provider whose checks are off nothing is.
+
+    A state that was found with another address, secret or upstream id says nothing, nor does one that has lapsed.
+    """
+
+    def __init__(self, rows: Rows, now: float) -> None:
+        providers = {row["id"]: row for row in rows["providers"] if row["check_by"] != Provider.OFF}
+        self.providers: dict[int, str] = {}
+        self.credentials: dict[int, str] = {}
+        self.targets: dict[int, tuple[str, str]] = {}
+        for row in rows["standings"]:
+            provider = providers.get(row["provider_id"])
+            if provider is None or row["trusted_until"] <= now:
+                continue
+            if row["credential_id"] is not None:
+                self.credentials[row["credential_id"]] = row["basis"]
+            elif row["target_id"] is not None:
+                self.targets[row["target_id"]] = (row["basis"], row["state"])
+            elif row["basis"] == provider["base_url"]:
+                self.providers[row["provider_id"]] = row["state"]
+
+    def credential(self, row: dict[str, Any]) -> bool:
+        """Tell whether a credential is refused."""
+        return bool(self.credentials.get(row["id"]) == row["fingerprint"])
+
+    def target(self, row: dict[str, Any]) -> str:
+        """Return the state that keeps a target out: its provider's, else its own; "" for none."""
+        basis, state = self.targets.get(row["id"], ("", ""))
+        own = state if basis == row["upstream_id"] else ""
+        return self.providers.get(row["provider_id"], "") or own
 
 
 def _grouped(rows: list[dict[str, Any]], column: str) -> dict[int, list[dict[str, Any]]]:
@@ -96,8 +138,9 @@ def _grouped(rows: list[dict[str, Any]], column: str) -> dict[int, list[dict[str
     return groups
 
 
-def _providers(rows: Rows) -> dict[int, snapshot.Provider]:
-    secrets = _grouped(rows["credentials"], "provider_id")
+def _providers(rows: Rows, found: Standings) -> dict[int, snapshot.Provider]:
+    # One that is refused comes last: where there is another, that is used.
+    secrets = _grouped(sorted(rows["credentials"], key=found.credential), "provider_id")
     built = {}
     for row in rows["providers"]:
         try:
@@ -184,6 +227,7 @@ def _target(
     provider: snapshot.Provider,
     preference: int,
     prices: list[dict[str, Any]],
+    out: str,
 ) -> snapshot.Target:
     return snapshot.Target(
         id=row["id"],
@@ -192,12 +236,15 @@ def _target(
         weight=row["weight"],
         preference=preference if row["preference"] is None else row["preference"],
         timeout_s=model["timeout_s"] or provider.timeout_s,
-        prices=tuple(_rates(price) for price in prices),
+        prices=tuple(rates(price) for price in prices),
         names=(model["public_id"], f"{provider.slug}/{row['upstream_id']}", f"{provider.slug}/{model['public_id']}"),
+        out=out,
     )
 
 
-def _rates(row: dict[str, Any]) -> Rates:
+def rates(row: dict[str, Any]) -> Rates:
+    """Return a price's row, with its `effective` in seconds since 1970, as rates: each part has one."""
+
     def rate(part: str, instead: int) -> int:
         value = row[part]
         return instead if value is None else int(value)

@@ -33,7 +33,8 @@ def _responses(model: str) -> dict[str, Any]:
 
 
 def _gemini(_model: str) -> dict[str, Any]:
-    return {"contents": [{"role": "user", "parts": [{"text": PROMPT}]}]}
+    turn = {"role": "user", "parts": [{"text": PROMPT}]}
+    return {"contents": [turn], "generationConfig": {"maxOutputTokens": TOKENS_MAX}}
 
 
 # Flag → path under the base URL and body of the tiny request, in the order of preference.
@@ -102,11 +103,11 @@ async def probe(upstream: Upstream, *, policy: networks.Policy, timeout_s: float
     count = len(listed) if listing_error == "" else None
     if not model:
         reason = listing_error or "The upstream lists no model, and this provider has no target."
-        return Result(ok=False, message=_scrubbed(reason, upstream.secret))
-    request = _request(upstream, model)
+        return Result(ok=False, message=scrubbed(reason, upstream.secret))
+    request = tiny_request(upstream, model)
     if request is None:
         note = f"None of its dialects ({', '.join(upstream.flags)}) has a test request; {count or 0} models are listed."
-        message = _scrubbed(listing_error or note, upstream.secret)
+        message = scrubbed(listing_error or note, upstream.secret)
         return Result(ok=listing_error == "", message=message)
     started = time.monotonic()
     error = await _send(*request, headers, policy, timeout_s)
@@ -116,10 +117,11 @@ async def probe(upstream: Upstream, *, policy: networks.Policy, timeout_s: float
     else:
         models = f"{count} models listed" if count is not None else f"no list of models ({listing_error})"
         message = f"{model} answered in {latency_ms} ms; {models}."
-    return Result(ok=not error, message=_scrubbed(message, upstream.secret))
+    return Result(ok=not error, message=scrubbed(message, upstream.secret))
 
 
-def _request(upstream: Upstream, model: str) -> tuple[str, dict[str, Any]] | None:
+def tiny_request(upstream: Upstream, model: str) -> tuple[str, dict[str, Any]] | None:
+    """Return URL and body of the tiny request to a model in the first of the upstream's dialects that has one."""
     if upstream.is_embedding:
         return endpoint(upstream.base_url, "/v1/embeddings"), {"model": model, "input": PROMPT}
     for flag, (path, body) in REQUESTS.items():
@@ -139,14 +141,21 @@ async def _list_models(
     except outbound.OutboundError as error:
         return [], str(error)
     if answer.status != 200:
-        return [], _refusal("GET", path, answer)
+        return [], refusal("GET", path, answer)
     try:
-        document = answer.json()
-        entries = document if isinstance(document, list) else document.get("data", document.get("models", []))
-        names = [str(entry.get("id") or entry["name"]).removeprefix("models/") for entry in entries]
-    except (ValueError, AttributeError, KeyError, TypeError):
-        return [], f"GET {path} answered 200 without a list of models: {_excerpt(answer)}"
+        names = names_in(answer.json())
+    except ValueError:
+        return [], f"GET {path} answered 200 without a list of models: {excerpt(answer)}"
     return names, ""
+
+
+def names_in(document: Any) -> list[str]:
+    """Return the ids that a listing holds, in the shape of any dialect; raise ValueError where it is no listing."""
+    try:
+        entries = document if isinstance(document, list) else document.get("data", document.get("models", []))
+        return [str(entry.get("id") or entry["name"]).removeprefix("models/") for entry in entries]
+    except (AttributeError, KeyError, TypeError):
+        raise ValueError("no list of models") from None
 
 
 async def _send(
@@ -163,22 +172,24 @@ async def _send(
     except outbound.OutboundError as error:
         return str(error)
     if answer.status != 200:
-        return _refusal("POST", path, answer)
+        return refusal("POST", path, answer)
     try:
         document = answer.json()
     except ValueError:
         document = None
     if not isinstance(document, dict) or document.get("error"):
-        return f"POST {path} answered 200 without a result: {_excerpt(answer)}"
+        return f"POST {path} answered 200 without a result: {excerpt(answer)}"
     return ""
 
 
-def _refusal(method: str, path: str, answer: outbound.Answer) -> str:
+def refusal(method: str, path: str, answer: outbound.Answer) -> str:
+    """Return what an answer that is no success says, unscrubbed."""
     location = f" (a redirect to {answer.headers['location']}, not followed)" if "location" in answer.headers else ""
-    return f"{method} {path} answered {answer.status}{location}: {_excerpt(answer)}"
+    return f"{method} {path} answered {answer.status}{location}: {excerpt(answer)}"
 
 
-def _excerpt(answer: outbound.Answer) -> str:
+def excerpt(answer: outbound.Answer) -> str:
+    """Return the beginning of an answer's body, or the message of the error in it."""
     text = answer.body[: ERROR_LENGTH_MAX * 8].decode("utf-8", "replace")
     try:
         document = answer.json()
@@ -189,6 +200,7 @@ def _excerpt(answer: outbound.Answer) -> str:
     return " ".join(text.split()) or "(empty body)"
 
 
-def _scrubbed(text: str, secret: str) -> str:
+def scrubbed(text: str, secret: str) -> str:
+    """Return a text for people, short and without the secret."""
     text = scrub(text, [secret])
     return text if len(text) <= ERROR_LENGTH_MAX else text[:ERROR_LENGTH_MAX] + "…"

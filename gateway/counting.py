@@ -41,6 +41,7 @@ async def count(
         body = await pipeline.receive(exchange)
         try:
             asked = route.front.read(body, named.model, named.stream)
+            pipeline.keep_apart(exchange, asked, body)
         except InvalidRequest as error:
             raise Fault(error.code, str(error), param=error.param) from None
         planned = plan(exchange.snapshot, exchange.access, asked.model)

@@ -1,7 +1,8 @@
 """Keep what is in memory no older than a second, or say that it is.
 
 Each process polls the one version row every 0.4 s, on a connection that also listens for its changes. A change of the
-catalog rebuilds the snapshot, and so does the moment at which a price begins; a change of keys forgets the callers.
+catalog rebuilds the snapshot, and so does the moment at which a price begins or a bad state is not trusted any more; a
+change of keys forgets the callers.
 
 Invariant: `confirmed_at` is a moment at which everything in memory was true. A process for which that is more than a
 second ago answers 503 until it has asked again.
@@ -36,7 +37,7 @@ class Freshness:
         self.callers = callers
         self.snapshot: Snapshot = EMPTY
         self.keys_version = -1
-        self.next_price_at = float("inf")
+        self.next_turn_at = float("inf")
         self.confirmed_at = float("-inf")
         self.connection = Connection("aperture-freshness")
         self.listening: psycopg.AsyncConnection | None = None
@@ -98,11 +99,11 @@ class Freshness:
             if keys_version != self.keys_version:
                 self.callers.forget()
                 self.keys_version = keys_version
-            if catalog_version != self.snapshot.version or time.time() >= self.next_price_at:
+            if catalog_version != self.snapshot.version or time.time() >= self.next_turn_at:
                 read_version, rows = await catalog_rows.read(raw)
                 now = time.time()
                 self.snapshot = catalog_rows.assemble(read_version, rows, now)
-                self.next_price_at = catalog_rows.next_price_at(rows, now)
+                self.next_turn_at = catalog_rows.next_turn_at(rows, now)
         self.confirmed_at = began_at
         self.confirmed.set()
 

@@ -6,6 +6,7 @@ from typing import Any
 import redis.asyncio
 from django.conf import settings
 
+from gateway import punctuality, upstreams
 from gateway.draining import draining
 from gateway.runtime import Runtime
 from gateway.snapshot import Access, Caller
@@ -13,10 +14,11 @@ from gateway.snapshot import Access, Caller
 REDIS_TIMEOUT_S = 1.0
 
 
-async def report(runtime: Runtime, *, verbose: bool) -> tuple[int, dict[str, Any]]:
+async def report(runtime: Runtime, *, verbose: bool, access: Access | None = None) -> tuple[int, dict[str, Any]]:
     """Return (status, content): 200 while this process takes requests, 503 while it drains.
 
-    Verbose adds each engine's state and the version of what is in memory.
+    Verbose adds each engine's state, the version of what is in memory and the upstreams': how many are in which state
+    or, for the holder of a good key (ACCESS), each that it may use.
     """
     state = "draining" if draining.active else "ok"
     content: dict[str, Any] = {"status": state, "region": settings.REGION, "limits": runtime.limiter.state}
@@ -28,6 +30,8 @@ async def report(runtime: Runtime, *, verbose: bool) -> tuple[int, dict[str, Any
             "models": len(runtime.freshness.snapshot.models),
         }
         content["unsettled"] = len(runtime.journal.queue)
+        content["background"] = await punctuality.report(runtime.reads)
+        content["upstreams"] = await upstreams.report(runtime, access)
         if stale and not draining.active:
             content["status"] = "degraded"
     return 503 if draining.active else 200, content

@@ -33,8 +33,8 @@ from gateway.session import find as find_session
 from gateway.settlement import Charge
 from gateway.snapshot import Caller, Target
 from gateway.upstream import Answer
-from gateway.wire import codec
-from gateway.wire.fields import InvalidRequest
+from gateway.wire import account_ids, codec
+from gateway.wire.fields import Asked, InvalidRequest
 from gateway.wire.sse import Framer
 from gateway.wire.translation import BYTES_PER_TOKEN
 
@@ -137,6 +137,7 @@ def prepare(exchange: Exchange, body: bytes, route: Route, named: Named) -> Call
         if calls.meant(route, asked) is not route:
             route = calls.meant(route, asked)
             asked = route.front.read(body, named.model, named.stream)
+        keep_apart(exchange, asked, body)
     except InvalidRequest as error:
         if error.model is not None:
             # Whether the model may be called comes before how.
@@ -162,6 +163,18 @@ def prepare(exchange: Exchange, body: bytes, route: Route, named: Named) -> Call
         quote=admission.quote(asked, planned.model, attempts, exchange.caller, body, answers=not route.ways),
         reply=calls.reply(route, asked, request, exchange.request_id, int(time.time()), array=named.array),
     )
+
+
+def keep_apart(exchange: Exchange, asked: Asked, body: bytes) -> None:
+    """Raise Fault 400 where a customer names what is kept in the operator's account at a vendor."""
+    if exchange.caller.terms.prepaid:
+        path = account_ids.named(body, asked.fields)
+        if path is not None:
+            raise Fault(
+                "unsupported_content",
+                f"{path} names something kept in a vendor's account, which is not yours: send what it holds.",
+                param=path[:200],
+            )
 
 
 async def answer(runtime: Runtime, exchange: Exchange, call: Call) -> None:
@@ -213,6 +226,8 @@ async def hold(runtime: Runtime, exchange: Exchange, call: Call) -> Held:
         call.quote, row, None if key is None else key.decode("latin-1"), call.body, buckets=binding.buckets
     )
     exchange.held = held = await admission.hold(runtime.journal, asked, call.quote)
+    if runtime.live.watched:
+        runtime.live.started(row, exchange.caller, call.target.provider.slug)
     return held
 
 
@@ -323,6 +338,8 @@ async def stream(runtime: Runtime, exchange: Exchange, call: Call, held: Held, r
         exchange.answered = True
         headers = answer_headers(exchange, call, response, JSON if call.reply.array else EVENTS) + NO_CACHE
         await exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
+        if runtime.live.watched:
+            runtime.live.first_token(exchange.request_id)
 
     fault: Fault | None
     try:
@@ -435,9 +452,20 @@ async def settle(runtime: Runtime, exchange: Exchange, call: Call, charged: Char
             # Nobody gets this answer, so nobody pays for it.
             exchange.used_tokens = None
             runtime.journal.revoke(held, status=503, error_code="storage_unavailable")
+        unsettled(runtime, exchange, call)
         raise Fault(
             "storage_unavailable", "The database does not answer, so the request could not be settled.", retry_after_s=1
         ) from None
+    if runtime.live.watched:
+        shown = settlement.shown_nanos(charged, metered=held.metered)
+        runtime.live.finished(exchange.row, shown, exchange.caller, call.target.provider.slug)
+
+
+def unsettled(runtime: Runtime, exchange: Exchange, call: Call) -> None:
+    """Tell who watches that a request ended without being settled: what it costs, if anything, is not known yet."""
+    if runtime.live.watched:
+        row = msgspec.structs.replace(exchange.row, status=503, error_code="storage_unavailable")
+        runtime.live.finished(row, None, exchange.caller, call.target.provider.slug)
 
 
 def abandon(runtime: Runtime, exchange: Exchange) -> None:

@@ -9,6 +9,7 @@ https://platform.openai.com/docs/api-reference/responses
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -45,6 +46,9 @@ TERMINAL = ("response.completed", "response.incomplete", "response.failed")
 # numbers without bound, a NUL in an id, and what is no object.
 UNKEPT = (ValueError, RecursionError, OverflowError, TypeError, KeyError, psycopg.Error)
 
+# (id of a response): the items of the conversation that it ends.
+Before = Callable[[str], Awaitable[list[Any]]]
+
 _running: dict[str, "Background"] = {}
 
 
@@ -58,7 +62,7 @@ class Storing(msgspec.Struct):
     async def whole(self, runtime: Runtime, body: bytes) -> bytes:
         """Keep a whole answer; return it as its caller gets it."""
         try:
-            return encode(await self._keep(runtime, msgspec.json.decode(body)))
+            return encode(await self.keep(runtime, msgspec.json.decode(body)))
         except UNKEPT as error:
             # It is charged: what cannot be kept is answered all the same.
             logger.warning("a response is not stored: %s", type(error).__name__)
@@ -74,13 +78,14 @@ class Storing(msgspec.Struct):
             found = msgspec.json.decode(data) if data.startswith(b"{") else {}
             if found.get("type") not in TERMINAL:
                 return event
-            found["response"] = await self._keep(runtime, found["response"])
+            found["response"] = await self.keep(runtime, found["response"])
             return b"event: %s\ndata: %s\n\n" % (found["type"].encode(), encode(found))
         except UNKEPT as error:
             logger.warning("a response is not stored: %s", type(error).__name__)
             return event
 
-    async def _keep(self, runtime: Runtime, response: dict[str, Any]) -> dict[str, Any]:
+    async def keep(self, runtime: Runtime, response: dict[str, Any]) -> dict[str, Any]:
+        """Keep a response; return it as its caller gets it, which says whether that could be."""
         response = response | {"previous_response_id": self.previous_id or None}
         response_id = response.get("id")
         if not isinstance(response_id, str) or not 0 < len(response_id) <= ID_CHARS_MAX:
@@ -119,8 +124,35 @@ async def accept(runtime: Runtime, exchange: Exchange) -> Call:
     """Return the call that a request is, its conversation put together; raise Fault."""
     await pipeline.admit(runtime, exchange)
     body = await pipeline.receive(exchange)
+    fields = read(body)
+
+    async def before(response_id: str) -> list[Any]:
+        return await conversation(runtime, exchange, response_id)
+
+    await complete(exchange, fields, before)
+    return pipeline.prepare(exchange, encode(fields), RESPONSES, NAMED_INSIDE)
+
+
+def read(body: bytes) -> wire.Fields:
+    """Return a request's top-level fields; raise Fault 400."""
     try:
-        fields = wire.read(body)
+        return wire.read(body)
+    except InvalidRequest as error:
+        raise Fault(error.code, str(error), param=error.param) from None
+
+
+async def conversation(runtime: Runtime, exchange: Exchange, response_id: str) -> list[Any]:
+    """Return the items of the stored conversation that a response ends, oldest first; raise Fault 400, 413 or 503."""
+    before = await stored_responses.conversation(runtime.reads, exchange.caller.organization_id, response_id)
+    return [item for kept in before for item in replayed(kept)]
+
+
+async def complete(exchange: Exchange, fields: wire.Fields, before: Before) -> None:
+    """Put a request's conversation together in its FIELDS, and note what is to be kept of it; raise Fault.
+
+    BEFORE gives the items of the conversation that the response with an id ends.
+    """
+    try:
         # Whether the model may be called comes before how.
         plan(exchange.snapshot, exchange.access, wire.model(fields))
         stored, unwaited = wire.flag(fields, "store"), wire.flag(fields, "background")
@@ -141,8 +173,7 @@ async def accept(runtime: Runtime, exchange: Exchange) -> Call:
     keeps = stored and settings.STORED_RESPONSE_DAYS > 0
     check_background(background=unwaited, keeps=keeps, streamed=streamed)
     if previous_id:
-        before = await stored_responses.conversation(runtime.reads, exchange.caller.organization_id, previous_id)
-        fields["input"] = msgspec.Raw(encode([item for kept in before for item in replayed(kept)] + own))
+        fields["input"] = msgspec.Raw(encode(await before(previous_id) + own))
         if len(fields["input"]) > settings.MAX_BODY_BYTES:
             raise stored_responses.too_long()
     if keeps:
@@ -151,7 +182,6 @@ async def accept(runtime: Runtime, exchange: Exchange) -> Call:
     for name in ("previous_response_id", "background"):
         fields.pop(name, None)
     fields["store"] = msgspec.Raw(b"false")
-    return pipeline.prepare(exchange, encode(fields), RESPONSES, NAMED_INSIDE)
 
 
 def check_background(*, background: bool, keeps: bool, streamed: bool) -> None:

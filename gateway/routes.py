@@ -36,7 +36,12 @@ def _plan(snapshot: Snapshot, access: Access, name: str) -> Plan:
             f"This key may not call {name}: it is limited to some models. Use another model or another key.",
             param="model",
         )
-    return Plan(model, own)
+    return Plan(model, up(own))
+
+
+def up(targets: tuple[Target, ...]) -> tuple[Target, ...]:
+    """Return the targets that are not out; where all are, each of them in order: the first is tried as the probe."""
+    return tuple(target for target in targets if not target.out) or targets
 
 
 def granted_targets(model: Model, access: Access) -> tuple[Target, ...]:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from typing import Any
 
 import psycopg
 from django.conf import settings
@@ -21,13 +22,25 @@ from gateway.callers import Callers
 from gateway.failed_keys import FailedKeys
 from gateway.freshness import Freshness
 from gateway.limiter import Limiter
+from gateway.live import Live
 from gateway.open_sockets import OpenSockets
 from gateway.upstream import Upstream
 
 logger = logging.getLogger(__name__)
 
 LAST_USED_EVERY_S = 30.0
-LAST_USED = "UPDATE accounts_apikey SET last_used_at = now() WHERE id = ANY(%s)"
+# By what is shown of a secret too, so that of a key in its overlap each secret has its own time; to the minute, so that
+# many processes write no more than one does.
+LAST_USED = """
+WITH used AS (SELECT * FROM unnest(%s::bigint[], %s::text[]) AS used(key_id, display)),
+former AS (
+    UPDATE accounts_retiredsecret s SET last_used_at = now() FROM used
+     WHERE s.key_id = used.key_id AND s.display = used.display AND s.accepted_until IS NOT NULL
+)
+UPDATE accounts_apikey k SET last_used_at = now() FROM used
+ WHERE k.id = used.key_id AND k.display = used.display
+   AND (k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute')
+"""
 
 
 class Runtime:
@@ -40,12 +53,15 @@ class Runtime:
         self.journal = Journal()
         self.leases = Leases(self.journal)
         self.upstream = Upstream()
+        self.live = Live(settings.REDIS_URL, self.journal, self.callers)
         self.limiter = Limiter(settings.REDIS_URL)
         self.failed_keys = FailedKeys(self.limiter, settings.SECRET_KEY, settings.FAILED_KEYS_PER_MINUTE)
         self.trusted_proxies: list[Network] = settings.TRUSTED_PROXIES
-        self.used_keys: set[int] = set()
+        self.used_keys: set[tuple[int, str]] = set()
         self.connection = Connection("aperture-last-used")
         self.reads = Connection("aperture-reads")
+        # What `gateway.upstreams` read last, and when.
+        self.upstream_rows: tuple[float, list[dict[str, Any]] | None] = (float("-inf"), None)
         self.task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -53,6 +69,7 @@ class Runtime:
         self.freshness.start()
         self.journal.start()
         self.leases.start()
+        self.live.start()
         self.task = asyncio.get_running_loop().create_task(self._note_used_keys(), name="last used")
 
     async def stop(self) -> None:
@@ -60,6 +77,7 @@ class Runtime:
         await self.sockets.stop()
         await background.stop()
         await drain.wait(settings.SETTLE_TIMEOUT_S)
+        await self.live.stop()
         await self.leases.stop()
         await self.journal.stop(settings.SETTLE_TIMEOUT_S)
         if self.task is not None:
@@ -73,14 +91,17 @@ class Runtime:
         await self.limiter.close()
 
     async def _note_used_keys(self) -> None:
-        """Note each key's last use now and then: a convenience for people, which never waits on a request."""
         while True:
             await asyncio.sleep(LAST_USED_EVERY_S)
-            used, self.used_keys = self.used_keys, set()
-            if used:
-                with contextlib.suppress(psycopg.Error, OSError, TimeoutError):
-                    async with self.connection.using(5.0) as raw:
-                        await raw.execute(LAST_USED, (sorted(used),))
+            await self.note_used_keys()
+
+    async def note_used_keys(self) -> None:
+        """Note each secret's last use: a convenience for people, which no request waits for."""
+        used, self.used_keys = sorted(self.used_keys), set()
+        if used:
+            with contextlib.suppress(psycopg.Error, OSError, TimeoutError):
+                async with self.connection.using(5.0) as raw:
+                    await raw.execute(LAST_USED, ([each[0] for each in used], [each[1] for each in used]))
 
 
 class Lifecycle:

@@ -30,7 +30,7 @@ def charge(target: Target, tokens: Tokens | None, estimate: Parts, now: float, m
     if tokens is None:
         return priced(target, estimate, "estimate", now, markup_ppm)
     source = "provider" if tokens.sound else "estimate"
-    return priced(target, _parts(tokens), source, now, markup_ppm, tokens.service_tier)
+    return priced(target, parts_of(tokens), source, now, markup_ppm, tokens.service_tier)
 
 
 def priced(target: Target, parts: Parts, source: str, now: float, markup_ppm: int, service_tier: str = "") -> Charge:
@@ -55,7 +55,8 @@ def priced(target: Target, parts: Parts, source: str, now: float, markup_ppm: in
 NOTHING = Charge(pricing.NOTHING, "none")
 
 
-def _parts(tokens: Tokens) -> Parts:
+def parts_of(tokens: Tokens) -> Parts:
+    """Return usage as the parts that prices are for."""
     return Parts(
         input=tokens.input,
         cache_read=tokens.cache_read,

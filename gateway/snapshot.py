@@ -65,6 +65,8 @@ class Target(msgspec.Struct, frozen=True):
     timeout_s: float | None
     prices: tuple[Rates, ...]
     names: tuple[str, ...]
+    # Why it is passed over while another target of its model is up: "" for no reason.
+    out: str = ""
 
     @property
     def free(self) -> bool:

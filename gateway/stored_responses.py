@@ -141,7 +141,7 @@ async def conversation(connection: Connection, organization_id: int, response_id
         raise too_long()
     if missing:
         raise Fault(
-            "invalid_parameter",
+            "previous_response_not_found",
             f"previous_response_id leads to {missing[:128]!r}, which is not stored: ask with `store: true`, or send "
             "the whole conversation as input.",
             param="previous_response_id",

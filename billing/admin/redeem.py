@@ -21,7 +21,7 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 
-from accounts.admin import confirmation
+from accounts.admin.key import confirmation
 from billing import money, redeem
 from billing.admin import two_steps
 from billing.admin.amounts import cell, dollars_field

@@ -38,6 +38,7 @@ TABLE: dict[str, tuple[int, str]] = {
     "unsupported_media_type": (415, INVALID),
     "invalid_json": (400, INVALID),
     "invalid_parameter": (400, INVALID),
+    "key_changed": (409, INVALID),
     "idempotency_conflict": (409, INVALID),
     "idempotency_mismatch": (422, INVALID),
     "card_payments_off": (503, "service_unavailable"),

@@ -1,14 +1,15 @@
-"""GET usage: what an organization used, by day, model, key or user, from the sums that settlements keep.
+"""GET usage: what an organization used, by day, model, key or user, from the sums of the hours that are over.
 
-The table of requests is never touched, so this costs the same however many there were. A team's own gateway
-(APERTURE_MODE=team) also tells what the upstreams cost; to an organization that buys, that is the house's business.
+Of the table of requests only the last hour's rows are read, so this costs the same however many there were before. A
+team's own gateway (APERTURE_MODE=team) also tells what the upstreams cost; to an organization that buys, that is the
+house's business.
 """
 
 from datetime import date
 from typing import Any
 
 from django.conf import settings
-from django.db.models import F, QuerySet, Sum
+from django.db.models import QuerySet, Sum
 from django.http import HttpResponseBase
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -18,7 +19,7 @@ from accounts.models import APIKey, User
 from billing.api import amounts, csv
 from billing.api.queries import DayRange, IdField, asked
 from billing.api.view import OrganizationView, bounded
-from billing.models import UsageDay
+from billing.models import UsageByDay
 
 GROUPS = {"day": "day", "model": "model", "key": "key_id", "user": "user_id"}
 COUNTS = ("requests_count", "failed_count")
@@ -101,9 +102,9 @@ def export_columns() -> tuple[str, ...]:
     return ("day", "user_id", "user_email", "key_id", "key_name", "model", *COUNTS, *TOKENS, *dollars)
 
 
-def filtered(organization_id: int, wanted: dict[str, Any]) -> QuerySet[UsageDay]:
+def filtered(organization_id: int, wanted: dict[str, Any]) -> QuerySet[UsageByDay]:
     """Return an organization's rows of these days that the filters let through."""
-    rows = UsageDay.objects.filter(
+    rows = UsageByDay.objects.filter(
         organization_id=organization_id, day__gte=wanted["from"], day__lte=wanted["to"]
     ).order_by()
     for name, column in (("key", "key_id"), ("user", "user_id"), ("model", "model")):
@@ -117,7 +118,7 @@ def sums() -> dict[str, Any]:
     return {f"all_{name}": Sum(name) for name in (*COUNTS, *TOKENS, *MONEY)}
 
 
-def grouped(rows: QuerySet[UsageDay], groups: list[str]) -> Any:
+def grouped(rows: QuerySet[UsageByDay], groups: list[str]) -> Any:
     """Return rows of sums: by day the newest first, then the dearest first."""
     dearest = ("-all_charge_nanos", "-all_cost_nanos", "-all_requests_count", *(GROUPS[name] for name in groups))
     order = ("-day", *dearest) if "day" in groups else dearest
@@ -127,13 +128,12 @@ def grouped(rows: QuerySet[UsageDay], groups: list[str]) -> Any:
 KEYSET = ("day", "key_id", "user_id", "model")
 
 
-def after(rows: QuerySet[UsageDay], last: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """Return the batch of rows that comes after this one, in the order of the table's own index."""
+def after(rows: QuerySet[UsageByDay], last: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Return the batch of rows that comes after this one, in their own order."""
     if last is not None:
         place = "(day, key_id, user_id, model) > (%s, %s, %s, %s)"
         rows = rows.extra(where=[place], params=[last[name] for name in KEYSET])  # noqa: S610
-    columns = {f"all_{name}": F(name) for name in (*COUNTS, *TOKENS, *MONEY)}
-    return list(rows.order_by(*KEYSET).values(*KEYSET, **columns)[: csv.BATCH_ROWS])
+    return list(rows.values(*KEYSET).annotate(**sums()).order_by(*KEYSET)[: csv.BATCH_ROWS])
 
 
 Names = dict[str, dict[int, dict[str, Any]]]

@@ -20,6 +20,9 @@ from billing.api.bodies import BODY_BYTES_MAX
 from billing.api.errors import REQUEST_ID_HEADER, Fault, new_request_id
 
 READ, WRITE = "billing:read", "billing:write"
+KEYS_READ, KEYS_WRITE = "keys:read", "keys:write"
+# What a key without any scopes has not.
+NAMED_ONLY = (WRITE, KEYS_WRITE)
 EVERYBODY = (Membership.OWNER, Membership.ADMIN, Membership.MEMBER)
 MANAGERS = (Membership.OWNER, Membership.ADMIN)
 OWNERS = (Membership.OWNER,)
@@ -62,6 +65,8 @@ class CallerView(View):
     """A view for the holder of a key or a browser's session, whose subclass names the organization that it means."""
 
     authentication_classes = (KeyAuthentication, SessionAuthentication)
+    # What a key needs to read, and to write.
+    scopes: ClassVar[tuple[str, str]] = (READ, WRITE)
     caller: User
     # None for a browser.
     key: Accepted | None
@@ -77,7 +82,7 @@ class CallerView(View):
         if request.method not in self.allowed_methods:
             self.http_method_not_allowed(request)
         if self.key is not None:
-            check_scope(self.key, READ if request.method in SAFE else WRITE)
+            check_scope(self.key, self.scopes[request.method not in SAFE])
 
 
 class OrganizationView(CallerView):
@@ -125,9 +130,9 @@ def unknown() -> Fault:
 def check_scope(key: Accepted, scope: str) -> None:
     """Raise Fault unless the key's scopes cover this one.
 
-    A key without any scopes has all but `billing:write`: what moves money must be named.
+    A key without any scopes has all but the writing ones: what moves money or changes keys must be named.
     """
-    if scope not in key.scopes and (key.scopes or scope == WRITE):
+    if scope not in key.scopes and (key.scopes or scope in NAMED_ONLY):
         raise Fault("scope_required", f"This key lacks the scope {scope}; use one that has it.")
 
 

@@ -10,7 +10,7 @@ from billing.models.plan import Plan
 from billing.models.redeem import RedeemBatch, RedeemCode
 from billing.models.spending import Bucket, SpendingLimit
 from billing.models.transfer import House, Kind, Transfer
-from billing.models.usage import Usage, UsageDay
+from billing.models.usage import RolledUp, Usage, UsageByDay, UsageByHour, UsageDay, UsageHour
 from billing.models.wallet import Wallet
 
 __all__ = [
@@ -27,12 +27,16 @@ __all__ = [
     "RedeemBatch",
     "RedeemCode",
     "Reversal",
+    "RolledUp",
     "SpendingLimit",
     "StripeCustomer",
     "StripeEvent",
     "Subscription",
     "Transfer",
     "Usage",
+    "UsageByDay",
+    "UsageByHour",
     "UsageDay",
+    "UsageHour",
     "Wallet",
 ]

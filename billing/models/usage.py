@@ -71,15 +71,14 @@ class Usage(models.Model):
         return f"{self.request_id} {self.model} {self.status}"
 
 
-class UsageDay(models.Model):
-    """One key's requests for one model on one day (UTC), added up in the transactions that settle them."""
+class UsageSums(models.Model):
+    """What one key used of one model at one provider in a while (UTC). `provider_id` is 0 where none was called."""
 
-    id = models.BigAutoField(primary_key=True)
     organization_id = models.BigIntegerField()
-    day = models.DateField()
     key_id = models.BigIntegerField()
     user_id = models.BigIntegerField()
     model = models.CharField(max_length=256)
+    provider_id = models.BigIntegerField(default=0)
     requests_count = models.BigIntegerField(default=0)
     failed_count = models.BigIntegerField(default=0)
     input_tokens = models.BigIntegerField(default=0)
@@ -88,15 +87,76 @@ class UsageDay(models.Model):
     output_tokens = models.BigIntegerField(default=0)
     reasoning_tokens = models.BigIntegerField(default=0)
     audio_tokens = models.BigIntegerField(default=0)
+    duration_ms = models.BigIntegerField(default=0)
     cost_nanos = models.BigIntegerField(default=0)
     charge_nanos = models.BigIntegerField(default=0)
 
     class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return f"organization {self.organization_id}, {self.model}"
+
+
+class UsageHour(UsageSums):
+    """The sums of an hour that is over, by when its requests began; `billing.rollups` makes them from the rows."""
+
+    id = models.BigAutoField(primary_key=True)
+    hour = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["hour"], name="usage_hour_by_hour")]
         constraints = [
             models.UniqueConstraint(
-                fields=["organization_id", "day", "key_id", "user_id", "model"], name="usage_day_once"
+                fields=["organization_id", "hour", "key_id", "user_id", "model", "provider_id"], name="usage_hour_once"
             )
         ]
 
+
+class UsageDay(UsageSums):
+    """The sums of a day's hours that are over. They stay when the day's rows are no longer kept."""
+
+    id = models.BigAutoField(primary_key=True)
+    day = models.DateField()
+
+    class Meta:
+        indexes = [models.Index(fields=["day"], name="usage_day_by_day")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization_id", "day", "key_id", "user_id", "model", "provider_id"], name="usage_day_once"
+            )
+        ]
+
+
+class RolledUp(models.Model):
+    """How far the sums go: one row."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    hours_until = models.DateTimeField(help_text="Every hour before is added up.")
+    seen_until = models.DateTimeField(help_text="Rows that were settled before have been seen.")
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="rolled_up_once")]
+
     def __str__(self) -> str:
-        return f"{self.day} {self.model}"
+        return f"{self.hours_until:%Y-%m-%d %H}"
+
+
+class UsageByHour(UsageSums):
+    """A view: the hours that are added up, and each row since as an hour of its own. Sum over it."""
+
+    hour = models.DateTimeField(primary_key=True)
+
+    class Meta:
+        managed = False
+        db_table = "billing_usage_by_hour"
+
+
+class UsageByDay(UsageSums):
+    """A view: the days as far as they are added up, and each row since as a day of its own. Sum over it."""
+
+    day = models.DateField(primary_key=True)
+
+    class Meta:
+        managed = False
+        db_table = "billing_usage_by_day"

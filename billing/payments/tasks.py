@@ -24,7 +24,7 @@ def sweep() -> None:
             cache.delete(SWEEPING)
 
 
-@shared_task(name="billing.payments.reconcile")
+@shared_task(name="billing.payments.reconcile", soft_time_limit=1800, time_limit=1860)
 def reconcile() -> None:
     """Post what webhooks have missed, and forget old events."""
     if stripe_api.is_on():

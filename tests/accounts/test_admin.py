@@ -34,6 +34,9 @@ def new_key(user: User, **fields: Any) -> dict[str, Any]:
     return {"user": user.pk, "name": "laptop", "expires_at_0": "", "expires_at_1": "", **empty, **fields}
 
 
+NO_FORMER_SECRETS = {"retired-TOTAL_FORMS": 0, "retired-INITIAL_FORMS": 0}
+
+
 def errors(answer: Any) -> dict[str, list[str]]:
     return dict(answer.context["adminform"].form.errors)
 
@@ -93,7 +96,7 @@ def test_a_bad_bound_is_refused_by_name(
 
 def test_a_key_s_owner_stays_whatever_is_posted(client: Client, installation: Installation) -> None:
     page = reverse("admin:accounts_apikey_change", args=[installation.key.pk])
-    client.post(page, new_key(installation.alice, name="renamed"))
+    client.post(page, new_key(installation.alice, name="renamed") | NO_FORMER_SECRETS)
     row = APIKey.objects.get()
     assert (row.name, row.user) == ("renamed", installation.bob)
     assert bytes(row.digest) == keys.digests(installation.clear_key)[0]
@@ -118,7 +121,7 @@ def test_a_key_is_reset_after_a_confirmation_and_the_new_one_is_shown_once(
     page = reverse("admin:accounts_apikey_reset", args=[installation.key.pk])
     assert "Reset this key?" in client.get(page).content.decode()
     assert bytes(APIKey.objects.get().digest) == keys.digests(installation.clear_key)[0]
-    shown_at = client.post(page, {"_form_submitted": "on"}).headers["HX-Redirect"]
+    shown_at = client.post(page, {"_form_submitted": "on", "overlap_s": "0"}).headers["HX-Redirect"]
     found = re.search(r"data-key>(sg-[0-9A-Za-z]{36})<", client.get(shown_at).content.decode())
     assert found is not None
     row = APIKey.objects.get()
@@ -132,7 +135,8 @@ def test_a_key_is_reset_after_a_confirmation_and_the_new_one_is_shown_once(
 
 def test_a_revoked_key_is_not_reset(client: Client, installation: Installation) -> None:
     installation.key.revoke(timezone.now())
-    client.post(reverse("admin:accounts_apikey_reset", args=[installation.key.pk]), {"_form_submitted": "on"})
+    page = reverse("admin:accounts_apikey_reset", args=[installation.key.pk])
+    client.post(page, {"_form_submitted": "on", "overlap_s": "0"})
     assert bytes(APIKey.objects.get().digest) == keys.digests(installation.clear_key)[0]
 
 

@@ -53,7 +53,7 @@ CHANGES = [
     ("UPDATE accounts_group SET name = name || 'x'", 0, 1),
     ("DELETE FROM accounts_group_members", 0, 1),
     ("UPDATE accounts_membership SET role = 'member'", 0, 1),
-    ("TRUNCATE accounts_apikey, billing_limit", 2, 2),
+    ("TRUNCATE accounts_apikey CASCADE", 3, 3),
     ("TRUNCATE accounts_grant", 1, 1),
     ("UPDATE accounts_grant SET role = 'admin'", 1, 0),
     ("DELETE FROM accounts_grant", 1, 0),

@@ -108,7 +108,9 @@ async def test_batches_follow_one_another_without_gap_or_repetition(
         for number in range(9):
             credited(acme, "0.01")
             a_day(acme, date(2026, 11, 1 + number // 4), model=f"m{number % 4}", key_id=number % 2)
-            a_request(acme, NOON + timedelta(seconds=number // 2), number)
+            if address != "usage.csv":
+                # It would count in its day.
+                a_request(acme, NOON + timedelta(seconds=number // 2), number)
 
     _, key = await acme_with(make)
     days = {"from": "2026-11-01", "to": "2026-11-30"} if address == "usage.csv" else {}

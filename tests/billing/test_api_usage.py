@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts import keys
+from billing import rollups
 from billing.models import UsageDay
 from tests.billing.api_scenery import (
     API,
@@ -137,14 +138,18 @@ def test_the_earliest_day_has_no_days_before_it(acme: Acme) -> None:
     assert get(acme, to="0001-01-05")["from"] == "0001-01-01"
 
 
-def test_the_table_of_requests_is_never_asked(acme: Acme, week: Any) -> None:
-    key = acme.key(acme.bob)
-    with CaptureQueriesContext(connection) as queries:
-        for grouping in ("day", "model", "key", "user", "day,user,key,model"):
-            Client().get(f"{API}/usage", {"group_by": grouping}, **bearer(key))
-    statements = " ".join(query["sql"] for query in queries)
-    assert "billing_usageday" in statements
-    assert '"billing_usage"' not in statements
+def test_requests_of_this_hour_count_at_once_and_only_once(acme: Acme) -> None:
+    now = timezone.now()
+    a_request(acme, now, charge_nanos=5, input_tokens=3)
+    a_request(acme, now, 1, status=502, error_code="upstream_failed")
+
+    def total() -> tuple[int, ...]:
+        found = get(acme, to=now.date().isoformat())["total"]
+        return tuple(found[name] for name in ("requests_count", "failed_count", "input_tokens", "charge_nanos"))
+
+    assert total() == (2, 1, 3, 5)
+    rollups.run(now + timedelta(hours=2))
+    assert total() == (2, 1, 3, 5)
 
 
 def test_a_busy_year_is_told_at_once(acme: Acme) -> None:
@@ -152,8 +157,8 @@ def test_a_busy_year_is_told_at_once(acme: Acme) -> None:
         cursor.execute(
             "INSERT INTO billing_usageday (organization_id, day, key_id, user_id, model, requests_count, failed_count,"
             " input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, audio_tokens,"
-            " cost_nanos, charge_nanos)"
-            " SELECT %s, DATE '2026-01-01' + day, key, 1, 'model ' || model, 80, 1, 9, 9, 9, 9, 9, 9, 9, 9"
+            " cost_nanos, charge_nanos, provider_id, duration_ms)"
+            " SELECT %s, DATE '2026-01-01' + day, key, 1, 'model ' || model, 80, 1, 9, 9, 9, 9, 9, 9, 9, 9, 1, 1"
             " FROM generate_series(0, 323) AS day, generate_series(1, 10) AS key, generate_series(1, 10) AS model",
             [acme.id],
         )

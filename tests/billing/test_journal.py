@@ -298,9 +298,9 @@ async def test_the_day_has_the_sums_of_its_rows() -> None:
         for charge, status in ((100, 200), (0, 502), (50, 200)):
             held = await journal.hold(an_ask(alice, 200), 5)
             await journal.settle(held, a_settlement(held, charge, status=status, output_tokens=7), 5)
-    columns = "day, requests_count, failed_count, output_tokens, cost_nanos, charge_nanos"
+    columns = "sum(requests_count), sum(failed_count), sum(output_tokens), sum(cost_nanos), sum(charge_nanos)"
     today = (await sql("SELECT (now() AT TIME ZONE 'UTC')::date"))[0][0]
-    assert await sql(f"SELECT {columns} FROM billing_usageday") == [(today, 3, 1, 21, 150, 150)]
+    assert await sql(f"SELECT day, {columns} FROM billing_usage_by_day GROUP BY day") == [(today, 3, 1, 21, 150, 150)]
 
 
 async def test_many_requests_take_few_commits() -> None:
@@ -410,7 +410,7 @@ async def test_an_answer_that_nobody_got_is_not_charged_though_its_commit_was_lo
         await until_written(journal)
     assert await balance(alice) == (1000, 0)
     assert await sql("SELECT status, charge_nanos, cost_nanos FROM billing_usage") == [(503, 0, 30)]
-    assert await sql("SELECT charge_nanos, failed_count, requests_count FROM billing_usageday") == [(0, 1, 1)]
+    assert await sql("SELECT charge_nanos, failed_count, requests_count FROM billing_usage_by_day") == [(0, 1, 1)]
     assert await orm(lambda: reconcile.run(timezone.now())) == []
 
 

@@ -13,7 +13,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from accounts.models import Organization
-from billing import ledger, money, partitions, reconcile
+from billing import ledger, money, partitions, reconcile, rollups
 from billing.models import (
     Bucket,
     Difference,
@@ -21,10 +21,12 @@ from billing.models import (
     House,
     Kind,
     Plan,
+    RolledUp,
     SpendingLimit,
     Transfer,
     Usage,
     UsageDay,
+    UsageHour,
     Wallet,
 )
 from gateway.exchange import new_request_id
@@ -33,7 +35,8 @@ from tests.wire import orm
 from tests.wire import sql as journal_sql
 
 pytestmark = pytest.mark.django_db
-REQUEST = uuid.UUID(new_request_id())
+# Of yesterday, for today's hours are not over.
+REQUEST = uuid.UUID(int=uuid.UUID(new_request_id()).int - (86_400_000 << 80))
 
 
 def sql(statement: str, *parameters: Any) -> None:
@@ -70,15 +73,14 @@ def wallet() -> Wallet:
 
 
 def settle(organization_id: int, request_id: uuid.UUID) -> None:
-    """What a settled request leaves: a usage row, its day, and two transfers."""
+    """What a settled request leaves: a usage row, which is added up, and two transfers."""
     who = {"organization_id": organization_id, "key_id": 1, "user_id": 2, "model": "openai/gpt-4o"}
     amounts = {"cost_nanos": 100, "charge_nanos": 120, "input_tokens": 7, "output_tokens": 3}
     Usage.objects.create(
         request_id=request_id, dialect="openai_chat", status=200, usage_source="provider", duration_ms=5, **who,
         **amounts,
     )  # fmt: skip
-    moment = datetime.fromtimestamp((request_id.int >> 80) / 1000, UTC)
-    UsageDay.objects.create(day=moment.date(), requests_count=1, **who, **amounts)
+    add_up()
     Transfer.objects.create(
         amount_nanos=120, debit_id=organization_id, credit_id=House.REVENUE, kind=Kind.CHARGE, request_id=request_id
     )
@@ -86,6 +88,14 @@ def settle(organization_id: int, request_id: uuid.UUID) -> None:
         amount_nanos=100, debit_id=House.UPSTREAM_COST, credit_id=House.UPSTREAM_PAYABLE, kind=Kind.COST,
         request_id=request_id,
     )  # fmt: skip
+
+
+def add_up() -> None:
+    """Add all rows up, as if none was of this hour."""
+    now = timezone.now()
+    Usage.objects.update(created_at=now - timedelta(hours=1))
+    RolledUp.objects.all().delete()
+    rollups.run(now)
 
 
 def hold(organization_id: int, **fields: Any) -> Hold:
@@ -189,6 +199,7 @@ def test_a_charge_that_another_organization_paid(wallet: Wallet) -> None:
 
 
 def test_a_transfer_of_a_request_that_has_no_usage_row(wallet: Wallet) -> None:
+    UsageHour.objects.all().delete()
     UsageDay.objects.all().delete()
     Usage.objects.all().delete()
     assert list(found()) == ["transfer without usage"]
@@ -209,20 +220,38 @@ def test_requests_of_months_that_were_detached_are_not_missed(wallet: Wallet) ->
     assert found() == {}
 
 
-def test_a_day_that_is_not_the_sum_of_its_requests(wallet: Wallet) -> None:
+def test_an_hour_that_is_not_the_sum_of_its_requests(wallet: Wallet) -> None:
+    UsageHour.objects.update(failed_count=1, charge_nanos=119)
     UsageDay.objects.update(failed_count=1, charge_nanos=119)
     assert found() == {
-        "usage by day": "failed_count 1 by day, 0 by its usage rows; charge_nanos 119 by day, 120 by its usage rows"
+        "usage by hour": "failed_count 1 by hour, 0 by its usage rows; charge_nanos 119 by hour, 120 by its usage rows"
     }
 
 
-def test_a_day_without_requests_and_requests_without_a_day(wallet: Wallet) -> None:
-    UsageDay.objects.update(key_id=99)
+def test_a_day_that_is_not_the_sum_of_its_hours(wallet: Wallet) -> None:
+    UsageDay.objects.update(charge_nanos=119)
+    assert found() == {
+        "usage by day": ("the day says 1 requests, 119 nano-dollars charged, 100 of cost; its hours 1, 120, 100")
+    }
+
+
+def test_what_has_just_come_is_no_difference_until_it_is_added_up(wallet: Wallet) -> None:
+    UsageHour.objects.update(failed_count=1)
+    UsageDay.objects.update(failed_count=1)
+    Usage.objects.update(created_at=timezone.now())
+    assert found() == {}
+    rollups.run(timezone.now())
+    assert found() == {}
+    assert UsageHour.objects.get().failed_count == 0
+
+
+def test_an_hour_without_requests_and_requests_without_an_hour(wallet: Wallet) -> None:
+    UsageHour.objects.update(key_id=99)
     details = [each.detail for each in reconcile.run(timezone.now())]
     assert len(details) == 2
     assert set(details) == {
-        "the day says 1 requests, and there is none",
-        "there are 1 requests, and no row of their day",
+        "the hour says 1 requests, and there is none",
+        "there are 1 requests, and no row of their hour",
     }
 
 
@@ -268,27 +297,27 @@ def test_a_wallet_below_zero_is_information_and_no_fault(wallet: Wallet) -> None
 
 def test_differences_are_kept_until_they_are_gone_and_open_again_when_they_come_back(wallet: Wallet) -> None:
     first = timezone.now()
-    UsageDay.objects.update(failed_count=1)
+    UsageDay.objects.update(cost_nanos=1)
     reconcile.run(first)
     later = first + timedelta(days=1)
     reconcile.run(later)
     row = Difference.objects.get()
     assert (row.first_seen_at, row.last_seen_at, row.resolved_at) == (first, later, None)
-    UsageDay.objects.update(failed_count=0)
+    UsageDay.objects.update(cost_nanos=100)
     reconcile.run(later, since=first - timedelta(days=1))
     row.refresh_from_db()
     assert row.resolved_at is None
     reconcile.run(later)
     row.refresh_from_db()
     assert row.resolved_at == later
-    UsageDay.objects.update(failed_count=1)
+    UsageDay.objects.update(cost_nanos=1)
     reconcile.run(later)
     row.refresh_from_db()
     assert row.resolved_at is None
 
 
 def test_the_command_prints_each_difference_and_fails(wallet: Wallet) -> None:
-    UsageDay.objects.update(failed_count=1)
+    UsageDay.objects.update(cost_nanos=1)
     out = StringIO()
     with pytest.raises(CommandError, match="1 differences"):
         call_command("reconcile", "--since", "2020-01-01", stdout=out)
@@ -317,12 +346,13 @@ def test_two_processes_do_not_reconcile_at_once() -> None:
 
 def test_the_books_open_with_what_was_recorded_before_there_were_books(wallet: Wallet) -> None:
     opening = importlib.import_module("billing.migrations.0006_redeem").OPENING
-    UsageDay.objects.all().delete()
     with Broken("billing_transfer"):
         Transfer.objects.filter(kind=Kind.COST).delete()
-    assert set(found()) == {"usage by day", "usage and upstream cost"}
+    assert set(found()) == {"usage and upstream cost"}
+    # The sums of that time are made from the rows today.
+    _, transfers = opening.split("\n\n")
     for _ in range(2):
-        sql(opening)
+        sql(transfers)
         assert found() == {}
 
 

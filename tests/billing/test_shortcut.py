@@ -76,7 +76,7 @@ async def test_a_hold_and_a_settlement_are_a_statement_each(in_whole: list[Group
         assert await balance(alice) == (880, 0)
     assert in_whole == []
     assert await usage_count() == 2
-    assert await sql("SELECT requests_count, output_tokens, charge_nanos FROM billing_usageday") == [(2, 8, 120)]
+    assert await sql("SELECT sum(output_tokens), sum(charge_nanos) FROM billing_usage_by_day") == [(8, 120)]
     await the_books_are_right()
 
 

@@ -1,14 +1,17 @@
 """The admin's pages of what."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
-from catalog import credentials
-from catalog.models import Alias, Credential, Model, Price, Provider, Target
+from catalog import credentials, health, standings
+from catalog.health import Signal
+from catalog.models import Alias, Credential, Model, Price, Provider, Standing, Target
 from tests.installation import SECRET, Installation, populate, signed_in
 
 pytestmark = pytest.mark.django_db
@@ -37,6 +40,11 @@ def provider_form(*forms: dict[str, Any], initial: int = 0, **fields: Any) -> di
         "preference": "0",
         "model_cost_map": "[]",
         "enabled": "on",
+        "check_by": "listing",
+        "check_interval_s": "60",
+        "check_requests_per_day": "",
+        "check_nanos_per_day": "0.10",
+        "discovery": "queue",
         "credentials-TOTAL_FORMS": len(forms),
         "credentials-INITIAL_FORMS": initial,
         **rows,
@@ -226,3 +234,25 @@ def test_rows_are_filtered_by_whether_they_have_targets(client: Client, targets:
         page = reverse(f"admin:catalog_{name}_changelist")
         assert (client.get(page, {"targets": targets}).context["cl"].result_count == 1) is found
     assert Target.objects.count() == 1
+
+
+def test_a_provider_that_was_changed_is_checked_with_the_next_look(client: Client, installation: Installation) -> None:
+    standings.apply(installation.provider, Signal(health.OK, timezone.now()), trusted_s=300)
+    Standing.objects.update(next_at=timezone.now() + timedelta(days=1))
+    page = reverse("admin:catalog_provider_change", args=[installation.provider.pk])
+    same = {"slug": "openai", "base_url": installation.provider.base_url}
+    form = provider_form(stored(installation), initial=1, **same, check_by="request", check_nanos_per_day="0.25")
+    assert client.post(page, form).status_code == 302
+    installation.provider.refresh_from_db()
+    assert (installation.provider.check_by, installation.provider.check_nanos_per_day) == ("request", 250_000_000)
+    assert installation.provider.check_requests_per_day is None
+    assert Standing.objects.get().next_at is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("check_interval_s", "9"), ("check_interval_s", "86401"), ("check_nanos_per_day", "-1"), ("discovery", "x")],
+)
+def test_a_check_that_could_not_be_made_is_refused(client: Client, field: str, value: str) -> None:
+    refused = client.post(reverse("admin:catalog_provider_add"), provider_form() | {field: value})
+    assert list(refused.context["adminform"].form.errors) == [field]

@@ -1,5 +1,6 @@
 """The admin as a whole: who may open it, what no page shows, how many queries a list takes, and the connection test."""
 
+import re
 import uuid
 from collections.abc import Iterator
 
@@ -30,7 +31,9 @@ from billing.models import (
     Transfer,
     Wallet,
 )
-from catalog.models import Model, Provider, Target
+from catalog import health, standings
+from catalog.health import Signal
+from catalog.models import Check, Model, Proposal, Provider, Target
 from tests.installation import SECRET, Installation, populate, signed_in
 from tests.local_server import Asked, Reply, serving
 
@@ -42,7 +45,17 @@ def installation() -> Installation:
     it = populate()
     add_money(it.key.organization)
     add_payments(it.key.organization)
+    add_health(it.provider)
     return it
+
+
+def add_health(provider: Provider) -> None:
+    """One of everything that checks and listings leave behind."""
+    now = timezone.now()
+    for subject in (provider, provider.credentials.get(), provider.targets.get()):
+        standings.apply(subject, Signal(health.REFUSED, now, "Country not supported"), trusted_s=300)
+    Check.objects.create(provider=provider, at=now, latency_ms=42, outcome=health.OK, reason="It lists its models.")
+    Proposal.objects.create(provider=provider, kind=Proposal.NEW, upstream_id="gpt-9", public_id="openai/gpt-9")
 
 
 def add_money(organization: Organization) -> None:
@@ -75,18 +88,22 @@ def pages(it: Installation) -> Iterator[str]:
     stripe = (Payment.objects.get(), Subscription.objects.get(), StripeEvent.objects.get())
     read_only = (it.usage, Transfer.objects.get(), Difference.objects.get(), bucket, *stripe)
     money_rows = (Wallet.objects.get(), Plan.objects.get(slug="pro"), RedeemBatch.objects.get(), *read_only[1:])
-    for row in (bucket.limit, *rows, it.model.aliases.get(), Limit.objects.all()[0], *money_rows):
+    proposal = Proposal.objects.get()
+    for row in (bucket.limit, proposal, *rows, it.model.aliases.get(), Limit.objects.all()[0], *money_rows):
         name = f"admin:{row._meta.app_label}_{row._meta.model_name}"
         yield reverse(f"{name}_changelist")
         yield reverse(f"{name}_changelist") + "?q=o"
         yield reverse(f"{name}_change", args=[row.pk])
         yield reverse(f"{name}_history", args=[row.pk])
-        if row not in read_only:
+        if row not in (*read_only, proposal):
             yield reverse(f"{name}_add")
     yield reverse("admin:auth_user_password_change", args=[it.bob.pk])
     yield reverse("admin:catalog_provider_delete", args=[it.provider.pk])
     yield reverse("admin:accounts_apikey_revoke", args=[it.key.pk])
-    yield reverse("admin:catalog_provider_test_connection", args=[it.provider.pk])
+    for action in ("test_connection", "check_now", "find_models"):
+        yield reverse(f"admin:catalog_provider_{action}", args=[it.provider.pk])
+    for action in ("accept_one", "ignore_one"):
+        yield reverse(f"admin:catalog_proposal_{action}", args=[proposal.pk])
     for action in ("credit", "debit", "refund", "set_plan", "freeze", "unfreeze", "write_off"):
         yield reverse(f"admin:billing_wallet_{action}", args=[money_rows[0].pk])
     yield reverse("admin:billing_bucket_refill", args=[bucket.pk])
@@ -140,7 +157,7 @@ def test_staff_without_permissions_sees_an_empty_sidebar_and_no_page(installatio
     ["accounts_user", "accounts_organization", "accounts_group", "accounts_apikey", "accounts_grant",
      "catalog_provider", "catalog_model", "catalog_alias", "catalog_target", "billing_usage",
      "billing_wallet", "billing_transfer", "billing_plan", "billing_redeembatch", "billing_difference",
-     "billing_spendinglimit", "billing_bucket"],
+     "billing_spendinglimit", "billing_bucket", "catalog_proposal"],
 )  # fmt: skip
 def test_a_list_takes_as_many_queries_for_many_rows_as_for_one(installation: Installation, name: str) -> None:
     client = signed_in(installation.alice)
@@ -182,6 +199,8 @@ def grow(it: Installation) -> None:
         it.grant.pk = None
         it.grant.save()
         provider = Provider.objects.create(slug=f"provider{number}", base_url="http://127.0.0.1:9")
+        standings.apply(provider, Signal(health.FAILED, timezone.now()), trusted_s=300)
+        provider.proposals.create(kind=Proposal.NEW, upstream_id="x", public_id="y/x")
         model = Model.objects.create(public_id=f"model{number}")
         model.aliases.create(name=f"alias{number}")
         target = Target.objects.create(model=model, provider=provider, upstream_id="x")
@@ -225,3 +244,52 @@ def test_a_failed_connection_test_tells_the_error_without_the_credential() -> No
     texts = [message.message for message in get_messages(posted.wsgi_request)]
     assert texts == ["openai: gpt-4o: POST /v1/chat/completions answered 401: Bad key [redacted]"]
     assert APIKey.objects.count() == 1
+
+
+def test_a_provider_is_checked_on_a_post_and_its_page_tells_what_became_of_it() -> None:
+    broken = Reply(503, {"error": {"message": "Overloaded"}})
+    replies = [Reply(body={"data": [{"id": "small"}]}), broken, broken]
+    with serving(lambda _asked: replies.pop(0)) as server:
+        it = populate(server.url)
+        client = signed_in(it.alice)
+        page = reverse("admin:catalog_provider_check_now", args=[it.provider.pk])
+        client.get(page)
+        assert server.asked == []
+        told: list[str] = []
+        for _ in range(3):
+            posted = client.post(page, {"_form_submitted": "on"})
+            told += [str(message.message) for message in get_messages(posted.wsgi_request)][len(told) :]
+    assert told == [
+        "openai is up: It lists its models.",
+        "openai is failing: GET /v1/models answered 503: Overloaded",
+        "openai is down: GET /v1/models answered 503: Overloaded",
+    ]
+    shown = client.get(posted.headers["HX-Redirect"]).content.decode()
+    assert "failing → down" in shown
+    assert "3 of 5,000 requests, $0.00 of $0.10" in shown
+    assert "Latency of the latest 3 checks" in shown
+    listed = client.get(reverse("admin:catalog_provider_changelist")).content.decode()
+    assert re.search(r">\s*down\s*<", listed)
+
+
+def test_models_are_found_on_a_post_and_decided_one_by_one_or_together() -> None:
+    names = ("gpt-4o-mini", "gpt-4.1", "gpt-4.1-mini")
+    with serving(lambda _asked: Reply(body={"data": [{"id": name} for name in names]})) as server:
+        it = populate(server.url)
+        client = signed_in(it.alice)
+        posted = client.post(
+            reverse("admin:catalog_provider_find_models", args=[it.provider.pk]), {"_form_submitted": "on"}
+        )
+    proposals = reverse("admin:catalog_proposal_changelist")
+    assert posted.headers["HX-Redirect"] == proposals
+    assert "3 new ones proposed" in client.get(proposals).content.decode()
+    rows = {row.upstream_id: row.pk for row in Proposal.objects.all()}
+    client.post(reverse("admin:catalog_proposal_accept_one", args=[rows["gpt-4.1"]]), {"_form_submitted": "on"})
+    client.post(reverse("admin:catalog_proposal_ignore_one", args=[rows["gpt-4o-mini"]]), {"_form_submitted": "on"})
+    client.post(proposals, {"action": "accept_selected", "_selected_action": list(rows.values())})
+    assert dict(Proposal.objects.values_list("upstream_id", "state")) == {
+        "gpt-4o-mini": "ignored",
+        "gpt-4.1": "accepted",
+        "gpt-4.1-mini": "accepted",
+    }
+    assert set(Target.objects.values_list("upstream_id", flat=True)) == {"gpt-4o", "gpt-4.1", "gpt-4.1-mini"}

@@ -75,7 +75,7 @@ async def test_a_good_key_is_its_caller_and_is_noted_as_used() -> None:
     assert (await asked(runtime)).key_id == 1
     runtime = a_runtime(caller)
     assert await asked(runtime) is caller
-    assert runtime.used_keys == {7}
+    assert runtime.used_keys == {(7, caller.display)}
 
 
 async def test_absent_unknown_and_revoked_keys_read_the_same() -> None:

@@ -31,13 +31,15 @@ def provider(row_id: int, slug: str, **fields: Any) -> dict[str, Any]:
         "add_headers": {},
         "forward_headers": ["OpenAI-Beta", "anthropic-beta: files-* context-1m-*"],
         "mends": False,
+        "check_by": "listing",
         "source": "admin",
     } | fields
 
 
 def credential(provider_id: int, name: str = "default", secret: str = SECRET, host: str = HOST) -> dict[str, Any]:
     encrypted = cipher.seal(secret, credentials.purpose(provider_id, name, host))
-    return {"provider_id": provider_id, "name": name, "host": host, "encrypted": encrypted}
+    seen = {"id": provider_id * 100 + len(name), "fingerprint": credentials.fingerprint(secret)}
+    return {"provider_id": provider_id, "name": name, "host": host, "encrypted": encrypted} | seen
 
 
 def model(row_id: int, public_id: str, **fields: Any) -> dict[str, Any]:
@@ -78,6 +80,7 @@ def assembled(**changed: list[dict[str, Any]]) -> Snapshot:
         "grants": [],
         "limits": [],
         "spending_limits": [],
+        "standings": [],
     }
     return catalog_rows.assemble(7, rows | changed, now=1.0)
 
@@ -221,3 +224,56 @@ def test_grants_are_taken_as_they_are_and_unreadable_ones_left_out(caplog: pytes
     view = assembled(grants=[good, good | {"add_headers": "x"}])
     assert [(grant.add_headers, grant.quotas) for grant in view.grants] == [({"x": "1"}, ("q",))]
     assert "left out" in caplog.text
+
+
+def standing(provider_id: int = 1, **fields: Any) -> dict[str, Any]:
+    plain = {"credential_id": None, "target_id": None, "basis": HOST + "/v1", "state": "down", "trusted_until": 60.0}
+    return {"provider_id": provider_id} | plain | fields
+
+
+def outs(**changed: list[dict[str, Any]]) -> list[str]:
+    targets = [target(1, 1, 1), target(2, 1, 2)]
+    both = [provider(1, "openai"), provider(2, "other")]
+    rows = {"providers": both, "targets": targets, "credentials": [credential(1), credential(2)]} | changed
+    return [each.out for each in assembled(**rows).models[0].targets]
+
+
+def test_the_targets_of_a_provider_that_is_down_are_out() -> None:
+    assert outs() == ["", ""]
+    assert outs(standings=[standing()]) == ["down", ""]
+    assert outs(standings=[standing(2, state="refused")]) == ["", "refused"]
+    assert outs(standings=[standing(target_id=2, provider_id=2, basis="up")]) == ["", "down"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"standings": [standing(basis="http://127.0.0.1:8")]},
+        {"standings": [standing(trusted_until=1.0)]},
+        {"standings": [standing(target_id=1, basis="another id")]},
+        {"standings": [standing()], "providers": [provider(1, "openai", check_by="off"), provider(2, "other")]},
+    ],
+    ids=["another address", "nobody renewed it", "another upstream id", "checks are off"],
+)
+def test_a_state_that_says_nothing_of_now_keeps_nothing_out(changed: dict[str, Any]) -> None:
+    assert outs(**changed) == ["", ""]
+
+
+def test_a_credential_that_is_refused_is_used_last_until_it_is_another() -> None:
+    rows = [credential(1, "a", "secret-a"), credential(1, "bb", "secret-bb")]
+    refused = standing(credential_id=rows[0]["id"], basis=rows[0]["fingerprint"], state="refused")
+
+    def secrets(state: dict[str, Any]) -> tuple[str, ...]:
+        return assembled(credentials=rows, standings=[state]).models[0].targets[0].provider.secrets
+
+    assert secrets(refused) == ("secret-bb", "secret-a")
+    assert secrets(refused | {"basis": "another"}) == ("secret-a", "secret-bb")
+
+
+def test_memory_turns_when_a_price_begins_and_when_a_state_lapses() -> None:
+    prices = [price(1, 1), price(2, 1, effective=90.0)]
+    rows: Rows = {"prices": prices, "standings": [standing(), standing(2, trusted_until=30.0)]}
+    assert catalog_rows.next_turn_at(rows, 1.0) == 30.0
+    assert catalog_rows.next_turn_at(rows, 30.0) == 60.0
+    assert catalog_rows.next_turn_at(rows, 60.0) == 90.0
+    assert catalog_rows.next_turn_at(rows, 90.0) == float("inf")

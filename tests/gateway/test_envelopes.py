@@ -137,6 +137,27 @@ def test_anthropics_endpoint_is_for_plans_that_have_it(gateway: Gateway) -> None
     assert ask(gateway, "messages", "messages/ok").status == 200
 
 
+KEPT: dict[str, dict[str, Any]] = {
+    "chat": {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}]},
+    "responses": {"input": [{"type": "item_reference", "id": "msg_1"}]},
+    "messages": {"container": "container_1"},
+    "gemini": {"cachedContent": "cachedContents/1"},
+}
+
+
+@pytest.mark.parametrize("front", KEPT)
+def test_no_customer_reaches_what_is_kept_in_the_operators_account(gateway: Gateway, front: str) -> None:
+    """As Portkey's and LiteLLM's callers could: files and threads of other customers, by their ids."""
+    key, upstream = gateway.installed.keys["payer"], f"{front}/ok"
+    before = len(gateway.upstream.exchanges)
+    body = body_of(front, upstream) | KEPT[front]
+    refused = gateway.call("POST", path_of(front, upstream), key=key, body=body)
+    assert (refused.status, error_of(front, refused)[0]) == (400, "unsupported_content")
+    assert len(gateway.upstream.exchanges) == before
+    # The team whose account it is may name what it likes.
+    assert gateway.call("POST", path_of(front, upstream), body=body).status == 200
+
+
 # --- Within a stream --------------------------------------------------------------------------------------------------
 def ending_of(front: str, body: bytes) -> dict[str, Any]:
     """Return the error with which a stream ends; fail where it claims to be complete, or is another front's."""

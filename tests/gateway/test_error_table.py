@@ -96,7 +96,8 @@ ELSEWHERE = {"invalid_request", "plan_required", "stream_aborted", "draining", "
     "internal_error",
     "requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_day", "concurrency", "sandbox_limit",
     "limits_unavailable", "insufficient_credits", "quota_exceeded", "budget_exceeded", "idempotency_conflict",
-    "idempotency_mismatch", "thread_unsupported_request",
+    "idempotency_mismatch", "thread_unsupported_request", "previous_response_not_found", "invalid_stream_id",
+    "websocket_stream_limit_reached",
 }  # fmt: skip
 # Codes that the upstream chose.
 OF_THE_UPSTREAM = {"upstream_400", "upstream_429"}

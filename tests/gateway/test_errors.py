@@ -94,6 +94,7 @@ def test_every_code_that_is_raised_is_in_the_table_and_none_is_there_for_nothing
 
 
 def test_what_wants_a_socket_is_told_which_protocol_it_is_about() -> None:
-    """RFC 9110, section 15.5.22: a 426 has to have Upgrade."""
-    assert Fault("websocket_upgrade_required", "Use HTTP.").headers() == [(b"upgrade", b"websocket")]
+    """RFC 9110, sections 15.5.22 and 7.8: a 426 has to have Upgrade, which goes with Connection."""
+    found = Fault("websocket_upgrade_required", "Use HTTP.").headers()
+    assert sorted(found) == [(b"connection", b"upgrade"), (b"upgrade", b"websocket")]
     assert Fault("not_found", "No.").headers() == []

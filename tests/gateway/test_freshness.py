@@ -85,7 +85,7 @@ KILLING_STATEMENTS = {
     "user deactivated by SQL": "UPDATE accounts_user SET is_active = false",
     "organization deactivated by SQL": "UPDATE accounts_organization SET is_active = false",
     "deleted by SQL": "DELETE FROM accounts_apikey",
-    "truncated": "TRUNCATE accounts_apikey, billing_limit",
+    "truncated": "TRUNCATE accounts_apikey CASCADE",
 }
 
 

@@ -32,6 +32,28 @@ def test_a_grant_of_the_public_id_opens_every_target_best_first() -> None:
     assert upstreams(a_snapshot(TWO, grants=(a_grant("gpt-5"),)), "gpt-5") == ["openai/gpt-5-2025", "azure/gpt-5-east"]
 
 
+def a_pair(*out: str) -> Snapshot:
+    slugs = ("one", "two")
+    targets = [
+        a_target("m", slug, preference=-place, out=state)
+        for place, (slug, state) in enumerate(zip(slugs, out, strict=True))
+    ]
+    return a_snapshot(a_model("m", *targets))
+
+
+def test_what_is_out_is_passed_over_while_another_target_is_up() -> None:
+    assert upstreams(a_pair("", ""), "m") == ["one/up", "two/up"]
+    assert upstreams(a_pair("down", ""), "m") == ["two/up"]
+    assert upstreams(a_pair("", "refused"), "m") == ["one/up"]
+
+
+def test_where_all_are_out_each_is_tried_in_order() -> None:
+    assert upstreams(a_pair("down", "refused"), "m") == ["one/up", "two/up"]
+    # Another target helps nobody who may not call it.
+    assert upstreams(a_pair("down", ""), "m", "one/*") == ["one/up"]
+    assert upstreams(a_pair("down", ""), "one/m") == ["one/up"]
+
+
 @pytest.mark.parametrize("glob", ["azure/*", "azure/gpt-5", "azure/gpt-5-east", "*/*-east"])
 def test_a_grant_of_a_provider_opens_its_targets_only(glob: str) -> None:
     view = a_snapshot(TWO, grants=(a_grant(glob),))

@@ -13,7 +13,7 @@ from django.utils import timezone
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from accounts import keys
+from accounts import keys, rotation
 from accounts.models import APIKey, Grant
 from tests.gateway import http
 from tests.gateway.conftest import BOUNDS, Gateway
@@ -354,7 +354,7 @@ def test_a_handler_that_fails_after_the_upgrade_closes_with_1011(gateway: Gatewa
 
 CHANGES: dict[str, Callable[[str], object]] = {
     "revoked": lambda key: row_of(key).revoke(timezone.now()),
-    "reset": lambda key: keys.reset(row_of(key)),
+    "reset": lambda key: rotation.reset(row_of(key)),
     "deleted": lambda key: row_of(key).delete(),
     "expired": lambda key: APIKey.objects.filter(pk=row_of(key).pk).update(expires_at=timezone.now()),
     "bound to another address": lambda key: APIKey.objects.filter(pk=row_of(key).pk).update(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from django.db import connections
 
+from accounts import rotation
 from accounts.models import APIKey, Grant
 from billing.models import SpendingLimit
 from tests.gateway import http
@@ -221,6 +222,16 @@ def test_a_shared_limit_is_one_bucket_for_all(gateway: Gateway, someone: Any, li
         assert [ask(gateway.port, key, body).status for _, key in spenders] == [200, 429]
     finally:
         grant.delete()
+
+
+def test_a_key_that_gets_another_secret_gets_no_fresh_budget(gateway: Gateway, someone: Any, limited: Any) -> None:
+    name, former = someone()
+    key, body = APIKey.objects.get(user__email=f"{name}@example.com"), a_body(max_tokens=10)
+    limit = limited(capacity_nanos=price(body, 10) + 1, subject=f"key:{key.pk}")
+    assert [ask(gateway.port, former, body).status for _ in range(2)] == [200, 429]
+    secret = rotation.reset(key, overlap_s=60)
+    assert [ask(gateway.port, each, body).status for each in (secret, former)] == [429, 429]
+    assert bucket(gateway, limit) == (price(body, 10), 0)
 
 
 def test_a_grant_that_names_a_missing_limit_fails_closed(gateway: Gateway, someone: Any) -> None:

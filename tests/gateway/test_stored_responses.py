@@ -108,7 +108,7 @@ def test_a_deleted_response_is_gone_and_its_conversation_with_it(gateway: Gatewa
     assert gateway.call("DELETE", f"/v1/responses/{first['id']}").status == 404
     assert fetch(gateway, second["id"]).status == 200
     broken = ask(gateway, "responses", "chat/agent", previous_response_id=second["id"])
-    assert (broken.status, broken.error["code"]) == (400, "invalid_parameter")
+    assert (broken.status, broken.error["code"]) == (400, "previous_response_not_found")
     assert broken.error["param"] == "previous_response_id"
     assert first["id"] in broken.error["message"]
 

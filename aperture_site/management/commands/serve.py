@@ -91,7 +91,7 @@ class Command(BaseCommand):
         own_engines = engines.configured()
         programs = [
             *web(options["server"], options["workers"], listener.fileno(), environment),
-            *background(run_dir, environment),
+            *background(environment),
         ]
         supervisor = Supervisor(programs, settings.BASE_DIR, run_dir, lambda: report(own_engines.revive()))
         try:
@@ -119,12 +119,12 @@ def web(server: str, workers: int, descriptor: int, environment: dict[str, str])
     return [Program(name, command, 1, stop_s, environment, (descriptor,), gated=True) for name in names]
 
 
-def background(run_dir: Path, environment: dict[str, str]) -> list[Program]:
-    """Return the Celery worker and beat; threads keep the worker one small process."""
+def background(environment: dict[str, str]) -> list[Program]:
+    """Return the Celery worker, which has a process for each job at a time, and beat."""
     celery = [sys.executable, "-m", "celery", "--quiet", "--app", "aperture_site.celery"]
     level = ["--loglevel", settings.LOG_LEVEL]
-    worker = ["worker", "--pool", "threads", "--concurrency", "4", "--without-gossip", "--without-mingle", *level]
-    beat = ["beat", "--schedule", str(run_dir / "beat-schedule"), *level]
+    worker = ["worker", "--without-gossip", "--without-mingle", *level]
+    beat = ["beat", "--pidfile", "", *level]
     return [
         Program("worker", [*celery, *worker], 2, WORKER_STOP_S, environment, start_after_s=BACKGROUND_AFTER_S),
         Program("beat", [*celery, *beat], 2, WORKER_STOP_S, environment, start_after_s=BACKGROUND_AFTER_S),

@@ -123,7 +123,7 @@ def input_of(arguments: str, *, custom: bool = False) -> Json:
 
 def _call(part: ToolCall, dropped: set[str]) -> Json:
     if part.signature:
-        dropped.add("tool_calls.signature")
+        dropped.add("tool_call.signature")
     block = {
         "type": "tool_use",
         "id": marks.safe_id(part.id),

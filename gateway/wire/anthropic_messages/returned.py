@@ -78,7 +78,7 @@ def _block(block: RAW, lost: list[str]) -> RAW | None:
     id, signature, _ = marks.unsigned_id(given)
     if id == given:
         return block
-    lost.append("tool_calls.signature" if signature else "")
+    lost.append("tool_call.signature" if signature else "")
     return RAW(top_level.replace_string(data, encode(field), encode(marks.safe_id(id))))
 
 

@@ -97,7 +97,7 @@ def _tools(request: Request, dropped: set[str]) -> list[Json]:
                 declared.append(_function(as_function(tool), f"tools[{number}].name"))
             case _:
                 if tool.cache:
-                    dropped.add("cache")
+                    dropped.add("cache_control")
                 if tool.strict:
                     dropped.add("tools.strict")
                 declared.append(_function(tool, f"tools[{number}].name"))

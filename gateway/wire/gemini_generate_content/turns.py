@@ -62,7 +62,7 @@ class Turns:
         for number, message in enumerate(rest):
             self._turn(message, f"messages[{number}]")
         if any(text.cache for text in told):
-            self.dropped.add("cache")
+            self.dropped.add("cache_control")
         return [{"text": text.text} for text in told if text.text]
 
     def _turn(self, message: Message, path: str) -> None:
@@ -85,7 +85,7 @@ class Turns:
 
     def _part(self, part: Part, path: str, made: list[Json]) -> None:
         if getattr(part, "cache", ""):
-            self.dropped.add("cache")
+            self.dropped.add("cache_control")
         match part:
             case Text(text=text) | Refusal(text=text):
                 if text:
@@ -159,6 +159,6 @@ class Turns:
         if part.source is None:
             raise Unsupported(f"{path}: Gemini keeps no sound of earlier answers. Send it, or what was said.", path)
         if isinstance(part, Image) and part.detail not in ("", "auto"):
-            self.dropped.add("detail")
+            self.dropped.add("image.detail")
         context = [{"text": part.context}] if isinstance(part, Document) and part.context else []
         return [*context, media.rendered(part.source, path)]

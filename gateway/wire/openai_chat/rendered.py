@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from gateway.wire import marks
+from gateway.wire import marks, strictness
 from gateway.wire.canonical import (
     AnyTool,
     Audio,
@@ -291,7 +291,7 @@ def _choice(choice: ToolChoice, custom: frozenset[str], losses: Losses) -> str |
 def _wanted(request: Request, losses: Losses) -> Json:
     metadata, biases = request.metadata, request.logit_bias
     body: Json = {
-        "response_format": None if request.output is None else _format(request.output),
+        "response_format": None if request.output is None else _format(request.output, request.dialect),
         "reasoning_effort": None if request.reasoning is None else _effort(request.reasoning, losses),
         "temperature": request.temperature,
         "top_p": request.top_p,
@@ -330,14 +330,14 @@ def _tier(request: Request, losses: Losses) -> str | None:
     return None
 
 
-def _format(output: OutputFormat) -> Json:
+def _format(output: OutputFormat, origin: str) -> Json:
     if output.schema is None:
         return {"type": "json_object"}
     schema: Json = {"name": output.name or "answer", "schema": output.schema}
     if output.description:
         schema["description"] = output.description
-    if output.strict is not None:
-        schema["strict"] = output.strict
+    if output.strict is not None or strictness.wanted(output, origin):
+        schema["strict"] = strictness.wanted(output, origin)
     return {"type": "json_schema", "json_schema": schema}
 
 

@@ -299,7 +299,7 @@ class Items:
         if not cache:
             return told
         if not self.is_own:
-            self.dropped.add("cache")
+            self.dropped.add("cache_control")
             return told
         return told | {"prompt_cache_breakpoint": BREAKPOINTS[cache]}
 
@@ -343,7 +343,7 @@ class Items:
         if part.signature and part.origin != NAME:
             self.dropped.add("tool_call.signature")
         if part.cache:
-            self.dropped.add("cache")
+            self.dropped.add("cache_control")
         id = marks.fitting_id(part.id, ID_CHARS_MAX)
         name = {"name": part.name} | ({"namespace": part.namespace} if part.namespace else {})
         if part.custom:
@@ -351,7 +351,8 @@ class Items:
         return {"type": "function_call", "call_id": id, **name, "arguments": part.arguments or "{}"}
 
     def _result(self, part: ToolResult, where: str) -> Json:
-        self.dropped |= {name for name in ("is_error", "cache") if getattr(part, name)}
+        self.dropped |= {"tool_result.is_error"} if part.is_error else set()
+        self.dropped |= {"cache_control"} if part.cache else set()
         custom = part.custom or part.call_id in self.custom_ids
         output: str | list[Json]
         if not part.parts or (len(part.parts) == 1 and isinstance(part.parts[0], Text) and not part.parts[0].cache):

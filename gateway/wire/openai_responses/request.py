@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from gateway.wire import fields
+from gateway.wire import fields, strictness
 from gateway.wire.canonical import Effort, Json, OutputFormat, Reasoning, Request, Thinking
 from gateway.wire.codec import Rendered, Unsupported, left_out
 from gateway.wire.effort import effort_of
@@ -278,7 +278,7 @@ def _told_format(request: Request) -> Json:
         description=output.description or None,
         schema=output.schema,
         # Here alone what says nothing of strictness is strict.
-        strict=output.strict if request.dialect == NAME else bool(output.strict),
+        strict=output.strict if request.dialect == NAME else strictness.wanted(output, request.dialect),
     )
     return {"format": form, **told}
 

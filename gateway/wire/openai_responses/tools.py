@@ -144,7 +144,7 @@ def _rendered(tool: Tool | CustomTool, *, is_own: bool, dropped: set[str]) -> tu
     else:
         told = {"type": "function", **told, "parameters": tool.parameters or NO_PARAMETERS}
         if tool.cache:
-            dropped.add("cache")
+            dropped.add("cache_control")
         # Here alone what says nothing of strictness is strict.
         strict = tool.strict if is_own else bool(tool.strict)
         if strict is not None:

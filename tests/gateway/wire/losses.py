@@ -71,6 +71,8 @@ FORMS: dict[str, dict[str, tuple[str, ...]]] = {
 
 LOSSES: dict[str, dict[str, str]] = {
     "openai_chat": {
+        # What its caller leaves open is followed word for word where it can be.
+        "+output.strict": "",
         "+output.name": "",
         "+tools.Tool.parameters": "",
         "+messages.Document.name": "",
@@ -103,17 +105,18 @@ LOSSES: dict[str, dict[str, str]] = {
         "-tools.Tool.strict": "",
         "+output.name": "",
         "-output.strict": "",
+        "+output.strict": "",
         "+messages.Document.name": "",
         # A result names its call alone.
         "-messages.ToolResult.name": "",
-        "-messages.ToolResult.is_error": "is_error",
+        "-messages.ToolResult.is_error": "tool_result.is_error",
         "-messages.Thinking": "thinking",
         # A thought comes back as its summary alone.
         "+messages.Thinking.is_summary": "",
         "-messages.ToolCall.signature": "tool_call.signature",
         "-messages.ToolCall.origin": "tool_call.signature",
-        "-messages.Text.cache": "cache",
-        "-tools.Tool.cache": "cache",
+        "-messages.Text.cache": "cache_control",
+        "-tools.Tool.cache": "cache_control",
         "-stop": "stop",
         "-top_k": "top_k",
         "-frequency_penalty": "frequency_penalty",
@@ -140,8 +143,8 @@ LOSSES: dict[str, dict[str, str]] = {
         "messages.order": "messages.system_position",
         "-messages.Image.detail": "image.detail",
         "-messages.Thinking": "thinking",
-        "-messages.ToolCall.signature": "tool_calls.signature",
-        "-messages.ToolCall.origin": "tool_calls.signature",
+        "-messages.ToolCall.signature": "tool_call.signature",
+        "-messages.ToolCall.origin": "tool_call.signature",
         "-logprobs": "logprobs",
         "-top_logprobs": "top_logprobs",
         # What goes with thought is little, and nothing else has to be called then.
@@ -171,12 +174,12 @@ LOSSES: dict[str, dict[str, str]] = {
         # Instructions stand apart.
         "messages.order": "messages.system_position",
         "-messages.Document.name": "",
-        "-messages.Image.detail": "detail",
+        "-messages.Image.detail": "image.detail",
         "-messages.Thinking": "thinking",
         "-tools.Tool.strict": "tools.strict",
         "-parallel_tool_calls": "parallel_tool_calls",
-        "-messages.Text.cache": "cache",
-        "-tools.Tool.cache": "cache",
+        "-messages.Text.cache": "cache_control",
+        "-tools.Tool.cache": "cache_control",
         "-logit_bias": "logit_bias",
         "-verbosity": "verbosity",
         "-metadata": "metadata",

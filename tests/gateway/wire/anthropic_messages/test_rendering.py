@@ -175,7 +175,7 @@ def test_what_has_no_block_of_its_own() -> None:
     )
     kinds = [each["type"] for each in json.loads(found.body)["messages"][1]["content"]]
     assert kinds == ["text", "tool_use", "server_tool_use", "text"]
-    assert found.dropped == ("audio", "citations", "tool_calls.signature", "web_search_call")
+    assert found.dropped == ("audio", "citations", "tool_call.signature", "web_search_call")
 
 
 def base64_of(text: str) -> str:

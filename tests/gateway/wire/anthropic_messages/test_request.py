@@ -140,7 +140,7 @@ def test_what_another_vendor_left_behind_is_taken_out_and_nothing_else() -> None
         '{"type":"text", "text":"aperture1. is a mark"},{"type":"tool_use","id":"a__aps_"},'
         '{"type":7,"text":"aperture1."}]},{"role": "user"}]'
     )
-    assert dropped == ("thinking", "tool_calls.signature")
+    assert dropped == ("thinking", "tool_call.signature")
 
 
 def test_an_id_that_looked_marked_by_itself_comes_back() -> None:

@@ -74,7 +74,7 @@ def test_instructions_stand_in_front_wherever_they_stood() -> None:
         "contents": [{"role": "user", "parts": [{"text": "Hi"}]}],
         "systemInstruction": {"parts": [{"text": "Be brief."}]},
     }
-    assert dropped == ("cache", "messages.system_position")
+    assert dropped == ("cache_control", "messages.system_position")
     in_front = asked(
         Message("system", (Text("A"),)), Message("system", (Text("B"),), "ann"), Message("user", (Text("Hi"),))
     )
@@ -253,7 +253,7 @@ def test_content_that_gemini_cannot_take_is_refused_with_its_place(part: Part) -
 def test_what_a_vendor_ran_itself_and_hints_are_dropped_and_named() -> None:
     searched = Native("anthropic_messages", "web_search_tool_result", {})
     _, dropped = sent(asked(Message("user", (searched, Image(Url("https://x.example/a.png"), "high", "1h")))))
-    assert dropped == ("cache", "detail", "web_search_tool_result")
+    assert dropped == ("cache_control", "image.detail", "web_search_tool_result")
 
 
 def test_tools() -> None:
@@ -271,7 +271,7 @@ def test_tools() -> None:
     assert first == {"name": "f", "description": "", "parametersJsonSchema": {"type": "object"}}
     assert second == {"name": "space__g", "description": "Does it."}
     assert third["parametersJsonSchema"]["required"] == ["input"]
-    assert dropped == ("cache", "tools.defer_loading", "tools.strict", "tools.web_search")
+    assert dropped == ("cache_control", "tools.defer_loading", "tools.strict", "tools.web_search")
 
 
 @pytest.mark.parametrize(

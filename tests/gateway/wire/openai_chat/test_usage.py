@@ -263,7 +263,7 @@ def test_no_part_is_negative_and_no_main_number_is_lost(usage: dict[str, Any]) -
     into += tokens.audio_input + tokens.image_input
     assert into >= (usage.get("prompt_tokens") or 0)
     assert tokens.output + tokens.reasoning + tokens.audio_output >= (usage.get("completion_tokens") or 0)
-    parts = settlement._parts(tokens)
+    parts = settlement.parts_of(tokens)
     assert parts.context_tokens == into
     assert max(getattr(tokens, name) for name in COUNTED) < 2**31
 
