@@ -63,6 +63,11 @@ class Connection(ResponseHandler):
         self.heard = True
         super().data_received(data)
 
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Let go of the WebSocket that it carried, which knows it too: the collector looks too seldom for that."""
+        super().connection_lost(exc)
+        self._data_received_cb = None
+
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
         """End an unfinished body too: of broken framing within it, aiohttp tells whoever waits for a head alone."""
         super().set_exception(exc, *cause)
