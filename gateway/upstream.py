@@ -284,6 +284,8 @@ class Socket:
 
     async def close(self, code: int = 1000) -> None:
         """Close it, and wait a moment for the upstream to do the same; one that reads nothing is hung up on."""
+        # The upstream's own close would begin the heartbeat anew, whose timer keeps all of it for half a minute.
+        self._connection._heartbeat = None
         # Cancelled by the time, it closes the connection beneath.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
