@@ -258,7 +258,7 @@ def cell(text: str) -> SafeString:
 
 @admin.register(JobRun)
 class JobRunAdmin(ReadOnly, ModelAdmin):
-    list_display = ("began", "job", "took", "outcome_shown", "error", "repeats", "by_hand", "node")
+    list_display = ("began", "job", "took", "outcome_shown", "error", "repeats", "asked", "node")
     list_display_links = ("began",)
     list_filter = ("outcome", "by_hand", "job")
     list_select_related = ("job",)
@@ -266,7 +266,7 @@ class JobRunAdmin(ReadOnly, ModelAdmin):
     search_fields = ("error",)
     ordering = ("-id",)
     sortable_by = ()
-    fields = ("job", "began", "finished_at", "took", "outcome_shown", "error", "repeats", "by_hand", "node")
+    fields = ("job", "began", "finished_at", "took", "outcome_shown", "error", "repeats", "asked", "node")
 
     @display(description="Began")
     def began(self, run: JobRun) -> str:
@@ -275,6 +275,10 @@ class JobRunAdmin(ReadOnly, ModelAdmin):
     @display(description="Took")
     def took(self, run: JobRun) -> str:
         return columns(run)[1]
+
+    @display(description="By")
+    def asked(self, run: JobRun) -> str:
+        return "hand" if run.by_hand else "schedule or event"
 
     @display(description="Outcome", label=OUTCOME_LABELS)
     def outcome_shown(self, run: JobRun) -> str:

@@ -200,7 +200,7 @@ class Audience:
         if runtime is None or runtime.freshness.stale():
             return
         models = runtime.freshness.snapshot.models
-        found = frozenset(target.provider.slug for model in models for target in model.targets)
+        found = frozenset(target.provider.slug for model in models for target in model.targets if not target.out)
         before, self.callable_providers = self.callable_providers, found
         for slug in sorted(found ^ (found if before is None else before)):
             self._tell_all({"type": "provider", "provider": slug, "up": slug in found}, operators=True)

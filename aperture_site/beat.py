@@ -10,6 +10,7 @@ once, and once more when it is over.
 import logging
 import time
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import psycopg
@@ -31,6 +32,7 @@ LOOK_EVERY_S = 2.0
 RETRY_S = 2.0
 CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 5
+REDIS_TIMEOUT_S = 5.0
 HEARTBEAT_S = 15.0
 CHANGED_EVERY_S = 2.0
 EXPIRES_MIN_S = 10.0
@@ -56,6 +58,14 @@ SELECT task FROM gateway_job
 class Row(ModelEntry):  # type: ignore[misc]
     """A row's next run."""
 
+    def __init__(self, model: PeriodicTask, app: Any = None) -> None:
+        never = model.last_run_at is None
+        super().__init__(model, app)
+        if never and model.interval_id:
+            # A frequent job need not wait for its first time: of a fresh start, the heartbeat tells at once.
+            model.last_run_at -= timedelta(seconds=jobs.QUIET_BELOW_S)
+            self.last_run_at = model.last_run_at
+
     def save(self) -> None:
         """Note when it last ran, unless another beat has noted a later time."""
         last_run_at = Greatest(Coalesce("last_run_at", Value(self.model.last_run_at)), Value(self.model.last_run_at))
@@ -74,7 +84,9 @@ class Beat(DatabaseScheduler):  # type: ignore[misc]
         self.link: psycopg.Connection | None = None
         self.leads = False
         self.away: set[str] = set()
-        self.beat_at_s = self.looked_at_s = self.noted_at_s = float("-inf")
+        self.beat_at_s = self.looked_at_s = float("-inf")
+        # When it was last written of each job that it was sent.
+        self.noted_at_s: dict[str, float] = {}
         self.was_changed_at: datetime | None = None
         super().__init__(*args, **kwargs)
 
@@ -133,7 +145,7 @@ class Beat(DatabaseScheduler):  # type: ignore[misc]
     def sync_rows(self) -> None:
         """Write what is not written yet, and make the rows of the table."""
         try:
-            super().sync()
+            self.write()
             schedules.synchronise(self.app.conf.beat_schedule, schedules.abouts(self.app.tasks))
         finally:
             connections.close_all()
@@ -151,7 +163,7 @@ class Beat(DatabaseScheduler):  # type: ignore[misc]
         changed_at = self.changed_at()
         if changed_at != self.was_changed_at:
             try:
-                super().sync()
+                self.write()
                 self._schedule = self.all_as_schedule()
             finally:
                 connections.close_all()
@@ -188,9 +200,12 @@ class Beat(DatabaseScheduler):  # type: ignore[misc]
             retry=False,
             **{"expires": max(next_s, EXPIRES_MIN_S)} | entry.options,
         )
-        if self.link and (next_s >= HEARTBEAT_S or time.monotonic() - self.noted_at_s >= HEARTBEAT_S):
+        now_s = time.monotonic()
+        # Not for each of a job's runs that comes every second or two.
+        since_s = now_s - self.noted_at_s.get(entry.task, float("-inf"))
+        if self.link and (next_s >= HEARTBEAT_S or since_s >= HEARTBEAT_S):
             self.link.execute(SENT, [timedelta(seconds=next_s), entry.task])
-            self.noted_at_s = self.noted_at_s if next_s >= HEARTBEAT_S else time.monotonic()
+            self.noted_at_s[entry.task] = now_s
 
     def note_due(self) -> None:
         """Write when each job is due, for the admin and for `/health`."""
@@ -216,6 +231,11 @@ class Beat(DatabaseScheduler):  # type: ignore[misc]
         """Return how many messages wait for a worker."""
         length: int = self.producer.channel.client.llen(self.app.conf.task_default_queue)
         return length
+
+    @cached_property
+    def connection(self) -> Any:
+        """Return a connection to Redis that gives up sooner than a worker's, which waits for messages."""
+        return self.app.connection_for_write(transport_options={"socket_timeout": REDIS_TIMEOUT_S})
 
     def _ensure_connected(self) -> Any:
         # The base would try for minutes, and nobody would see beat meanwhile.
@@ -247,11 +267,20 @@ class Beat(DatabaseScheduler):  # type: ignore[misc]
             self.away.discard(what)
             logger.warning("%s is there again", what)
 
+    def write(self) -> None:
+        """Write when the jobs were last sent; what cannot be written is kept for the next time."""
+        for name in list(self._dirty):
+            if name in self.schedule:
+                self.schedule[name].save()
+            self._dirty.discard(name)
+
     def sync(self) -> None:
-        """Write when the jobs were last sent; what fails now is written later."""
+        """Write from time to time, and at the end. The next tick tells of a database that is away."""
         if self.leads:
             try:
-                super().sync()
+                self.write()
+            except (DatabaseError, InterfaceError):
+                self.unlink()
             finally:
                 connections.close_all()
 

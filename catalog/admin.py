@@ -383,9 +383,9 @@ class NewPriceInline(StackedInline):
 
 @admin.register(Target)
 class TargetAdmin(ModelAdmin):
-    list_display = ("upstream_id", "provider", "model", "price", "weight", "preference", "enabled", "source")
-    list_filter = ("enabled", "provider", "source")
-    list_select_related = ("model", "provider")
+    list_display = ("upstream_id", "provider", "model", "health", "price", "weight", "preference", "enabled", "source")
+    list_filter = ("enabled", "standing__state", "provider", "source")
+    list_select_related = ("model", "provider", "standing")
     search_fields = ("upstream_id", "model__public_id", "provider__slug")
     autocomplete_fields = ("model", "provider")
     readonly_fields = ("source",)
@@ -394,7 +394,16 @@ class TargetAdmin(ModelAdmin):
     inlines: ClassVar[list[Any]] = [NewPriceInline, PastPriceInline]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Target]:
-        return _with_prices(super().get_queryset(request))
+        return _with_prices(super().get_queryset(request)).select_related("standing")
+
+    @display(
+        description="Health",
+        ordering="standing__state",
+        label={"up": "success", "failing": "warning", "down": "danger"},
+    )
+    def health(self, target: Target) -> str | None:
+        standing = getattr(target, "standing", None)
+        return standing.state if standing else None
 
     @display(description="$ per million")
     def price(self, target: Target) -> str:

@@ -10,6 +10,7 @@ import hashlib
 from django.db import transaction
 
 from accounts.cipher import UnreadableSecret, seal, unseal
+from catalog import standings
 from catalog.models import Credential, Provider
 
 __all__ = ["UnreadableSecret", "authorization", "fingerprint", "open_credential", "purpose", "store"]
@@ -49,6 +50,7 @@ def store(provider: Provider, secret: str, *, name: str = "default", source: str
             "enabled": True,
         },
     )
+    standings.look_soon(provider)
     return row
 
 

@@ -8,6 +8,7 @@ ledger has no place for it, since nobody called.
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,6 +34,8 @@ AT_ONCE_MAX = 16
 CLAIM = timedelta(minutes=5)
 # Half of the pause between two looks for what is due (aperture_site.celery).
 EARLY = timedelta(seconds=2.5)
+LOOK_S = 5.0
+LOOKING_S = 60.0
 # Of a tiny request whose usage nobody tells.
 PROMPT_TOKENS = 16
 GUESS = Parts(input=PROMPT_TOKENS, output=connection.TOKENS_MAX)
@@ -57,18 +60,23 @@ class Spent:
 
 # --- When -------------------------------------------------------------------------------------------------------------
 def run_due(now: datetime) -> int:
-    """Check every provider that is due and within its budget; return how many were checked."""
+    """Check every provider that is due and within its budget; return how many checks were made."""
+    return async_to_sync(_make)(due(now), looking_s=LOOKING_S)
+
+
+def due(now: datetime) -> list[Plan]:
+    """Claim the providers that are due; return the checks that are to be made of them."""
+    known = {row.provider_id: row for row in Standing.objects.filter(credential=None, target=None)}
     plans = []
     for provider in checkable():
-        if not _claim(provider, now):
+        if not _claim(provider, known.get(provider.pk) or standing_of(provider), now):
             continue
         plan = plan_of(provider)
         if affordable(plan, now):
             plans.append(plan)
         else:
             _look_at(provider, _tomorrow(now))
-    async_to_sync(_make)(plans)
-    return len(plans)
+    return plans
 
 
 def check(provider: Provider) -> Standing:
@@ -90,8 +98,7 @@ def standing_of(provider: Provider) -> Standing:
     return row
 
 
-def _claim(provider: Provider, now: datetime) -> bool:
-    row = standing_of(provider)
+def _claim(provider: Provider, row: Standing, now: datetime) -> bool:
     # Who is due before the next look is due with this one, so that no interval gets longer by it.
     early = min(EARLY, timedelta(seconds=provider.check_interval_s / 4))
     if row.next_at is not None and row.next_at > now + early:
@@ -182,19 +189,31 @@ def cost(target: Target | None, parts: Parts, now: datetime) -> int:
 
 
 # --- The looks --------------------------------------------------------------------------------------------------------
-async def _make(plans: Iterable[Plan]) -> None:
-    """Make these checks side by side, and note each as soon as it is there."""
+async def _make(plans: Iterable[Plan], *, looking_s: float = 0) -> int:
+    """Make these checks side by side, and note each as soon as it is there; return how many were made.
+
+    For so long, what becomes due while others are still waited for is checked too: a silent upstream keeps none of
+    the others from being looked at in time.
+    """
     policy = networks.operator_policy(settings.PRIVATE_UPSTREAMS)
     room = asyncio.Semaphore(AT_ONCE_MAX)
 
     async def one(plan: Plan) -> None:
         async with room:
-            found = [await _look(plan, credential, policy) for credential in plan.credentials]
+            found = await asyncio.gather(*(_look(plan, credential, policy) for credential in plan.credentials))
         await sync_to_async(note)(plan, found, timezone.now())
 
-    for outcome in await asyncio.gather(*(one(plan) for plan in plans), return_exceptions=True):
-        if isinstance(outcome, BaseException):
-            logger.error("a check could not be noted", exc_info=outcome)
+    running = {asyncio.create_task(one(plan)) for plan in plans}
+    count, ends_at = len(running), time.monotonic() + looking_s
+    while running:
+        done, running = await asyncio.wait(running, timeout=LOOK_S)
+        for task in done:
+            if error := task.exception():
+                logger.error("a check could not be noted", exc_info=error)
+        if running and time.monotonic() < ends_at:
+            more = {asyncio.create_task(one(plan)) for plan in await sync_to_async(due)(timezone.now())}
+            running, count = running | more, count + len(more)
+    return count
 
 
 async def _look(plan: Plan, credential: Credential | None, policy: networks.Policy) -> Sounding:

@@ -202,5 +202,6 @@ def excerpt(answer: outbound.Answer) -> str:
 
 def scrubbed(text: str, secret: str) -> str:
     """Return a text for people, short and without the secret."""
-    text = scrub(text, [secret])
+    # What no database and no page takes: a NUL, halves of characters.
+    text = scrub(text, [secret]).encode("utf-8", "replace").decode().replace("\0", "")
     return text if len(text) <= ERROR_LENGTH_MAX else text[:ERROR_LENGTH_MAX] + "…"

@@ -16,7 +16,7 @@ from urllib.parse import urlencode, urlsplit
 
 from catalog import credentials, health, vendors
 from catalog.addresses import endpoint
-from catalog.models import Credential, Provider
+from catalog.models import NAME_LENGTH_MAX, Credential, Provider
 from gateway import connection, networks, outbound
 from gateway.upstream import ANTHROPIC_VERSION
 from gateway.wire.codec import Unreadable
@@ -92,7 +92,7 @@ async def listing(there: Way, *, policy: networks.Policy, pages: int = 1) -> Sou
         if document is None:
             return sounding
         try:
-            found += connection.names_in(document)
+            found += filter(_is_usable, connection.names_in(document))
         except ValueError:
             reason = f"GET {path} answered 200 without a list of models."
             return replace(sounding, outcome=health.FAILED, reason=reason)
@@ -112,9 +112,9 @@ async def _list(there: Way, path: str, query: dict[str, str], policy: networks.P
         )
     except outbound.BadAnswer as error:
         # It answers, and at length.
-        return Sounding(health.OK, str(error)), None
+        return Sounding(health.OK, _told(error, there)), None
     except outbound.OutboundError as error:
-        return Sounding(health.FAILED, str(error)), None
+        return Sounding(health.FAILED, _told(error, there)), None
     said = connection.scrubbed(connection.refusal("GET", path, answer), there.upstream.secret)
     if answer.status in UNLISTED or (answer.status == HTTPStatus.FORBIDDEN and NO_SCOPE.search(answer.body)):
         return Sounding(health.OK, f"It answers, and lists no models ({answer.status})."), None
@@ -155,7 +155,7 @@ async def reading(there: Way, *, policy: networks.Policy) -> Sounding:
             "GET", url, policy=policy, headers=there.listing_headers, timeout_s=LISTING_TIMEOUT_S
         )
     except outbound.OutboundError as error:
-        return Sounding(health.FAILED, str(error), _since(started))
+        return Sounding(health.FAILED, _told(error, there), _since(started))
     if answer.status == HTTPStatus.OK:
         return Sounding(health.OK, "It knows the credential.", _since(started))
     said = connection.scrubbed(connection.refusal("GET", there.check_path, answer), there.upstream.secret)
@@ -183,7 +183,7 @@ async def tiny(there: Way, model: str, *, is_embedding: bool, policy: networks.P
                 "POST", url, policy=policy, headers=headers, body=body, timeout_s=REQUEST_TIMEOUT_S
             )
     except outbound.OutboundError as error:
-        return Sounding(health.FAILED, str(error), _since(started), requests)
+        return Sounding(health.FAILED, _told(error, there), _since(started), requests)
     latency_ms = _since(started)
     said = connection.scrubbed(f"{model}: {connection.refusal('POST', path, answer)}", upstream.secret)
     if answer.status != HTTPStatus.OK:
@@ -215,6 +215,16 @@ def _judged(answer: outbound.Answer) -> str:
     if answer.status in REFUSALS or (answer.status in CALLERS_FAULT and NO_MONEY.search(answer.body)):
         return health.REFUSED
     return health.ALIVE if answer.status == HTTPStatus.TOO_MANY_REQUESTS else health.FAILED
+
+
+def _told(error: outbound.OutboundError, there: Way) -> str:
+    """Return what an error says; of a broken answer it may quote a piece, and that may repeat the request."""
+    return connection.scrubbed(str(error), there.upstream.secret)
+
+
+def _is_usable(name: str) -> bool:
+    """Tell whether an id of a listing can be one of a target's."""
+    return 0 < len(name) <= NAME_LENGTH_MAX and name.isprintable()
 
 
 def _since(started: float) -> int:

@@ -1,6 +1,8 @@
 """The admin's pages of the background."""
 
 import re
+import socket
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,7 +11,6 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
-from kombu import Connection
 from redis import Redis
 
 from accounts.models import User
@@ -109,13 +110,23 @@ def test_run_now_queues_the_job_and_is_audited(
 
 
 def test_run_now_says_so_when_redis_is_away(jobs: dict[str, Job], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "connection_for_write", lambda: Connection("redis://127.0.0.1:1/0"))
+    monkeypatch.setattr(app.conf, "broker_write_url", "redis://127.0.0.1:1/0")
     with pytest.raises(submission.QueueAway, match="Redis does not answer"):
         submission.send("a.often")
     client = signed_in("gateway.view_job", "gateway.run_job")
     client.post(reverse("admin:gateway_job_run_now", args=[jobs["often"].pk]), {"_form_submitted": "on"})
     assert "Redis does not answer" in text(client, "gateway_job_changelist")
     assert not LogEntry.objects.exists()
+
+
+def test_run_now_does_not_wait_for_a_redis_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(app.conf, "broker_write_url", f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        monkeypatch.setitem(submission.IMPATIENT, "socket_timeout", 0.3)
+        began_s = time.monotonic()
+        with pytest.raises(submission.QueueAway, match="Redis does not answer"):
+            submission.send("a.often")
+        assert time.monotonic() - began_s < 5
 
 
 def test_run_now_needs_its_permission(jobs: dict[str, Job]) -> None:

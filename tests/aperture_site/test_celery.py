@@ -220,6 +220,22 @@ def test_work_goes_on_after_redis_was_killed(site: Site) -> None:
 
 
 @pytest.mark.server
+def test_work_goes_on_after_redis_hung(site: Site) -> None:
+    with site.running(*WORKER), site.running(*BEAT):
+        until(lambda: site.runs("test.quick") >= 1)
+        pid = site.engines.processes["valkey"].pid()
+        assert pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            until(lambda: "Redis is away" in site.log("beat"))
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        before = site.runs("test.quick")
+        until(lambda: site.runs("test.quick") > before + 1)
+    assert "Traceback" not in site.log("beat")
+
+
+@pytest.mark.server
 def test_work_goes_on_after_postgresql_was_killed(site: Site) -> None:
     with site.running(*WORKER) as worker, site.running(*BEAT) as beat:
         until(lambda: site.runs("test.quick") >= 1)
@@ -236,6 +252,17 @@ def test_work_goes_on_after_postgresql_was_killed(site: Site) -> None:
     assert told.count("PostgreSQL is there again") == 1
     assert "Traceback" not in told
     assert site.log("worker").count("\n") < 200
+
+
+@pytest.mark.server
+def test_a_job_whose_message_was_lost_is_sent_again(site: Site) -> None:
+    with site.running(*BEAT):
+        until(lambda: site.rows("SELECT 1 FROM gateway_job WHERE task = 'test.slow'"))
+    site.queue().flushall()
+    site.rows("UPDATE gateway_job SET sent_at = now() - interval '20 minutes' WHERE task = 'test.slow'")
+    with site.running(*WORKER), site.running(*BEAT):
+        until(lambda: site.outcomes("test.slow") == ["ok"])
+        assert site.log("beat").count("it is sent again") == 1
 
 
 @pytest.mark.server

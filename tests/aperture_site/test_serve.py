@@ -1,10 +1,12 @@
 """`manage.py serve` as an operator sees it: started, signalled, killed and started again, with real processes."""
 
 import http.client
+import json
 import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -12,14 +14,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import pytest
 
 from aperture_site import addresses
 from aperture_site.engines import Engines
 from aperture_site.engines.process import start_of
+from aperture_site.first_start import DEMO_MODEL
 from aperture_site.supervisor import describe_exit, restart_delay_s
 from tests.aperture_site.test_engines import not_running
+from tests.gateway.conftest import self_signed
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 60.0
@@ -80,6 +85,15 @@ class Serving:
         try:
             connection.request("GET", "/admin/login/")
             return connection.getresponse().status
+        finally:
+            connection.close()
+
+    def background(self) -> dict[str, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port(), timeout=WAIT_S)
+        try:
+            connection.request("GET", "/health?verbose=1")
+            found: dict[str, Any] = json.loads(connection.getresponse().read())["background"]
+            return found
         finally:
             connection.close()
 
@@ -144,6 +158,15 @@ def test_a_second_start_serves_within_four_seconds(data_dir: Path, server: str) 
             took_s.append(time.monotonic() - began_s)
             assert "Password" not in serving.output
     assert min(took_s) < limit_s
+
+
+@pytest.mark.server
+def test_health_tells_of_the_worker_and_of_beat(data_dir: Path) -> None:
+    with Serving(data_dir) as serving:
+        until(lambda: serving.background().get("state") == "ok")
+        shown = serving.background()
+        assert set(shown) == {"state", "worker_seen_s", "beat_seen_s", "late"}
+        assert shown["late"] == []
 
 
 @pytest.mark.server
@@ -251,6 +274,42 @@ def test_a_setting_that_cannot_be_used_is_named_in_one_sentence(tmp_path: Path) 
     refused = manage(tmp_path, "serve", APERTURE_PORT="eighty")
     assert refused.returncode == 1
     assert refused.stderr == "aperture: APERTURE_PORT='eighty' is not valid: write a whole number.\n"
+
+
+@pytest.mark.server
+def test_serve_speaks_tls_where_it_has_a_certificate(tmp_path: Path) -> None:
+    self_signed(tmp_path)
+    pem = tmp_path / "server.pem"
+    with Serving(tmp_path / "var", "--tls-cert", str(pem), "--tls-key", str(pem)) as serving:
+        until(lambda: "serving on" in serving.output or serving.process.poll() is not None)
+        found = re.search(r"serving on https://127\.0\.0\.1:(\d+)", serving.output)
+        key = re.search(r"sg-[0-9A-Za-z]{36}", serving.output)
+        assert found, serving.output
+        assert key, serving.output
+        assert "http://" not in serving.output
+        trusting = ssl.create_default_context(cafile=str(pem))
+        connection = http.client.HTTPSConnection("127.0.0.1", int(found[1]), timeout=WAIT_S, context=trusting)
+        asked = {"model": DEMO_MODEL, "messages": [{"role": "user", "content": "hello over TLS"}]}
+        headers = {"Authorization": f"Bearer {key[0]}", "Content-Type": "application/json"}
+        connection.request("POST", "/v1/chat/completions", json.dumps(asked), headers)
+        answer = connection.getresponse()
+        # The built-in upstream is asked over the same port.
+        assert (answer.status, b"hello over TLS" in answer.read()) == (200, True)
+        connection.request("GET", "/admin/login/")
+        page = connection.getresponse()
+        page.read()
+        assert page.status == 200
+        assert "secure" in (page.headers["set-cookie"] or "").lower()
+        connection.close()
+
+
+@pytest.mark.server
+def test_a_certificate_that_cannot_be_used_is_told_in_one_sentence(tmp_path: Path) -> None:
+    missing = manage(tmp_path, "serve", "--tls-cert", "/nowhere/cert.pem", "--tls-key", "/nowhere/key.pem")
+    assert missing.stderr == "CommandError: /nowhere/cert.pem cannot be read: No such file or directory.\n"
+    half = manage(tmp_path, "serve", APERTURE_TLS_KEY="/nowhere/key.pem")
+    assert half.stderr.startswith("CommandError: TLS needs a certificate and its key: --tls-cert (APERTURE_TLS_CERT)")
+    assert (missing.returncode, half.returncode) == (1, 1)
 
 
 def test_restarts_come_at_once_after_a_long_life_and_ever_later_after_short_ones() -> None:

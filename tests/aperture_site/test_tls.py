@@ -17,6 +17,9 @@ from tests.servers import WebProcess, start_web
 
 pytestmark = pytest.mark.server
 
+# A handshake of TLS takes its client a while where others compute.
+PATIENCE = {"APERTURE_RECEIVE_TIMEOUT_SECONDS": "20"}
+
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -36,7 +39,7 @@ def trusting(certificate: Path) -> ssl.SSLContext:
 def web(request: pytest.FixtureRequest, certificate: Path, tmp_path: Path) -> Iterator[WebProcess]:
     """A web process with TLS."""
     tls = {"APERTURE_TLS_CERT": str(certificate), "APERTURE_TLS_KEY": str(certificate)}
-    with start_web(str(request.param), APP, tmp_path, **LIMITS, **tls) as process:
+    with start_web(str(request.param), APP, tmp_path, **LIMITS | PATIENCE | tls) as process:
         yield process
 
 

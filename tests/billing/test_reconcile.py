@@ -175,6 +175,20 @@ def test_a_hold_a_minute_past_its_lease(wallet: Wallet) -> None:
     assert list(found()) == ["hold overdue"]
 
 
+def test_overdue_holds_are_reported_by_themselves_and_each_is_logged_once(
+    wallet: Wallet, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = timezone.now()
+    late = hold(wallet.pk, metered=False, lease_until=now - timedelta(seconds=90))
+    hold(wallet.pk, metered=False, lease_until=now - timedelta(seconds=30))
+    assert [reconcile.report_overdue_holds(now) for _ in range(2)] == [1, 1]
+    assert [record.getMessage().count(str(late.request_id)) for record in caplog.records] == [1]
+    assert [(row.name, row.resolved_at) for row in Difference.objects.all()] == [("hold overdue", None)]
+    late.delete()
+    assert reconcile.report_overdue_holds(now) == 0
+    assert Difference.objects.get().resolved_at == now
+
+
 def test_a_settled_request_whose_hold_is_still_open(wallet: Wallet) -> None:
     hold(wallet.pk, request_id=REQUEST, amount_nanos=0)
     assert found() == {"hold of a settled request": "it was settled with status 200, and its hold is still open"}

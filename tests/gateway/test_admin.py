@@ -12,9 +12,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 
 from accounts import keys
-from accounts.models import APIKey, Organization, User
+from accounts.models import APIKey, Leak, Organization, User
 from billing import ledger, money, redeem
 from billing.models import (
     Bucket,
@@ -34,6 +35,7 @@ from billing.models import (
 from catalog import health, standings
 from catalog.health import Signal
 from catalog.models import Check, Model, Proposal, Provider, Target
+from gateway.models import Job, JobRun
 from tests.installation import SECRET, Installation, populate, signed_in
 from tests.local_server import Asked, Reply, serving
 
@@ -46,7 +48,16 @@ def installation() -> Installation:
     add_money(it.key.organization)
     add_payments(it.key.organization)
     add_health(it.provider)
+    add_jobs()
+    add_leak(it.key)
     return it
+
+
+def add_leak(key: APIKey) -> None:
+    """A place where a key was found."""
+    Leak.objects.create(
+        identity=b"i" * 32, key=key, display=key.display, channel=Leak.ADMIN, reported_at=timezone.now()
+    )
 
 
 def add_health(provider: Provider) -> None:
@@ -80,16 +91,30 @@ def add_payments(organization: Organization) -> None:
     StripeEvent.objects.create(id="evt_1", type="invoice.paid", created=now, payload={}, due_at=now)
 
 
+def add_jobs() -> None:
+    """A job with its schedule and a run."""
+    now = timezone.now()
+    interval = IntervalSchedule.objects.create(every=5, period=IntervalSchedule.MINUTES)
+    CrontabSchedule.objects.create(minute="5", hour="4")
+    PeriodicTask.objects.create(name="alerts", task="billing.tasks.send_alerts", interval=interval)
+    job = Job.objects.create(task="billing.tasks.send_alerts", name="alerts", shipped="every 300 s")
+    JobRun.objects.create(job=job, started_at=now, finished_at=now, outcome=Job.OK, node="here:1")
+
+
 def pages(it: Installation) -> Iterator[str]:
     yield reverse("admin:index")
     yield reverse("admin:password_change")
     rows = (it.bob, it.key.organization, it.group, it.key, it.grant, it.provider, it.model, it.target, it.usage)
     bucket = Bucket.objects.get()
     stripe = (Payment.objects.get(), Subscription.objects.get(), StripeEvent.objects.get())
-    read_only = (it.usage, Transfer.objects.get(), Difference.objects.get(), bucket, *stripe)
+    background = (Job.objects.get(), JobRun.objects.get())
+    schedules = (PeriodicTask.objects.get(), IntervalSchedule.objects.get(), CrontabSchedule.objects.get())
+    leak = Leak.objects.get()
+    read_only = (it.usage, Transfer.objects.get(), Difference.objects.get(), bucket, leak, *stripe, *background)
     money_rows = (Wallet.objects.get(), Plan.objects.get(slug="pro"), RedeemBatch.objects.get(), *read_only[1:])
     proposal = Proposal.objects.get()
-    for row in (bucket.limit, proposal, *rows, it.model.aliases.get(), Limit.objects.all()[0], *money_rows):
+    rest = (it.model.aliases.get(), Limit.objects.all()[0], *money_rows, *schedules)
+    for row in (bucket.limit, proposal, *rows, *rest):
         name = f"admin:{row._meta.app_label}_{row._meta.model_name}"
         yield reverse(f"{name}_changelist")
         yield reverse(f"{name}_changelist") + "?q=o"
@@ -107,6 +132,7 @@ def pages(it: Installation) -> Iterator[str]:
     for action in ("credit", "debit", "refund", "set_plan", "freeze", "unfreeze", "write_off"):
         yield reverse(f"admin:billing_wallet_{action}", args=[money_rows[0].pk])
     yield reverse("admin:billing_bucket_refill", args=[bucket.pk])
+    yield reverse("admin:gateway_job_run_now", args=[background[0].pk])
     yield reverse("admin:billing_transfer_correct", args=[read_only[1].pk])
     yield reverse("admin:billing_redeembatch_stop", args=[money_rows[2].pk])
     yield reverse("admin:billing_transfer_house")

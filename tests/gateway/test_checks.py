@@ -1,5 +1,6 @@
 """Checks of upstreams over real sockets: what they make of the rows, their budget, and what the operator is told."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -273,7 +274,7 @@ def test_of_two_workers_at_once_one_checks(upstream: Scripted) -> None:
     assert len(upstream.server.asked) == 1
 
 
-def test_a_slow_upstream_keeps_no_other_waiting_and_the_rest_is_noted(
+def test_a_check_that_cannot_be_noted_keeps_no_other_from_it(
     provider: Provider, upstream: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = Provider.objects.create(slug="bad", base_url=upstream.server.url)
@@ -288,6 +289,29 @@ def test_a_slow_upstream_keeps_no_other_waiting_and_the_rest_is_noted(
     checks.run_due(timezone.now())
     assert state_of(provider=provider)[0] == health.UP
     assert state_of(provider=broken)[0] == health.UNKNOWN
+
+
+def test_a_silent_upstream_keeps_the_others_from_nothing(
+    provider: Provider, upstream: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "LOOK_S", 0.1)
+    Provider.objects.update(check_interval_s=1)
+
+    def silent(_asked: Asked) -> Reply:
+        time.sleep(2.5)
+        return MODELS
+
+    with serving(silent) as slow:
+        row = Provider.objects.create(slug="slow", base_url=slow.url)
+        for name in ("one", "two", "three"):
+            credentials.store(row, SECRET + name, name=name)
+        began_at = time.monotonic()
+        made = checks.run_due(timezone.now())
+        assert time.monotonic() - began_at < 6
+    assert len(slow.asked) == 3
+    assert made == 1 + len(upstream.server.asked)
+    assert len(upstream.server.asked) >= 2
+    assert state_of(provider=row)[0] == health.UP
 
 
 # --- The version ------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Client secrets: what makes them, what they say, and that they open realtime sockets while their key is good."""
 
+import asyncio
 import json
 import re
 import time
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.utils import timezone
+from openai import AsyncOpenAI, OpenAI
 
 from accounts import cipher
 from gateway import client_secrets
@@ -153,6 +155,29 @@ def test_a_secret_opens_a_socket_with_its_session(gateway: Gateway) -> None:
     assert value not in json.dumps(seen)
     with dial(gateway.port, value, does="seen", path="/v1/realtime?model=chaos/ok") as client:
         assert json.loads(client.recv(timeout=5))["session"] == session
+
+
+@pytest.mark.server
+def test_openai_s_package_makes_a_secret_and_opens_a_socket_with_it(gateway: Gateway) -> None:
+    address = f"http://127.0.0.1:{gateway.port}/v1"
+    with OpenAI(api_key=gateway.installed.key, base_url=address) as client:
+        made = client.realtime.client_secrets.create(
+            expires_after={"anchor": "created_at", "seconds": 30},
+            session={"type": "realtime", "model": "chaos/ok", "instructions": "Be brief."},
+        )
+    assert abs(made.expires_at - time.time() - 30) < 5
+    assert made.session.type == "realtime"
+    assert made.session.instructions == "Be brief."
+
+    async def speak() -> str:
+        async with (
+            AsyncOpenAI(api_key=made.value, base_url=address) as client,
+            client.realtime.connect(model="chaos/ok") as connection,
+        ):
+            await connection.session.update(session={"type": "realtime"})
+            return str(json.loads(await connection.recv_bytes())["type"])
+
+    assert asyncio.run(speak()) == "session.update"
 
 
 @pytest.mark.server

@@ -216,8 +216,8 @@ UPGRADE = (
 )
 
 
-@pytest.mark.parametrize(("path", "status"), [("/v1/responses", 426), ("/api/v1/responses", 426), ("/v1/none", 404)])
-def test_a_websocket_is_refused_at_once_so_that_codex_falls_back(gateway: Gateway, path: str, status: int) -> None:
+@pytest.mark.parametrize(("path", "status"), [("/v1/messages", 426), ("/api/v1/embeddings", 426), ("/v1/none", 404)])
+def test_a_websocket_at_a_path_of_http_is_refused_at_once(gateway: Gateway, path: str, status: int) -> None:
     more = f"Authorization: Bearer {gateway.installed.key}\r\n"
     answer = http.parse(http.raw(gateway.port, UPGRADE.format(path=path, more=more).encode()))
     assert answer.status == status

@@ -43,7 +43,7 @@ def a_runtime(*, stale: bool = False) -> Runtime:
 
 async def verbose(runtime: Runtime, access: Access | None = None) -> tuple[int, dict[str, Any]]:
     try:
-        return await verbose(runtime, access)
+        return await health.report(runtime, verbose=True, access=access)
     finally:
         await runtime.reads.close()
 

@@ -5,14 +5,17 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import redis
+from django.utils import timezone
 
 from accounts import keys
 from accounts.models import APIKey, Grant, Membership, Organization, User
-from catalog.models import Provider
+from catalog import health, standings
+from catalog.models import Provider, Standing
 from gateway.live import EVENTS_MAX, Outbox, began_at_ms
 from tests.gateway.conftest import APPLICATION, BOUNDS, Gateway
 from tests.gateway.installation import CANARY, CREDENTIAL
@@ -187,11 +190,42 @@ def test_an_owner_is_told_of_a_changed_balance_and_a_member_is_not(gateway: Gate
 
 
 def test_operators_are_told_of_a_provider_that_goes_and_comes_back(gateway: Gateway, team: Team) -> None:
+    told = []
     with watching(gateway.port, signed_in(team.olga), "?as=operator") as page:
         settled(page)
         Provider.objects.filter(slug="nowhere").update(enabled=False)
         down = page.kind("provider")
         Provider.objects.filter(slug="nowhere").update(enabled=True)
+        up = page.kind("provider")
+        refused = Provider.objects.get(slug="refused")
+        for outcome in (health.FAILED, health.FAILED, health.OK):
+            standings.apply(refused, health.Signal(outcome, timezone.now()), trusted_s=300)
+            if outcome == health.OK or Standing.objects.get(provider=refused).state == health.DOWN:
+                told.append(page.kind("provider"))
+
+    assert (down["provider"], down["up"]) == ("nowhere", False)
+    assert (up["provider"], up["up"]) == ("nowhere", True)
+    assert [(each["provider"], each["up"]) for each in told] == [("refused", False), ("refused", True)]
+
+
+def test_operators_are_told_of_a_provider_whose_checks_fail(gateway: Gateway, team: Team) -> None:
+    provider = Provider.objects.get(slug="nowhere")
+    Provider.objects.filter(pk=provider.pk).update(check_by=Provider.LISTING)
+    gateway.follow()
+    with watching(gateway.port, signed_in(team.olga), "?as=operator") as page:
+        settled(page)
+        standing, _ = Standing.objects.update_or_create(
+            provider=provider,
+            credential=None,
+            target=None,
+            defaults={
+                "basis": provider.base_url,
+                "state": "down",
+                "trusted_until_at": timezone.now() + timedelta(minutes=5),
+            },
+        )
+        down = page.kind("provider")
+        standing.delete()
         up = page.kind("provider")
 
     assert (down["provider"], down["up"]) == ("nowhere", False)

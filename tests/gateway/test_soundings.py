@@ -1,5 +1,8 @@
 """One look at an upstream, over real sockets: what each kind of answer says of it."""
 
+import json
+import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -74,6 +77,30 @@ async def test_a_huge_listing_is_not_read_to_its_end_and_takes_nobody_down() -> 
     sounding, _ = await listing(Reply(body={"data": entries}))
     assert (sounding.outcome, sounding.models) == (health.OK, None)
     assert "more than 4194304 bytes" in sounding.reason
+
+
+async def test_what_no_database_takes_is_kept_out_of_reasons_and_names() -> None:
+    hostile = {"error": {"message": "no\0body \ud800 home"}}
+    sounding, _ = await listing(Reply(500, json.dumps(hostile).encode()))
+    assert sounding.reason == "GET /v1/models answered 500: nobody ? home"
+    names = [{"id": name} for name in ("good", "x" * 257, "nul\0", "\ud800", "", "line\nbreak")]
+    sounding, _ = await listing(Reply(200, json.dumps({"data": [*names[:4], *names[5:]]}).encode()))
+    assert sounding.models == ("good",)
+
+
+async def test_an_answer_that_is_no_http_tells_nothing_of_the_request() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def repeat() -> None:
+            with server.accept()[0] as client:
+                client.sendall(b"authorization: Bearer " + SECRET.encode() + b"\r\n" + client.recv(4096))
+
+        thread = threading.Thread(target=repeat)
+        thread.start()
+        sounding = await soundings.listing(way(f"http://127.0.0.1:{server.getsockname()[1]}"), policy=OPERATOR)
+        thread.join()
+    assert sounding.outcome == health.FAILED
+    assert SECRET not in sounding.reason
 
 
 async def test_a_slow_upstream_has_failed_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
