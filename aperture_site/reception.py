@@ -216,6 +216,10 @@ class Date:
         return self._line
 
 
+def _nobody() -> None:
+    """Be told, and do nothing."""
+
+
 class Deadline:
     """A timer whose setting and clearing cost an assignment; the loop's own timer is armed at most once a period.
 
@@ -240,8 +244,9 @@ class Deadline:
         self._at = None
 
     def stop(self) -> None:
-        """Forget everything: the connection is gone."""
+        """Forget everything, whom to tell too, who knows us: the connection is gone."""
         self._at = None
+        self._expired = _nobody
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

@@ -148,6 +148,8 @@ class Protocol(HttpToolsProtocol):
         secure = self.scheme == "https"
         scope = scope_of(url.path, url.query or b"", self.headers, self.client, self.server, secure=secure)
         WebSocket(self.transport, self.app, scope, self.bounds, self.sockets)
+        # It knows us, and a socket is open for long: only so do we go before the collector comes.
+        self.parser = None  # type: ignore[assignment]
 
     def _should_upgrade_to_ws(self) -> bool:
         return True

@@ -63,6 +63,11 @@ class Connection(ResponseHandler):
         self.heard = True
         super().data_received(data)
 
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Let go of the WebSocket that it carried, which knows it too: the collector looks too seldom for that."""
+        super().connection_lost(exc)
+        self._data_received_cb = None
+
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
         """End an unfinished body too: of broken framing within it, aiohttp tells whoever waits for a head alone."""
         super().set_exception(exc, *cause)
@@ -279,6 +284,8 @@ class Socket:
 
     async def close(self, code: int = 1000) -> None:
         """Close it, and wait a moment for the upstream to do the same; one that reads nothing is hung up on."""
+        # The upstream's own close would begin the heartbeat anew, whose timer keeps all of it for half a minute.
+        self._connection._heartbeat = None
         # Cancelled by the time, it closes the connection beneath.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):

@@ -22,7 +22,7 @@ from gateway.realtime import usage
 from gateway.realtime.events import Event, holder, text
 from gateway.realtime.meter import Delivered, Meter
 from gateway.realtime.slices import Opened, Slice, Slices, quote
-from gateway.routes import plan
+from gateway.routes import granted_targets, own_targets, plan
 from gateway.runtime import Runtime
 from gateway.settlement import NOTHING, Charge, Ending
 from gateway.snapshot import Caller, Target
@@ -87,11 +87,14 @@ class Account:
         if snapshot is exchange.snapshot and caller is exchange.caller:
             return
         exchange.caller, exchange.snapshot, exchange.access = caller, snapshot, snapshot.access(caller)
-        planned = plan(snapshot, exchange.access, self.opened.asked)
-        target = next((each for each in planned.targets if each.id == self.opened.target.id), None)
+        asked, access = self.opened.asked, exchange.access
+        model = plan(snapshot, access, asked).model
+        # Also one that is out: an open session is the best sign that it is not.
+        theirs = own_targets(granted_targets(model, access), access, asked)
+        target = next((each for each in theirs if each.id == self.opened.target.id), None)
         if target is None or target.upstream_id != self.opened.target.upstream_id:
-            raise Fault("model_not_found", f"{self.opened.asked!r} has another upstream by now; open another session.")
-        self.opened = self.slices.opened = Opened(self.opened.asked, planned.model, target, self.opened.session_id)
+            raise Fault("model_not_found", f"{asked!r} has another upstream by now; open another session.")
+        self.opened = self.slices.opened = Opened(asked, model, target, self.opened.session_id)
 
     # --- What may begin -----------------------------------------------------------------------------------------
     async def stand(self) -> None:

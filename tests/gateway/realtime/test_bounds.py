@@ -212,3 +212,24 @@ def test_sound_of_fifteen_megabytes_goes_up_in_one_event(talking: Gateway, live:
     assert len(live.of("ok")[-1].of("input_audio_buffer.append")[0]["audio"]) == len(sound)
     [row] = rows(talking, f"large-{talking.server}")
     assert row["usage_source"] == "provider"
+
+
+@pytest.mark.quiet
+def test_sessions_that_have_ended_leave_nothing_in_memory(talking: Gateway) -> None:
+    async def talk(gate: asyncio.Semaphore) -> None:
+        async with gate, opened(talking, "live/ok") as connection:
+            client = Client(connection)
+            await client.until("session.created")
+            await client.turn()
+
+    async def talk_all(count: int) -> None:
+        gate = asyncio.Semaphore(4)
+        await asyncio.gather(*[talk(gate) for _ in range(count)])
+
+    run(talk_all(300))
+    before = talking.web.rss_bytes
+    run(talk_all(600))
+    # A session that is kept is some 7 KB.
+    assert talking.web.rss_bytes - before < 2.5 * MEGABYTE
+    held = "SELECT 1 FROM billing_hold WHERE unfinished->>'model' = 'live/ok'"
+    talking.upstream.wait(lambda: not talking.installed.query(held))
