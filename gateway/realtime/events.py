@@ -11,6 +11,7 @@ import msgspec
 
 from gateway.errors import Fault
 from gateway.wire import top_level
+from gateway.wire.account_ids import NAMES
 
 NO_VALUE = msgspec.Raw(b"")
 MODEL = b'"model"'
@@ -110,6 +111,24 @@ def translated(frame: str, event: Event, names: Collection[str], upstream_id: st
 def _renamed(frame: str, part: bytes, model: str) -> str:
     renamed = top_level.replace_string(part, MODEL, msgspec.json.encode(model))
     return frame.replace(part.decode(), renamed.decode(), 1)
+
+
+def kept(event: Event) -> str | None:
+    """Return the path of what a client's event names by an id of the vendor's account; None where it names nothing.
+
+    All callers share the operator's one account there. Items of the session's own conversation are its caller's.
+    """
+    for field, raw in (("session", event.session), ("response", event.response)):
+        if type(holder(raw).get("prompt")) is dict:
+            return f"{field}.prompt"
+    asked = holder(event.response).get("input")
+    for item in [holder(event.item), *(asked if type(asked) is list else ())]:
+        parts = item.get("content") if type(item) is dict else None
+        for part in parts if type(parts) is list else ():
+            found = next((name for name in part if name in NAMES), None) if type(part) is dict else None
+            if found is not None:
+                return f"content.{found}"
+    return None
 
 
 def update(session: bytes) -> str:

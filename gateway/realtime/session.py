@@ -238,6 +238,11 @@ class Session:
             message = f"This session is for the model {self.model!r}; open another one for another model."
             await self._refuse(Fault("invalid_parameter", message, param=str(other)), event)
             return
+        named = events.kept(event) if self.account.exchange.caller.terms.prepaid else None
+        if named is not None:
+            message = f"{named} names something kept in a vendor's account, which is not yours: send what it holds."
+            await self._refuse(Fault("unsupported_content", message, param=named), event)
+            return
         if event.type == "response.create" and not await self._asks(event):
             return
         self.account.meter.hear(event)

@@ -87,6 +87,23 @@ def test_close_codes_are_carried_but_for_those_that_no_frame_may_hold(code: int 
     assert events.carried(code, 1001) == carried
 
 
+@pytest.mark.parametrize(
+    ("frame", "path"),
+    [
+        ('{"type":"session.update","session":{"prompt":{"id":"pmpt_1"}}}', "session.prompt"),
+        ('{"type":"response.create","response":{"\\u0070rompt":{"id":"pmpt_1"}}}', "response.prompt"),
+        ('{"type":"conversation.item.create","item":{"content":[{"file_id":"file_1"}]}}', "content.file_id"),
+        ('{"type":"response.create","response":{"input":[7,{"content":[{"file_id":"f"}]}]}}', "content.file_id"),
+        ('{"type":"response.create","response":{"input":[{"type":"item_reference","id":"item_1"}]}}', None),
+        ('{"type":"conversation.item.create","item":{"content":[{"text":"file_id, prompt"},7]}}', None),
+        ('{"type":"conversation.item.create","item":{"content":"file_id"}}', None),
+        ('{"type":"session.update","session":{"prompt":null}}', None),
+    ],
+)
+def test_what_is_kept_in_the_vendors_account_is_found(frame: str, path: str | None) -> None:
+    assert events.kept(read(frame)) == path
+
+
 def test_settings_become_an_event_with_the_type_that_it_has_to_have() -> None:
     made = json.loads(events.update(b'{"audio":{"output":{"voice":"marin"}}}'))
     assert made["type"] == "session.update"

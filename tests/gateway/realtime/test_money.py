@@ -237,6 +237,23 @@ def test_each_response_counts_in_the_callers_limits_and_a_refused_one_is_not_ask
     connections.close_all()
 
 
+def test_who_prepays_names_nothing_of_the_operators_account(
+    talking: Gateway, live: RealtimeUpstream, someone: Someone
+) -> None:
+    async def talk(key: str) -> str:
+        async with opened(talking, "live/ok", key) as connection:
+            client = Client(connection)
+            await client.until("session.created")
+            await client.send("session.update", session={"type": "realtime", "prompt": {"id": "pmpt_1"}})
+            await client.send("input_audio_buffer.clear")
+            await client.until("input_audio_buffer.cleared")
+            return client.kinds()[-2]
+
+    assert run(talk(someone(DOLLAR)[0])) == "error"
+    assert live.of("ok")[-1].of("session.update") == []
+    assert run(talk(talking.installed.key)) == "session.updated"
+
+
 def test_a_response_that_the_upstream_refuses_gives_its_slice_back(talking: Gateway, someone: Someone) -> None:
     key, organization_id = someone(DOLLAR)
 
