@@ -11,6 +11,7 @@ from gateway.wire.canonical import OutputFormat
 
 WORDS = frozenset({"type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf"})
 ANNOTATIONS = frozenset({"title", "description", "$schema", "$defs", "$ref"})
+SHAPES = {"properties": dict, "$defs": dict, "anyOf": list, "required": list}
 # Whoever writes these says so where it is to be strict.
 OPENAI = ("openai_chat", "openai_responses")
 PROPERTIES_MAX, DEPTH_MAX = 100, 5
@@ -29,17 +30,26 @@ def may_be_strict(schema: dict[str, Any]) -> bool:
     properties_count = 0
     while left:
         each, depth = left.pop()
-        if not isinstance(each, dict) or not each.keys() <= WORDS | ANNOTATIONS or depth > DEPTH_MAX:
+        if not isinstance(each, dict) or depth > DEPTH_MAX or not _is_strict(each):
             return False
-        properties = each.get("properties", {})
-        if each.get("type") == "object" or properties:
-            if each.get("additionalProperties") is not False or set(each.get("required", ())) != set(properties):
-                return False
-            properties_count += len(properties)
-        elif "additionalProperties" in each or not each.keys() & {"type", "enum", "const", "anyOf", "$ref"}:
-            return False
-        left += [(inside, depth + 1) for inside in properties.values()]
-        left += [(inside, depth + 1) for inside in each.get("$defs", {}).values()]
-        left += [(inside, depth) for inside in each.get("anyOf", ())]
+        properties_count += len(each.get("properties", {}))
+        left += [
+            (inside, depth + 1) for inside in (*each.get("properties", {}).values(), *each.get("$defs", {}).values())
+        ]
+        left += [(inside, depth) for inside in each.get("anyOf", [])]
         left += [(each["items"], depth)] if "items" in each else []
     return schema.get("type") == "object" and properties_count <= PROPERTIES_MAX
+
+
+def _is_strict(told: dict[str, Any]) -> bool:
+    """Tell whether one level of a schema, whatever a caller wrote there, is closed and says what it is."""
+    if not told.keys() <= WORDS | ANNOTATIONS:
+        return False
+    if any(type(told.get(name, kind())) is not kind for name, kind in SHAPES.items()):
+        return False
+    if told.get("type") == "object" or told.get("properties"):
+        required = told.get("required", [])
+        return told.get("additionalProperties") is False and sorted(map(str, required)) == sorted(
+            told.get("properties", {})
+        )
+    return "additionalProperties" not in told and bool(told.keys() & {"type", "enum", "const", "anyOf", "$ref"})

@@ -229,13 +229,14 @@ def test_a_body_and_an_array_over_their_bounds_are_refused(github: GitHub) -> No
     assert github.send(b"[" + b"7," * matches.MATCHES_MAX + b"7]").status_code == 413
 
 
-def test_ten_thousand_matches_are_answered_soon(github: GitHub, bob: User) -> None:
+@pytest.mark.quiet
+def test_ten_thousand_matches_are_answered_before_github_gives_up(github: GitHub, bob: User) -> None:
     ours = [keys.mint(user=bob, name=f"key {number}")[1] for number in range(200)]
     others = [keys.generate() for _ in range(9_800)]
     body = alert(*ours, *others, url="https://github.com/x")
     began_at = time.monotonic()
     answer = github.send(body)
-    assert time.monotonic() - began_at < 10
+    assert time.monotonic() - began_at < 30
     labels = answer.json()
     assert [each["label"] for each in labels] == ["true_positive"] * 200 + ["false_positive"] * 9_800
     assert not APIKey.objects.filter(revoked_at=None).exists()

@@ -55,6 +55,13 @@ def test_a_closed_schema_may_be_strict(schema: dict[str, Any]) -> None:
         | {"properties": {f"p{n}": {"type": "null"} for n in range(101)}, "required": [f"p{n}" for n in range(101)]},
         nested(5),
         {},
+        *(
+            {**NAMED, name: value}
+            for name in ("properties", "required", "$defs", "anyOf", "type")
+            for value in ([[1]], 7)
+        ),
+        NAMED | {"properties": [], "required": []},
+        NAMED | {"anyOf": [7]},
     ],
 )
 def test_what_openai_would_refuse_is_not_asked_for(schema: dict[str, Any]) -> None:
