@@ -92,4 +92,4 @@ def test_a_list_that_does_not_exist_is_empty() -> None:
 def test_a_child_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
     with pytest.raises(price_list.PriceListError, match=r"'openai' could not be read: .*nonexistent"):
-        price_list.load("openai", [], DAY)
+        price_list.load("openai", ["asked for here alone"], DAY)
