@@ -18,8 +18,8 @@ from django.db import connection
 from django.db.models import QuerySet
 
 from catalog import price_data, price_list, seeding
-from catalog.models import Proposal, Provider
-from catalog.price_list import PriceListError
+from catalog.models import PriceData, Proposal, Provider
+from catalog.price_list import Extent, PriceListError
 from gateway import alarms, networks, outbound
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def fetch(now: datetime) -> str:
     """Fetch the feed and keep it where it is newer; return what became of it, in words. Raise RefreshFailed."""
     if not settings.PRICE_DATA_URL:
         return "fetching is off"
-    kept = price_data.kept(now)
+    kept, old = _present(now)
     headers = {"if-none-match": kept.etag} if kept and kept.etag else {}
     policy = networks.operator_policy(settings.PRIVATE_UPSTREAMS)
     try:
@@ -92,22 +92,32 @@ def fetch(now: datetime) -> str:
     data = price_data.packed(answer.body)
     current = bytes(kept.content) if kept else b""
     if data != current:
-        _check(data, current, now)
+        _check(data, old, now)
     etag = answer.headers.get("etag", "")
     price_data.keep(data, etag if len(etag) <= ETAG_CHARS_MAX else "", now)
     return "unchanged" if data == current else "fetched"
 
 
-def _check(data: bytes, current: bytes, now: datetime) -> None:
-    """Raise RefreshFailed unless DATA may replace what is read now."""
+def _present(now: datetime) -> tuple[PriceData | None, Extent]:
+    """Return the kept data that is read now, or None where the package's is, and its extent. Raise RefreshFailed."""
+    kept = price_data.kept(now)
+    if kept:
+        try:
+            return kept, price_list.inspect(bytes(kept.content), {}, now.date())
+        except PriceListError as error:
+            logger.warning("the kept price data is fetched anew, for it cannot be read: %s", error)
+    try:
+        return None, price_list.inspect(b"", {}, now.date())
+    except PriceListError as error:
+        raise RefreshFailed(f"The installed price data cannot be read: {error}") from error
+
+
+def _check(data: bytes, old: Extent, now: datetime) -> None:
+    """Raise RefreshFailed unless DATA may replace what is read now, which is this OLD."""
     try:
         new = price_list.inspect(data, seeding.asked_for(_providers()), now.date())
     except PriceListError as error:
         raise RefreshFailed(f"The fetched price data does not parse, and is not used: {error}") from error
-    try:
-        old = price_list.inspect(current, {}, now.date())
-    except PriceListError as error:
-        raise RefreshFailed(f"The present price data cannot be read: {error}") from error
     if new.models < MODELS_SHARE_MIN * old.models:
         raise RefreshFailed(
             f"The fetched price data has {new.models} models where {old.models} are known, and is not used."
