@@ -41,8 +41,10 @@ PARTS = {
     "web_search": "web_searches_kcount",
 }
 CHILD_TIMEOUT_S = 60
-# PostgreSQL's integer, in which a tier's size is kept.
+# What the database can keep: PostgreSQL's integer for sizes, and the columns of a model's id and name.
 CONTEXT_TOKENS_MAX = 2**31 - 1
+ID_CHARS_MAX = 256
+NAME_CHARS_MAX = 150
 
 
 class PriceListError(RuntimeError):
@@ -230,17 +232,18 @@ def read(request: Request) -> PriceList:
     entries = {
         model.id: Entry(
             id=model.id,
-            name=model.name or "",
-            context_tokens=model.context_window,
+            name="".join(filter(str.isprintable, model.name or ""))[:NAME_CHARS_MAX],
+            context_tokens=model.context_window if 0 <= (model.context_window or -1) <= CONTEXT_TOKENS_MAX else None,
             deprecated=bool(model.deprecated),
             tariff=tariff_of(active(model.prices, request.day), embedding="embed" in model.id),
         )
         for model in provider.models
+        if len(model.id) <= ID_CHARS_MAX and model.id.isprintable()
     }
     matches = {wanted: wanted for wanted in request.ids if wanted in entries}
     for wanted in request.ids:
         model = None if wanted in entries else provider.find_model(wanted)
-        if model:
+        if model and model.id in entries:
             matches[wanted] = model.id
     return PriceList(entries=entries, matches=matches)
 

@@ -94,7 +94,8 @@ def fetch(now: datetime) -> str:
     if data != current:
         _check(data, old, now)
     etag = answer.headers.get("etag", "")
-    price_data.keep(data, etag if len(etag) <= ETAG_CHARS_MAX else "", now)
+    # Only what could be sent back.
+    price_data.keep(data, etag if len(etag) <= ETAG_CHARS_MAX and etag.isascii() else "", now)
     return "unchanged" if data == current else "fetched"
 
 

@@ -19,7 +19,7 @@ from pytest_django import Settings
 from accounts.models import User
 from aperture_site import env
 from aperture_site.celery import app
-from catalog import price_data, proposals, seeding
+from catalog import price_data, price_list, proposals, seeding
 from catalog.models import Model, Price, PriceData, Proposal, Provider, Target
 from gateway import price_refresh
 from gateway.models import Job
@@ -96,6 +96,29 @@ def test_what_is_unchanged_is_asked_for_by_its_etag_and_writes_nothing(publisher
     publisher.reply = Reply(body=publisher.feed)
     assert str(price_refresh.run(NOW + 2 * DAY)) == "unchanged; 0 prices written, 0 waiting"
     assert inputs(target) == [2.5, 2]
+
+
+@pytest.mark.django_db
+def test_an_etag_that_cannot_be_sent_back_is_not(publisher: Publisher, target: Target) -> None:
+    for etag in ('"\xe9"', '"' + 999 * "x" + '"'):
+        publisher.reply = Reply(body=publisher.feed, headers={"etag": etag})
+        assert price_refresh.run(NOW).problems == []
+        assert PriceData.objects.get().etag == ""
+
+
+@pytest.mark.django_db
+def test_a_model_that_cannot_be_kept_is_left_out_of_the_list(publisher: Publisher, target: Target) -> None:
+    def sold(model_id: str, **fields: Any) -> dict[str, Any]:
+        prices = {"input_mtok": 1, "output_mtok": 1}
+        return {"id": model_id, "match": {"equals": model_id}, "prices": prices, **fields}
+
+    (openai,) = (provider for provider in publisher.feed if provider["id"] == "openai")
+    openai["models"] += [sold("x" * 257), sold("a\0b"), sold("gpt-9", name="9\0" * 99, context_window=2**40)]
+    price_refresh.run(NOW)
+    assert inputs(target) == [2.5, 2]
+    entries = price_list.load("openai", [], NOW.date(), price_data.content(NOW)).entries
+    assert (entries["gpt-9"].name, entries["gpt-9"].context_tokens) == ("9" * 99, None)
+    assert not {"x" * 257, "a\0b"} & set(entries)
 
 
 def older(feed: list[dict[str, Any]]) -> Reply:
