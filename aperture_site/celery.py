@@ -46,6 +46,7 @@ app.conf.beat_schedule = {
     "old false positives": {"task": "accounts.leaks.forget_unknown", "schedule": crontab(hour="4", minute="10")},
     "upstream checks": {"task": "gateway.tasks.check_upstreams", "schedule": 5.0, "options": {"expires": 10.0}},
     "old checks": {"task": "gateway.tasks.forget_checks", "schedule": crontab(minute="25")},
+    "price refresh": {"task": "gateway.tasks.refresh_prices", "schedule": crontab(hour="3", minute="40")},
     "new models": {"task": "gateway.tasks.discover_models", "schedule": crontab(hour="4", minute="10")},
     "monthly credit": {"task": "billing.tasks.post_monthly_credit", "schedule": crontab(hour="0", minute="20")},
     "key expiry": {"task": "accounts.tasks.tell_of_key_expiry", "schedule": crontab(minute="5")},

@@ -92,6 +92,17 @@ SANDBOX_ADDRESS_FACTOR = env.integer("APERTURE_SANDBOX_ADDRESS_FACTOR", 5, at_mo
 # How many keys that are not good an address may send in a minute; 0 is any number.
 FAILED_KEYS_PER_MINUTE = env.integer("APERTURE_FAILED_KEYS_PER_MINUTE", 60, at_most=1_000_000)
 
+# --- Price data -------------------------------------------------------------------------------------------------------
+# Where newer price data than the installed package's is, which names the same address itself; empty means nowhere.
+PRICE_DATA_URL = (
+    ""
+    if env.text("APERTURE_PRICE_DATA_URL").lower() == "off"
+    else env.secure_url(
+        "APERTURE_PRICE_DATA_URL",
+        "https://raw.githubusercontent.com/pydantic/genai-prices/refs/heads/main/prices/new_data/v2/data.json",
+    )
+)
+
 # --- Leaked keys ------------------------------------------------------------------------------------------------------
 # Where the public keys are that GitHub signs its alerts with.
 LEAK_KEYS_URL = env.secure_url("APERTURE_LEAK_KEYS_URL", "https://api.github.com/meta/public_keys/secret_scanning")

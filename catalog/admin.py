@@ -421,9 +421,11 @@ def _price_in_force(target: Target) -> str:
 
 @admin.register(Proposal)
 class ProposalAdmin(ReadOnly, ModelAdmin):
-    """What the providers' listings suggest: accepted or ignored here, and then remembered."""
+    """What the providers' listings and the price data suggest: accepted or ignored here, and then remembered."""
 
-    list_display = ("upstream_id", "provider", "what", "public_id", "model_kind", "price", "outcome", "created_at")
+    list_display = (
+        "upstream_id", "provider", "what", "public_id", "model_kind", "price", "reason", "outcome", "created_at",
+    )  # fmt: skip
     list_filter = ("state", "kind", "provider")
     list_select_related = ("provider",)
     search_fields = ("upstream_id", "public_id", "name", "provider__slug")
@@ -437,8 +439,8 @@ class ProposalAdmin(ReadOnly, ModelAdmin):
     actions_detail = ("accept_one", "ignore_one")
     actions_row = ("accept_one", "ignore_one")
     fields = (
-        "provider", "upstream_id", "what", "public_id", "name", "model_kind", "context_tokens", "price", "outcome",
-        "created_at", "decided_at",
+        "provider", "upstream_id", "what", "public_id", "name", "model_kind", "context_tokens", "price", "reason",
+        "outcome", "created_at", "decided_at",
     )  # fmt: skip
     readonly_fields = fields
 
@@ -446,7 +448,7 @@ class ProposalAdmin(ReadOnly, ModelAdmin):
         """Whoever may change proposals may decide them."""
         return bool(request.user.has_perm("catalog.change_proposal"))
 
-    @display(description="Proposal", label={"new": "info", "vanished": "warning"})
+    @display(description="Proposal", label={"new": "info", "vanished": "warning", "price": "danger"})
     def what(self, proposal: Proposal) -> str:
         return proposal.kind
 
@@ -478,7 +480,7 @@ class ProposalAdmin(ReadOnly, ModelAdmin):
         permissions=["decide"],
         dialog=confirmation(
             "Accept this proposal?",
-            "A new model is published with its price; the targets of a vanished one are switched off.",
+            "A new model is published with its price; the targets of a vanished one are switched off; a price begins.",
             "Accept",
         ),
     )
@@ -490,7 +492,7 @@ class ProposalAdmin(ReadOnly, ModelAdmin):
         description="Ignore",
         icon="close",
         permissions=["decide"],
-        dialog=confirmation("Ignore this proposal?", "It is not made again.", "Ignore"),
+        dialog=confirmation("Ignore this proposal?", "It is not made again; a price stays as it is.", "Ignore"),
     )
     def ignore_one(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
         self._ignore(request, Proposal.objects.filter(pk=object_id))

@@ -1,6 +1,7 @@
 """Providers, credentials, models, aliases, targets and prices: what can be called, where, and what it costs.
 
-Beside them stand the tables of what is found out about them: standings, their changes, checks, and proposals.
+Beside them stand the tables of what is found out about them: standings, their changes, checks, and proposals; and the
+price data that was fetched.
 
 Invariants: a credential's secret is encrypted and bound to its row and to its provider's host, so a changed base URL
 drops it; a name (public id or alias) means one model; a price never changes once written, a new one begins later
@@ -396,10 +397,12 @@ class Check(models.Model):
 
 
 class Proposal(models.Model):
-    """What a listing suggests: a model to serve, or a target to switch off. Decided once, and remembered."""
+    """What the operator decides: of a listing, a model to serve or a target to switch off; of the price data, a price
+    that moved too far to be believed, with its whole `tariff`. Decided once, and remembered.
+    """
 
-    NEW, VANISHED = "new", "vanished"
-    KINDS = [(NEW, "new model"), (VANISHED, "vanished model")]
+    NEW, VANISHED, PRICE = "new", "vanished", "price"
+    KINDS = [(NEW, "new model"), (VANISHED, "vanished model"), (PRICE, "price that moved far")]
     OPEN, ACCEPTED, IGNORED, PUBLISHED = "open", "accepted", "ignored", "published"
     STATES = [
         (OPEN, "open"), (ACCEPTED, "accepted"), (IGNORED, "ignored"), (PUBLISHED, "published by itself"),
@@ -414,9 +417,13 @@ class Proposal(models.Model):
     context_tokens = models.PositiveIntegerField(null=True)
     input = models.BigIntegerField("input", null=True)
     output = models.BigIntegerField("output", null=True)
+    tariff = models.JSONField(null=True)
+    reason = models.CharField(max_length=500, blank=True)
     state = models.CharField(max_length=9, choices=STATES, default=OPEN)
     created_at = models.DateTimeField(default=timezone.now)
     decided_at = models.DateTimeField(null=True)
+    # When the operator was told by mail; of prices only.
+    told_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [
@@ -425,3 +432,23 @@ class Proposal(models.Model):
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.upstream_id}"
+
+
+class PriceData(models.Model):
+    """The price data that was fetched last, gzipped: one row, so that every machine reads the same prices."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    content = models.BinaryField()
+    url = models.CharField(max_length=500)
+    etag = models.CharField(max_length=256, blank=True)
+    # The installed package's, when this was last known to be the newest.
+    package_version = models.CharField(max_length=64)
+    fetched_at = models.DateTimeField()
+    confirmed_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "price data"
+        constraints = [models.CheckConstraint(condition=models.Q(pk=1), name="price_data_once")]
+
+    def __str__(self) -> str:
+        return f"price data of {self.fetched_at:%Y-%m-%d %H:%M} UTC"

@@ -1,8 +1,9 @@
-"""Proposals: what a provider's listing suggests, and what becomes of it.
+"""Proposals: what a provider's listing or the price data suggests, and what becomes of it.
 
 Invariants: an id is proposed once for each kind, so what was accepted or ignored is not proposed again (what was
 published and then deleted by the operator stays away, too); nothing is ever deleted but proposals; accepting a vanished
-model switches its targets at this provider off.
+model switches its targets at this provider off; accepting a price begins the very one that was shown. A price that was
+decided is proposed again when it is another one (`catalog.leaps`).
 """
 
 from collections import defaultdict
@@ -11,7 +12,7 @@ from datetime import datetime
 
 from django.db import transaction
 
-from catalog import seeding
+from catalog import leaps, seeding
 from catalog.models import Proposal, Provider, Target
 from catalog.seeding import Find, Offer, Seeded
 
@@ -81,6 +82,9 @@ def accept(rows: Iterable[Proposal], now: datetime, *, state: str = Proposal.ACC
             if row.kind == Proposal.VANISHED:
                 served = Target.objects.filter(provider=row.provider, upstream_id=row.upstream_id, enabled=True)
                 off += served.update(enabled=False)
+            elif row.kind == Proposal.PRICE:
+                begun = seeding.believe(row.provider, row.upstream_id, leaps.tariff_in(row), now=now)
+                made = Seeded(prices=made.prices + begun)
             else:
                 fresh[row.provider].append(_offer(row))
         for provider, offered in fresh.items():
@@ -99,5 +103,6 @@ def ignore(rows: Iterable[Proposal], now: datetime) -> int:
 
 
 def _decide(proposal: Proposal, state: str, now: datetime) -> bool:
-    still = Proposal.objects.filter(pk=proposal.pk, state=Proposal.OPEN)
+    """Note a decision; False where it was made already, or what is proposed became something else since it was read."""
+    still = Proposal.objects.filter(pk=proposal.pk, state=Proposal.OPEN, created_at=proposal.created_at)
     return still.update(state=state, decided_at=now) == 1

@@ -2,8 +2,8 @@
 
 Invariants: what exists is never changed: a model or target is made where it is missing and then belongs to the
 operator, who disables what is not wanted (a deleted one comes back with the next seeding). Prices follow the
-data: changed rates begin as a new row, equal ones write nothing, and a target whose newest price is an operator's is
-left alone. No price is made where the data has none.
+data: changed rates begin as a new row, equal ones write nothing, a target whose newest price is an operator's is left
+alone, and a leap (`catalog.leaps`) waits for the operator. No price is made where the data has none.
 """
 
 from collections import defaultdict
@@ -17,7 +17,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from catalog import price_list, tariff, vendors
+from catalog import leaps, price_data, price_list, tariff, vendors
 from catalog.models import Alias, Model, Price, Provider, Target
 from catalog.price_list import PriceList, Tariff
 from catalog.showcase import SHOWCASE, Showpiece, capabilities
@@ -89,12 +89,24 @@ def attach(provider: Provider, *, now: datetime | None = None) -> Seeded:
 
 
 def price_targets(provider: Provider, *, now: datetime | None = None) -> int:
-    """Write the prices of this provider's targets that the data knows and that changed; return how many."""
+    """Write the prices of this provider's targets that the data knows and that changed; return how many.
+
+    Raise PriceListError.
+    """
     moment = now or timezone.now()
     name = price_list_of(provider)
     if not name or not provider.targets.exists():
         return 0
     return _price(provider, _load(provider, name, [], moment), moment)
+
+
+def asked_for(providers: Iterable[Provider]) -> dict[str, set[str]]:
+    """Return what these providers' targets are looked up by in the data: ids, by price list."""
+    lists: dict[str, set[str]] = defaultdict(set)
+    for provider in providers:
+        for upstream_id in provider.targets.values_list("upstream_id", flat=True):
+            lists[price_list_of(provider)].add(priced_as(provider, upstream_id)[0])
+    return lists
 
 
 def offers(vendor: Vendor, listing: PriceList) -> list[Offer]:
@@ -230,24 +242,52 @@ def _make(provider: Provider, offered: Iterable[Offer]) -> tuple[int, int]:
 def _load(provider: Provider, name: str, more: Iterable[str], moment: datetime) -> PriceList:
     """Read a price list, with every id matched that this provider serves, and MORE."""
     ids = {*more, *provider.targets.values_list("upstream_id", flat=True)}
-    return price_list.load(name, [priced_as(provider, upstream_id)[0] for upstream_id in ids], moment.date())
+    wanted = [priced_as(provider, upstream_id)[0] for upstream_id in ids]
+    return price_list.load(name, wanted, moment.date(), price_data.content(moment))
 
 
+@transaction.atomic
 def _price(provider: Provider, listing: PriceList, moment: datetime) -> int:
-    """Write what has changed; return how many tariffs."""
+    """Write what has changed, and queue what moved too far; return how many tariffs were written."""
+    # Whoever else prices this provider now would write the same again.
+    Provider.objects.select_for_update(no_key=True).filter(pk=provider.pk).first()
     written: dict[int, list[Price]] = defaultdict(list)
     for price in Price.objects.filter(target__provider=provider):
         written[price.target_id].append(price)
     made: list[Price] = []
-    count = 0
-    for target in provider.targets.all():
+    count, waiting = 0, set()
+    for target in provider.targets.select_related("model"):
         alias, factor = priced_as(provider, target.upstream_id)
         wanted = listing.tariff(alias).scaled(factor)
-        if wanted.rates and is_news(wanted, written[target.pk]):
+        if not wanted.rates or not is_news(wanted, written[target.pk]):
+            continue
+        newest = tariff.in_force(written[target.pk], LAST)
+        if newest and (reason := leaps.leap(leaps.tariff_of(newest), wanted)):
+            leaps.queue(target, wanted, reason, moment)
+            waiting.add(target.upstream_id)
+        else:
             count += 1
-            columns = {"target": target, "effective_at": moment, "source": Price.SEED}
-            made.append(Price(**columns, **wanted.rates))
-            made += (Price(**columns, above_context_tokens=above, **each) for above, each in wanted.tiers.items())
+            made += rows_of(target, wanted, moment)
+    leaps.withdraw(provider.pk, waiting)
+    Price.objects.bulk_create(made)
+    return count
+
+
+def rows_of(target: Target, wanted: Tariff, moment: datetime) -> list[Price]:
+    """Return a tariff of the data as the rows with which it begins."""
+    columns = {"target": target, "effective_at": moment, "source": Price.SEED}
+    tiers = [Price(**columns, above_context_tokens=above, **each) for above, each in wanted.tiers.items()]
+    return [Price(**columns, **wanted.rates), *tiers]
+
+
+def believe(provider: Provider, upstream_id: str, wanted: Tariff, *, now: datetime) -> int:
+    """Begin a price that the operator has accepted, but not over one of his own; return for how many targets."""
+    made: list[Price] = []
+    count = 0
+    for target in provider.targets.filter(upstream_id=upstream_id).prefetch_related("prices"):
+        if is_news(wanted, target.prices.all()):
+            count += 1
+            made += rows_of(target, wanted, now)
     Price.objects.bulk_create(made)
     return count
 

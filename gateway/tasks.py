@@ -4,7 +4,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from catalog import standings
-from gateway import alarms, checks, discovery
+from gateway import alarms, checks, discovery, price_refresh
 from gateway.models import StoredResponse
 
 
@@ -31,3 +31,11 @@ def forget_checks() -> None:
 def discover_models() -> None:
     """Compare what providers list with what is served from them."""
     discovery.run_due(timezone.now())
+
+
+@shared_task
+def refresh_prices() -> None:
+    """Fetch the newest price data, begin the prices that changed, and put those that moved too far to the operator."""
+    outcome = price_refresh.run(timezone.now())
+    if outcome.problems:
+        raise price_refresh.RefreshFailed("; ".join(outcome.problems))

@@ -12,7 +12,7 @@ import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 from pathlib import Path
 
@@ -28,6 +28,8 @@ DATA_DIR = SHARED_DATA_DIR / os.environ.get("PYTEST_XDIST_WORKER", "")
 os.environ["APERTURE_TEST_DATA_DIR"] = str(SHARED_DATA_DIR)
 os.environ["APERTURE_DATA_DIR"] = str(DATA_DIR)
 os.environ["DJANGO_SETTINGS_MODULE"] = "aperture_site.settings"
+# No test leaves this machine; those of the refresh name a server of their own.
+os.environ.setdefault("APERTURE_PRICE_DATA_URL", "off")
 
 
 def pytest_configure() -> None:
@@ -122,12 +124,15 @@ def read_once() -> Iterator[None]:
         self.files.update(files)
 
     @functools.cache
-    def load_once(name: str, ids: tuple[str, ...], day: date) -> price_list.PriceList:
-        return load(name, ids, day)
+    def load_once(name: str, ids: tuple[str, ...], day: date, data: bytes) -> price_list.PriceList:
+        return load(name, ids, day, data)
+
+    def load_sorted(name: str, ids: Iterable[str], day: date, data: bytes = b"") -> price_list.PriceList:
+        return load_once(name, tuple(sorted(set(ids))), day, data)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StaticFiles, "add_files_from_finders", add_files)
-        patch.setattr(price_list, "load", lambda name, ids, day: load_once(name, tuple(sorted(set(ids))), day))
+        patch.setattr(price_list, "load", load_sorted)
         yield
 
 

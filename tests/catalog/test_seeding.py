@@ -29,8 +29,8 @@ def newest(target: Target) -> Price:
 
 
 def cheaper(monkeypatch: pytest.MonkeyPatch, upstream_id: str) -> None:
-    """Let the data say that this one model costs one dollar."""
-    rates = {"input": 1_000_000_000, "output": 1_000_000_000}
+    """Let the data say that this one model costs a dollar, so that no rate of Sonnet's falls to less than a quarter."""
+    rates = {"input": 1 * 10**9, "output": 4 * 10**9, "cache_write_1h": 2 * 10**9, "web_search": 10 * 10**9}
     listing = PriceList(entries={upstream_id: Entry(id=upstream_id, tariff=Tariff(rates))})
     monkeypatch.setattr(price_list, "load", lambda *_: listing)
 
