@@ -2,9 +2,9 @@
 
 Whoever owns an organization has all of its keys, a member the own ones, and for everybody else there is none (404).
 A browser's session may do everything. A key reads with `keys:read`, and with `keys:write`, which must be named, it
-resets or revokes itself only: so a key never becomes another. Invariants: a clear secret is in one answer and in no
-row, so these writes keep no answer for an `Idempotency-Key`; labels are the operator's to give, for grants name them.
-This is not about money; it is here because the API's base is.
+resets or revokes itself only, and not by a former secret: so a key never becomes another. Invariants: a clear secret
+is in one answer and in no row, so these writes keep no answer for an `Idempotency-Key`; labels are the operator's to
+give, for grants name them. This is not about money; it is here because the API's base is.
 """
 
 from datetime import UTC, datetime
@@ -77,6 +77,12 @@ class KeyView(CallerView):
     """A view on the keys that the caller manages."""
 
     scopes: ClassVar[tuple[str, str]] = (KEYS_READ, KEYS_WRITE)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Raise Fault also for a former secret that would change its key: whoever has it would get the next one."""
+        super().initial(request, *args, **kwargs)
+        if self.key is not None and self.key.former and request.method not in SAFE:
+            raise Fault("scope_required", "A former secret changes nothing; use the key's present one, or sign in.")
 
     def seen(self) -> QuerySet[APIKey]:
         """Return the caller's keys: a key sees its organization's, and changes itself only."""
@@ -186,7 +192,8 @@ class Revoke(KeyView):
         """Return the key, which is refused everywhere in under a second, for good; it may have been before."""
         sent(Nothing, request)
         key = self.one(key_id)
-        if key.revoked_at is None:
+        # One that leaked would live again with another secret.
+        if key.revoked_at is None or key.revoked_for:
             key.revoke(timezone.now())
             note(self.caller, key, CHANGE, "Revoked by API.")
         return Response(shape(key))

@@ -13,7 +13,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts import acceptance, handover, keys, rotation
-from accounts.models import APIKey, Membership, User
+from accounts.leaks import aftermath, revocation
+from accounts.models import APIKey, Leak, Membership, User
 from tests.billing.api_scenery import Acme, bearer, found_acme
 
 pytestmark = pytest.mark.django_db
@@ -198,6 +199,17 @@ def test_a_revoked_key_is_refused_and_not_reset(acme: Acme) -> None:
     assert LogEntry.objects.count() == 1
 
 
+def test_a_leaked_key_that_is_revoked_before_it_is_replaced_stays_dead(acme: Acme) -> None:
+    secret = acme.key(acme.bob)
+    suspect = revocation.suspect(secret, "https://example.com/paste")
+    assert suspect is not None
+    revocation.report([suspect], Leak.COMMAND, timezone.now())
+    assert Browser(acme, acme.bob).post(f"/{row_of(secret).pk}/revoke").json()["state"] == "revoked"
+    aftermath.sweep()
+    key = row_of(secret)
+    assert key.revoked_at is not None and handover.waiting(key) is None
+
+
 def test_a_waiting_secret_is_fetched_once(acme: Acme) -> None:
     secret = acme.key(acme.bob)
     key, browser = row_of(secret), Browser(acme, acme.bob)
@@ -245,6 +257,16 @@ def test_a_key_resets_itself_where_its_scope_is_named(acme: Acme) -> None:
     secret = acme.key(acme.bob, "keys:write")
     answer = by_key(secret, f"/{row_of(secret).pk}/reset", {"overlap_seconds": 60})
     assert answer.status_code == 200 and accepted(answer.json()["secret"]) and accepted(secret)
+
+
+@pytest.mark.parametrize("change", ["reset", "revoke", "end-overlap"])
+def test_a_former_secret_does_not_change_the_key_that_replaced_it(acme: Acme, change: str) -> None:
+    former = acme.key(acme.bob, "keys:write", "keys:read")
+    key = row_of(former)
+    present = rotation.reset(key, overlap_s=3600)
+    assert refusal(by_key(former, f"/{key.pk}/{change}", {})) == (403, "scope_required")
+    assert accepted(present) and accepted(former)
+    assert by_key(former, f"/{key.pk}").status_code == 200
 
 
 @pytest.mark.parametrize("scopes", [(), ("billing:write",), ("keys:read",)])
