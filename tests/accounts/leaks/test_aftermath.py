@@ -1,5 +1,7 @@
 """What follows a leak: a replacement, a mail, and a note of both."""
 
+import threading
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -227,4 +229,30 @@ def test_a_reset_at_the_same_moment_leaves_no_leaked_secret_alive(bob: User) -> 
         row, key = keys.mint(user=bob)
         at_once(lambda key=key: leak(key), lambda row=row: rotation.reset(row, overlap_s=60), refusal=rotation.NotReset)  # type: ignore[misc]
         assert not works(key)
+    connection.close()
+
+
+@pytest.mark.server
+@pytest.mark.django_db(transaction=True)
+def test_a_former_secret_s_leak_and_a_reset_do_not_block_each_other(bob: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    row, former = keys.mint(user=bob)
+    rotation.reset(row, overlap_s=3600)
+    reported, looking = threading.Event(), revocation.look_up
+    locked = rotation._locked
+
+    def look_late(*about: Any) -> Any:
+        reported.set()
+        time.sleep(0.3)
+        return looking(*about)
+
+    def lock_late(key: APIKey) -> APIKey:
+        present = locked(key)
+        reported.wait(1)
+        return present
+
+    monkeypatch.setattr(revocation, "look_up", look_late)
+    monkeypatch.setattr(rotation, "_locked", lock_late)
+    states, _ = at_once(lambda: leak(former), lambda: rotation.reset(row, overlap_s=60))
+    assert states in ([State.LIVE], [State.DEAD])
+    assert not works(former)
     connection.close()
