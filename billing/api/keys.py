@@ -127,8 +127,6 @@ class Keys(KeyView):
             raise Fault("scope_required", "A key makes no keys; sign in to make one.")
         organization, _ = find(self.caller, None, request.query_params.get("organization"))
         body = sent(NewKey, request)
-        if APIKey.objects.live(timezone.now()).filter(user=self.caller).count() >= LIVE_KEYS_MAX:
-            raise Fault("invalid_parameter", f"You have {LIVE_KEYS_MAX} live keys; revoke one first.", param="name")
         row = APIKey(
             organization=organization,
             user=self.caller,
@@ -140,6 +138,10 @@ class Keys(KeyView):
             rotate_after_days=body["rotate_after_days"],
         )
         with transaction.atomic():
+            # One at a time, or many at once would all find room.
+            User.objects.select_for_update(no_key=True).get(pk=self.caller.pk)
+            if APIKey.objects.live(timezone.now()).filter(user=self.caller).count() >= LIVE_KEYS_MAX:
+                raise Fault("invalid_parameter", f"You have {LIVE_KEYS_MAX} live keys; revoke one first.", param="name")
             secret = keys.issue(row)
             note(self.caller, row, ADDITION, "Made by API.")
         return Response({"key": shape(row), "secret": secret}, status=201)
