@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 from django.db import connections
@@ -487,6 +489,9 @@ def test_no_key_reaches_a_log(gateway: Gateway) -> None:
         client.send("a canary in a frame")
         client.recv(timeout=5)
     refusal(gateway.port, subprotocols=["realtime", KEY_ITEM + key], path="/v1/none")
+    for path in ("", "api/keys/", "api/billing/", "v1/"):
+        with pytest.raises(HTTPError):
+            urlopen(f"http://127.0.0.1:{gateway.port}/{path}{key}")
     assert key not in gateway.web.log
     assert "a canary" not in gateway.web.log
     assert "Traceback" in gateway.web.log
