@@ -94,6 +94,14 @@ def test_the_owners_of_the_organization_are_told_where_the_user_is_switched_off(
     assert [each.to for each in mail.outbox] == [["alice@example.com"]]
 
 
+def test_whoever_has_left_the_organization_is_told_nothing_of_its_keys(user: User) -> None:
+    team = Organization.objects.create(name="team")
+    Membership.objects.create(organization=team, user=user, role=Membership.OWNER)
+    expiring(User.objects.create_user("bob@example.com"), 5, organization=team)
+    assert told(0) == [1]
+    assert [each.to for each in mail.outbox] == [["alice@example.com"]]
+
+
 def test_the_tasks_do_what_they_are_named_for(user: User, settings: Any) -> None:
     settings.KEY_REVEAL = True
     expiring(user, 5)
