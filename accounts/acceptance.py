@@ -42,7 +42,8 @@ WRONG_ADDRESS = "This key may not be used from this address; its owner lists tho
 
 # The rule is a constant of this module.
 FIND = f"""
-SELECT k.id, k.user_id, k.organization_id, k.scopes, k.ip_allowlist, {EXPIRES_AT}, {REVOKED} AS revoked
+SELECT k.id, k.user_id, k.organization_id, k.scopes, k.ip_allowlist, {EXPIRES_AT}, {REVOKED} AS revoked,
+       s.until IS NOT NULL AS former
   FROM {KEYS}
 """  # noqa: S608
 
@@ -62,6 +63,8 @@ class Accepted(msgspec.Struct, frozen=True):
     user_id: int
     organization_id: int
     scopes: tuple[str, ...]
+    # By a secret that was replaced, in its overlap.
+    former: bool
 
 
 def accept(key: str, address: Address | None, now: datetime) -> Accepted:
@@ -69,14 +72,14 @@ def accept(key: str, address: Address | None, now: datetime) -> Accepted:
     row = _row(key)
     if row is None:
         raise Refused("invalid_api_key", INVALID_KEY)
-    key_id, user_id, organization_id, scopes, allowed, expires_at, revoked = row
+    key_id, user_id, organization_id, scopes, allowed, expires_at, revoked, former = row
     if revoked:
         raise Refused("invalid_api_key", INVALID_KEY)
     if expires_at is not None and expires_at <= now:
         raise Refused("api_key_expired", EXPIRED)
     if allowed and not from_one_of(_networks(key_id, allowed), address):
         raise Refused("ip_restricted", WRONG_ADDRESS)
-    return Accepted(key_id, user_id, organization_id, tuple(scopes))
+    return Accepted(key_id, user_id, organization_id, tuple(scopes), former)
 
 
 def from_one_of(networks: Sequence[Network], address: Address | None) -> bool:
@@ -93,10 +96,10 @@ def _networks(key_id: int, allowed: Sequence[str]) -> list[Network]:
         raise Refused("invalid_api_key", INVALID_KEY) from None
 
 
-def _row(key: str) -> tuple[int, int, int, list[str], list[str], datetime | None, bool] | None:
+def _row(key: str) -> tuple[int, int, int, list[str], list[str], datetime | None, bool, bool] | None:
     if not key.isascii() or not keys.well_formed(key):
         return None
     with connection.cursor() as cursor:
         cursor.execute(FIND, {"digests": keys.digests(key)})
-        row: tuple[int, int, int, list[str], list[str], datetime | None, bool] | None = cursor.fetchone()
+        row: tuple[int, int, int, list[str], list[str], datetime | None, bool, bool] | None = cursor.fetchone()
     return row

@@ -27,8 +27,8 @@ def send(addresses: list[str], template: str, about: Mapping[str, object]) -> bo
 
 
 def owners_of(key: APIKey) -> list[str]:
-    """Return who is told of KEY: whose it is, or the owners of its organization where that user is switched off."""
-    if key.user.is_active:
+    """Return who is told of KEY: whose it is, or its organization's owners where that user is switched off or left."""
+    if key.user.is_active and APIKey.objects.managed_by(key.user).filter(pk=key.pk).exists():
         return [key.user.email]
     owners = User.objects.filter(
         memberships__organization_id=key.organization_id, memberships__role=Membership.OWNER, is_active=True

@@ -1,10 +1,12 @@
 """Mails about a key's time: before it expires and when it has, before its secret is changed for age and when it was.
 
 Each is sent once for the moment that it speaks of: the note of it is made first, and taken back where the mail could
-not be sent, so the next look tries again. A moment that is moved is told anew.
+not be sent or the worker was stopped, so the next look tries again. A moment that is moved is told anew.
 """
 
 from datetime import datetime, timedelta
+
+from django.db import transaction
 
 from accounts import mail
 from accounts.models import APIKey, Handover, KeyNotice, RetiredSecret
@@ -19,12 +21,14 @@ LATE_MAX = WEEK
 
 def tell(key: APIKey, kind: str, due_at: datetime, now: datetime, **about: object) -> bool:
     """Send KEY's owner the mail of this KIND about the moment DUE_AT, unless it was sent; return whether it went."""
-    notice, is_new = KeyNotice.objects.get_or_create(key=key, kind=kind, due_at=due_at, defaults={"sent_at": now})
-    if not is_new:
-        return False
-    if mail.send(mail.owners_of(key), "accounts/mail/key.txt", {"key": key, "kind": kind, "due_at": due_at} | about):
-        return True
-    notice.delete()
+    about = {"key": key, "kind": kind, "due_at": due_at} | about
+    with transaction.atomic():
+        notice, is_new = KeyNotice.objects.get_or_create(key=key, kind=kind, due_at=due_at, defaults={"sent_at": now})
+        if not is_new:
+            return False
+        if mail.send(mail.owners_of(key), "accounts/mail/key.txt", about):
+            return True
+        notice.delete()
     return False
 
 

@@ -82,8 +82,9 @@ def _locked(key: APIKey) -> APIKey:
 
 
 def _another_secret(present: APIKey, now: datetime, reason: str, accepted_until: datetime | None) -> str:
-    waiting = Handover.objects.filter(key=present, sealed__isnull=False)
-    if accepted_until is not None and waiting.exists():
+    # Locked, for whoever fetches it at this moment has it then.
+    waiting = Handover.objects.select_for_update().filter(key=present, sealed__isnull=False).first()
+    if accepted_until is not None and waiting is not None:
         # Nobody has the present secret yet: the one that programs use is the former one, so the overlap is that one's.
         RetiredSecret.objects.filter(key=present, accepted_until__gt=now).update(accepted_until=accepted_until)
         accepted_until = None

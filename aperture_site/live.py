@@ -114,6 +114,10 @@ def is_own(origin: str, host: str) -> bool:
         return False
     if origin.lower() in (own.lower() for own in settings.CSRF_TRUSTED_ORIGINS):
         return True
+    public = urlsplit(settings.PUBLIC_URL)
+    if (parts.scheme, public.scheme, name) == ("http", "https", public.hostname):
+        # Whoever is on the way can write such a page; the session is not its.
+        return False
     name = f"[{name}]" if ":" in name else name
     return parts.netloc.lower() == host.lower() and validate_host(name, settings.ALLOWED_HOSTS)
 

@@ -256,7 +256,12 @@ def is_no_sweep(record: logging.LogRecord) -> bool:
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "formatters": {
+        "line": {
+            "class": "aperture_site.log_lines.Masked",
+            "format": "%(asctime)s %(levelname)s %(name)s: %(message)s",
+        }
+    },
     # The sweep of payments and the look for checks that are due come every few seconds, and tell of what they do by
     # lines of their own; a heartbeat has nothing to tell.
     "filters": {"no_sweeps": {"()": "django.utils.log.CallbackFilter", "callback": is_no_sweep}},

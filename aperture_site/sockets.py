@@ -93,7 +93,8 @@ class WebSocket(asyncio.Protocol):
         self._messages: deque[Message] = deque([{"type": "websocket.connect"}])
         self._queued_bytes = 0
         self._unread = b""
-        self._parts: list[Any] = []
+        # One buffer, for a fragment may be empty and a list of fragments would have no bound.
+        self._begun = bytearray()
         self._is_text = False
         self._disconnect: Message | None = None
         self._changed = asyncio.Event()
@@ -169,11 +170,12 @@ class WebSocket(asyncio.Protocol):
             return
         if frame.opcode is not Opcode.CONT:
             self._is_text = frame.opcode is Opcode.TEXT
-        self._parts.append(frame.data)
         if not frame.fin:
+            self._begun += frame.data
             return
-        parts, self._parts = self._parts, []
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        data: Any = frame.data
+        if self._begun:
+            data, self._begun = self._begun + data, bytearray()
         try:
             content = {"text": str(data, "utf-8")} if self._is_text else {"bytes": bytes(data)}
         except UnicodeDecodeError:

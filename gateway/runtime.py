@@ -30,16 +30,19 @@ logger = logging.getLogger(__name__)
 
 LAST_USED_EVERY_S = 30.0
 # By what is shown of a secret too, so that of a key in its overlap each secret has its own time; to the minute, so that
-# many processes write no more than one does.
+# many processes write no more than one does. Keys are locked first and in order, as whatever locks many of them does.
 LAST_USED = """
-WITH used AS (SELECT * FROM unnest(%s::bigint[], %s::text[]) AS used(key_id, display)),
+WITH used AS (
+    SELECT used.* FROM unnest(%s::bigint[], %s::text[]) AS used(key_id, display)
+      JOIN accounts_apikey k ON k.id = used.key_id
+     WHERE k.display <> used.display OR k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute'
+     ORDER BY k.id FOR NO KEY UPDATE OF k
+),
 former AS (
     UPDATE accounts_retiredsecret s SET last_used_at = now() FROM used
      WHERE s.key_id = used.key_id AND s.display = used.display AND s.accepted_until IS NOT NULL
 )
-UPDATE accounts_apikey k SET last_used_at = now() FROM used
- WHERE k.id = used.key_id AND k.display = used.display
-   AND (k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute')
+UPDATE accounts_apikey k SET last_used_at = now() FROM used WHERE k.id = used.key_id AND k.display = used.display
 """
 
 

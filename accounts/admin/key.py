@@ -371,7 +371,8 @@ class KeyAdmin(ModelAdmin):
     )
     def revoke(self, request: HttpRequest, form: KeyDialog, object_id: str) -> HttpResponse:
         def verb(key: APIKey) -> str:
-            if key.revoked_at:
+            # One that leaked would live again with another secret.
+            if key.revoked_at and not key.revoked_for:
                 return f"{key} was revoked before."
             key.revoke(timezone.now())
             self.log_change(request, key, "Revoked.")

@@ -31,10 +31,16 @@ SELECT r.digest, r.key_id, r.display,
        r.id
   FROM accounts_retiredsecret r JOIN accounts_apikey k ON k.id = r.key_id WHERE r.digest = ANY(%(digests)s)
 """
-# A key that is reset meanwhile has its digest among the former ones by the time that those are asked for.
+# A former secret's key too, before it, as a reset does: the note of a leak names the key, and so waits for it. A key
+# that is reset meanwhile has its digest among the former ones by the time that those are asked for.
 LOCKS = (
-    "SELECT FROM accounts_apikey WHERE digest = ANY(%s) ORDER BY id FOR UPDATE",
-    "SELECT FROM accounts_retiredsecret WHERE digest = ANY(%s) ORDER BY id FOR UPDATE",
+    """
+    SELECT FROM accounts_apikey WHERE id IN (
+        SELECT id FROM accounts_apikey WHERE digest = ANY(%(digests)s)
+        UNION SELECT key_id FROM accounts_retiredsecret WHERE digest = ANY(%(digests)s))
+     ORDER BY id FOR UPDATE
+    """,
+    "SELECT FROM accounts_retiredsecret WHERE digest = ANY(%(digests)s) ORDER BY id FOR UPDATE",
 )
 
 
@@ -111,11 +117,11 @@ def report(
         _lock(suspects)
         owned = look_up(suspects, now)
         present = {each.key_id for each in owned if each and each.retired_id is None}
-        former = {each.retired_id for each in owned if each and each.retired_id is not None and each.live}
-        # An expired key too: whoever moved its expiry would bring the leaked secret back to life.
+        former = {each.retired_id for each in owned if each and each.retired_id is not None}
+        # Of an expired key too: whoever moved its expiry would bring the leaked secret back to life.
         revoked = APIKey.objects.filter(pk__in=present, revoked_at=None)
         count = revoked.update(revoked_at=now, revoked_for=APIKey.LEAKED)
-        count += RetiredSecret.objects.filter(pk__in=former).update(accepted_until=None)
+        count += RetiredSecret.objects.filter(pk__in=former, accepted_until__gt=now).update(accepted_until=None)
         _note(suspects, owned, channel, now, reporter, keep_unknown)
     if count:
         logger.warning("%d leaked keys are revoked, as %s reported", count, channel)
@@ -126,7 +132,7 @@ def _lock(suspects: Iterable[Suspect]) -> None:
     digests = [digest for each in suspects for digest in each.digests]
     with connection.cursor() as cursor:
         for lock in LOCKS:
-            cursor.execute(lock, [digests])
+            cursor.execute(lock, {"digests": digests})
 
 
 def _note(

@@ -19,7 +19,7 @@ from rest_framework.request import Request
 from accounts import acceptance, client_address
 from accounts.acceptance import Accepted
 from accounts.client_address import Address, network_of
-from accounts.models import APIKey, User
+from accounts.models import APIKey, RetiredSecret, User
 from billing.api.errors import Fault
 
 logger = logging.getLogger("billing.api")
@@ -54,7 +54,7 @@ class KeyAuthentication(BaseAuthentication):
             if refusal.code == "invalid_api_key":
                 count_failure(address)
             raise Fault(refusal.code, str(refusal)) from None
-        _note_use(accepted.key_id)
+        _note_use(accepted)
         return User.objects.get(pk=accepted.user_id), accepted
 
     def authenticate_header(self, request: Request) -> str:
@@ -66,11 +66,14 @@ class SessionAuthentication(FrameworkSession):
     """Django's session, of an active user."""
 
 
-def _note_use(key_id: int) -> None:
+def _note_use(accepted: Accepted) -> None:
     now = timezone.now()
-    used_lately = APIKey.objects.filter(pk=key_id, last_used_at__gt=now - LAST_USED_STEP)
-    if not used_lately.exists():
-        APIKey.objects.filter(pk=key_id).update(last_used_at=now)
+    secret: Any = APIKey.objects.filter(pk=accepted.key_id)
+    if accepted.former:
+        # At most one former secret is still accepted.
+        secret = RetiredSecret.objects.filter(key_id=accepted.key_id, accepted_until__gt=now)
+    if not secret.filter(last_used_at__gt=now - LAST_USED_STEP).exists():
+        secret.update(last_used_at=now)
 
 
 def _counter(address: Address) -> str:

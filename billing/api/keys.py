@@ -2,9 +2,9 @@
 
 Whoever owns an organization has all of its keys, a member the own ones, and for everybody else there is none (404).
 A browser's session may do everything. A key reads with `keys:read`, and with `keys:write`, which must be named, it
-resets or revokes itself only: so a key never becomes another. Invariants: a clear secret is in one answer and in no
-row, so these writes keep no answer for an `Idempotency-Key`; labels are the operator's to give, for grants name them.
-This is not about money; it is here because the API's base is.
+resets or revokes itself only, and not by a former secret: so a key never becomes another. Invariants: a clear secret
+is in one answer and in no row, so these writes keep no answer for an `Idempotency-Key`; labels are the operator's to
+give, for grants name them. This is not about money; it is here because the API's base is.
 """
 
 from datetime import UTC, datetime
@@ -78,6 +78,12 @@ class KeyView(CallerView):
 
     scopes: ClassVar[tuple[str, str]] = (KEYS_READ, KEYS_WRITE)
 
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Raise Fault also for a former secret that would change its key: whoever has it would get the next one."""
+        super().initial(request, *args, **kwargs)
+        if self.key is not None and self.key.former and request.method not in SAFE:
+            raise Fault("scope_required", "A former secret changes nothing; use the key's present one, or sign in.")
+
     def seen(self) -> QuerySet[APIKey]:
         """Return the caller's keys: a key sees its organization's, and changes itself only."""
         found = APIKey.objects.managed_by(self.caller).select_related("user").prefetch_related("retired")
@@ -121,8 +127,6 @@ class Keys(KeyView):
             raise Fault("scope_required", "A key makes no keys; sign in to make one.")
         organization, _ = find(self.caller, None, request.query_params.get("organization"))
         body = sent(NewKey, request)
-        if APIKey.objects.live(timezone.now()).filter(user=self.caller).count() >= LIVE_KEYS_MAX:
-            raise Fault("invalid_parameter", f"You have {LIVE_KEYS_MAX} live keys; revoke one first.", param="name")
         row = APIKey(
             organization=organization,
             user=self.caller,
@@ -134,6 +138,10 @@ class Keys(KeyView):
             rotate_after_days=body["rotate_after_days"],
         )
         with transaction.atomic():
+            # One at a time, or many at once would all find room.
+            User.objects.select_for_update(no_key=True).get(pk=self.caller.pk)
+            if APIKey.objects.live(timezone.now()).filter(user=self.caller).count() >= LIVE_KEYS_MAX:
+                raise Fault("invalid_parameter", f"You have {LIVE_KEYS_MAX} live keys; revoke one first.", param="name")
             secret = keys.issue(row)
             note(self.caller, row, ADDITION, "Made by API.")
         return Response({"key": shape(row), "secret": secret}, status=201)
@@ -186,7 +194,8 @@ class Revoke(KeyView):
         """Return the key, which is refused everywhere in under a second, for good; it may have been before."""
         sent(Nothing, request)
         key = self.one(key_id)
-        if key.revoked_at is None:
+        # One that leaked would live again with another secret.
+        if key.revoked_at is None or key.revoked_for:
             key.revoke(timezone.now())
             note(self.caller, key, CHANGE, "Revoked by API.")
         return Response(shape(key))

@@ -1,5 +1,7 @@
 """A new secret that waits for its owner is handed over once, to whom it belongs, and then is in no row any more."""
 
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -8,8 +10,9 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from accounts import handover, keys, rotation
+from accounts import acceptance, cipher, handover, keys, rotation
 from accounts.models import APIKey, Handover, Membership, Organization, User
+from tests.races import at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -113,3 +116,26 @@ def test_of_many_who_collect_at_once_one_gets_it(team: Organization) -> None:
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(collect, range(6)))
     assert sorted(found, key=str) == [None] * 5 + [secret]
+
+
+@pytest.mark.server
+@pytest.mark.django_db(transaction=True)
+def test_a_secret_that_is_collected_while_the_key_is_reset_has_the_overlap(
+    team: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, secret = left_for("bob", team)
+    collecting, unseal = threading.Event(), cipher.unseal
+
+    def unseal_slowly(ciphertext: bytes, purpose: str) -> str:
+        collecting.set()
+        time.sleep(0.4)
+        return unseal(ciphertext, purpose)
+
+    def reset() -> str:
+        collecting.wait(5)
+        return rotation.reset(APIKey.objects.get(pk=key.pk), overlap_s=3600)
+
+    monkeypatch.setattr(cipher, "unseal", unseal_slowly)
+    collected, _ = at_once(lambda: handover.collect(key.user, key), reset)
+    assert collected == secret
+    assert acceptance.accept(secret, None, timezone.now()).former

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from accounts import acceptance, handover, rotation
-from accounts.models import APIKey, Organization
+from accounts.models import APIKey, Organization, RetiredSecret, User
 from billing import usage
 from billing.models import Usage
 from tests.installation import Installation, populate, signed_in
@@ -163,3 +164,26 @@ def test_the_list_takes_as_many_queries_for_many_keys(
         rotation.reset(keys.mint(user=installation.bob)[0], overlap_s=60)
     with django_assert_max_num_queries(14):
         client.get(reverse(LIST))
+
+
+def test_a_leaked_key_that_is_revoked_before_it_is_replaced_stays_dead(
+    client: Client, installation: Installation
+) -> None:
+    installation.key.revoke(timezone.now(), APIKey.LEAKED)
+    confirm(client, "revoke", installation.key)
+    installation.key.refresh_from_db()
+    with pytest.raises(rotation.DeadKey):
+        rotation.replace_leaked(installation.key)
+
+
+@pytest.mark.parametrize("name", ["reset", "end_overlap", "set_age", "revoke"])
+def test_whoever_may_only_look_at_keys_changes_none(installation: Installation, name: str) -> None:
+    viewer = User.objects.create_user("viewer@example.com", is_staff=True)
+    viewer.user_permissions.add(Permission.objects.get(codename="view_apikey"))
+    rotation.reset(installation.key, overlap_s=3600)
+    before = APIKey.objects.values().get(pk=installation.key.pk), RetiredSecret.objects.values().get()
+    answer = signed_in(viewer).post(
+        action(name, installation.key), {"_form_submitted": "on", "overlap_s": "0", "days": "9"}
+    )
+    assert answer.status_code == 403
+    assert (APIKey.objects.values().get(pk=installation.key.pk), RetiredSecret.objects.values().get()) == before

@@ -71,6 +71,18 @@ def test_a_mail_that_could_not_be_sent_is_tried_again(user: User, settings: Any)
     assert told(0, 0) == [1, 0]
 
 
+def test_a_mail_that_was_broken_off_is_tried_again(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    expiring(user, 5)
+
+    def broken_off(*_about: Any) -> bool:
+        raise SystemExit
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr("accounts.mail.send", broken_off)
+        told(0)
+    assert told(0, 0) == [1, 0]
+
+
 def test_the_owners_of_the_organization_are_told_where_the_user_is_switched_off(user: User) -> None:
     team = Organization.objects.create(name="team")
     Membership.objects.create(organization=team, user=user, role=Membership.OWNER)
@@ -78,6 +90,14 @@ def test_the_owners_of_the_organization_are_told_where_the_user_is_switched_off(
     Membership.objects.create(organization=team, user=bob)
     expiring(bob, 5, organization=team)
     User.objects.filter(pk=bob.pk).update(is_active=False)
+    assert told(0) == [1]
+    assert [each.to for each in mail.outbox] == [["alice@example.com"]]
+
+
+def test_whoever_has_left_the_organization_is_told_nothing_of_its_keys(user: User) -> None:
+    team = Organization.objects.create(name="team")
+    Membership.objects.create(organization=team, user=user, role=Membership.OWNER)
+    expiring(User.objects.create_user("bob@example.com"), 5, organization=team)
     assert told(0) == [1]
     assert [each.to for each in mail.outbox] == [["alice@example.com"]]
 

@@ -338,6 +338,22 @@ def test_whose_page_it_is(settings: Any, origin: str, host: str, own: bool) -> N
     assert is_own(origin, host) is own
 
 
+@pytest.mark.parametrize(
+    ("origin", "host", "own"),
+    [
+        ("https://ai.example.com", "ai.example.com", True),
+        ("http://ai.example.com", "ai.example.com", False),  # whoever is on the way can write such a page
+        ("http://127.0.0.1:8000", "127.0.0.1:8000", True),
+    ],
+)
+def test_a_page_without_tls_is_not_that_of_an_address_with_it(settings: Any, origin: str, host: str, own: bool) -> None:
+    settings.PUBLIC_URL = "https://ai.example.com"
+    settings.CSRF_TRUSTED_ORIGINS = [settings.PUBLIC_URL]
+    settings.ALLOWED_HOSTS = ["ai.example.com", "127.0.0.1"]
+
+    assert is_own(origin, host) is own
+
+
 def test_the_session_is_found_among_other_cookies() -> None:
     assert session_of("theme=dark; sessionid=abc; csrftoken=x") == "abc"
     assert session_of("") == ""

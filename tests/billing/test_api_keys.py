@@ -13,8 +13,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts import acceptance, handover, keys, rotation
-from accounts.models import APIKey, Membership, User
+from accounts.leaks import aftermath, revocation
+from accounts.models import APIKey, Leak, Membership, RetiredSecret, User
 from tests.billing.api_scenery import Acme, bearer, found_acme
+from tests.races import at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -156,6 +158,14 @@ def test_a_loop_that_makes_keys_ends(acme: Acme, monkeypatch: pytest.MonkeyPatch
     assert [browser.post(name="x").status_code for _ in range(3)] == [201, 201, 400]
 
 
+@pytest.mark.django_db(transaction=True)
+def test_keys_that_are_made_at_once_are_not_more_than_there_may_be(acme: Acme, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("billing.api.keys.LIVE_KEYS_MAX", 2)
+    browser = Browser(acme, acme.bob)
+    made = at_once(*[lambda: browser.post(name="x").status_code] * 8)
+    assert sorted(made) == [201, 201, *[400] * 6]
+
+
 def test_a_reset_gives_the_new_secret_once_and_the_overlap_that_was_asked_for(acme: Acme) -> None:
     former = acme.key(acme.bob)
     key, browser = row_of(former), Browser(acme, acme.bob)
@@ -196,6 +206,28 @@ def test_a_revoked_key_is_refused_and_not_reset(acme: Acme) -> None:
     assert not accepted(secret)
     assert refusal(browser.post(f"/{key.pk}/reset")) == (400, "invalid_parameter")
     assert LogEntry.objects.count() == 1
+
+
+def test_a_leaked_key_that_is_revoked_before_it_is_replaced_stays_dead(acme: Acme) -> None:
+    secret = acme.key(acme.bob)
+    suspect = revocation.suspect(secret, "https://example.com/paste")
+    assert suspect is not None
+    revocation.report([suspect], Leak.COMMAND, timezone.now())
+    assert Browser(acme, acme.bob).post(f"/{row_of(secret).pk}/revoke").json()["state"] == "revoked"
+    aftermath.sweep()
+    key = row_of(secret)
+    assert key.revoked_at is not None and handover.waiting(key) is None
+
+
+def test_a_former_secret_s_use_is_not_taken_for_the_present_one_s(acme: Acme) -> None:
+    former = acme.key(acme.bob)
+    key = row_of(former)
+    rotation.reset(key, overlap_s=3600)
+    assert by_key(former, f"/{key.pk}").json()["last_used_at"] is None
+    used = RetiredSecret.objects.get()
+    assert used.last_used_at is not None
+    by_key(former, f"/{key.pk}")
+    assert RetiredSecret.objects.get().last_used_at == used.last_used_at
 
 
 def test_a_waiting_secret_is_fetched_once(acme: Acme) -> None:
@@ -245,6 +277,16 @@ def test_a_key_resets_itself_where_its_scope_is_named(acme: Acme) -> None:
     secret = acme.key(acme.bob, "keys:write")
     answer = by_key(secret, f"/{row_of(secret).pk}/reset", {"overlap_seconds": 60})
     assert answer.status_code == 200 and accepted(answer.json()["secret"]) and accepted(secret)
+
+
+@pytest.mark.parametrize("change", ["reset", "revoke", "end-overlap"])
+def test_a_former_secret_does_not_change_the_key_that_replaced_it(acme: Acme, change: str) -> None:
+    former = acme.key(acme.bob, "keys:write", "keys:read")
+    key = row_of(former)
+    present = rotation.reset(key, overlap_s=3600)
+    assert refusal(by_key(former, f"/{key.pk}/{change}", {})) == (403, "scope_required")
+    assert accepted(present) and accepted(former)
+    assert by_key(former, f"/{key.pk}").status_code == 200
 
 
 @pytest.mark.parametrize("scopes", [(), ("billing:write",), ("keys:read",)])

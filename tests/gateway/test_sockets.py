@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 from django.db import connections
@@ -311,6 +313,22 @@ def test_tiny_frames_that_nobody_takes_cost_little(gateway: Gateway) -> None:
     client.socket.close()
 
 
+def test_a_message_of_countless_fragments_costs_no_more_than_what_it_holds(
+    server: str, installation: Installation, engines: Path
+) -> None:
+    limits = SMALL | {"APERTURE_SOCKET_FRAME": "16777216", "DATABASE_URL": installation.database_url}
+    with start_web(server, APP, engines, **limits) as web, dial(web.port, installation.key, max_size=None) as client:
+        before_bytes = web.rss_bytes
+        client.socket.sendall(b"\x01\x80\x00\x00\x00\x00")
+        for _ in range(30):
+            client.socket.sendall(b"\x00\x84\x00\x00\x00\x00abcd" * 10_000)
+            client.socket.sendall(b"\x00\x80\x00\x00\x00\x00" * 10_000)
+        assert client.ping().wait(30)
+        assert web.rss_bytes - before_bytes < 8_000_000
+        client.socket.sendall(b"\x80\x81\x00\x00\x00\x00!")
+        assert client.recv(timeout=30) == "abcd" * 300_000 + "!"
+
+
 def test_pings_are_answered_and_a_client_that_answers_none_is_lost(
     server: str, installation: Installation, engines: Path
 ) -> None:
@@ -471,6 +489,9 @@ def test_no_key_reaches_a_log(gateway: Gateway) -> None:
         client.send("a canary in a frame")
         client.recv(timeout=5)
     refusal(gateway.port, subprotocols=["realtime", KEY_ITEM + key], path="/v1/none")
+    for path in ("", "api/keys/", "api/billing/", "v1/"):
+        with pytest.raises(HTTPError):
+            urlopen(f"http://127.0.0.1:{gateway.port}/{path}{key}")
     assert key not in gateway.web.log
     assert "a canary" not in gateway.web.log
     assert "Traceback" in gateway.web.log

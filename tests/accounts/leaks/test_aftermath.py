@@ -1,5 +1,7 @@
 """What follows a leak: a replacement, a mail, and a note of both."""
 
+import threading
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +14,7 @@ from accounts import acceptance, handover, keys, rotation
 from accounts.leaks import aftermath, revocation
 from accounts.leaks.revocation import State
 from accounts.models import APIKey, Handover, Leak, Membership, Organization, User
+from gateway.runtime import LAST_USED
 from tests.races import at_once
 
 pytestmark = pytest.mark.django_db
@@ -227,4 +230,59 @@ def test_a_reset_at_the_same_moment_leaves_no_leaked_secret_alive(bob: User) -> 
         row, key = keys.mint(user=bob)
         at_once(lambda key=key: leak(key), lambda row=row: rotation.reset(row, overlap_s=60), refusal=rotation.NotReset)  # type: ignore[misc]
         assert not works(key)
+    connection.close()
+
+
+@pytest.mark.server
+@pytest.mark.django_db(transaction=True)
+def test_a_report_and_the_note_of_last_uses_do_not_block_each_other(bob: User) -> None:
+    rows = [keys.mint(user=bob)[0] for _ in range(3)]
+    # Its row is behind the others' by now.
+    APIKey.objects.filter(pk=rows[0].pk).update(name="renamed")
+    used = [row.pk for row in rows], [row.display for row in rows]
+    held, noting = threading.Event(), threading.Event()
+
+    def report() -> None:
+        # As a report does, one after the other and in order.
+        with transaction.atomic():
+            for row in rows:
+                APIKey.objects.select_for_update().get(pk=row.pk)
+                held.set()
+                noting.wait(5)
+                time.sleep(0.2)
+
+    def note() -> None:
+        held.wait(5)
+        noting.set()
+        with connection.cursor() as cursor:
+            cursor.execute(LAST_USED, used)
+
+    at_once(report, note)
+    assert APIKey.objects.filter(last_used_at=None).count() == 0
+    connection.close()
+
+
+@pytest.mark.server
+@pytest.mark.django_db(transaction=True)
+def test_a_former_secret_s_leak_and_a_reset_do_not_block_each_other(bob: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    row, former = keys.mint(user=bob)
+    rotation.reset(row, overlap_s=3600)
+    reported, looking = threading.Event(), revocation.look_up
+    locked = rotation._locked
+
+    def look_late(*about: Any) -> Any:
+        reported.set()
+        time.sleep(0.3)
+        return looking(*about)
+
+    def lock_late(key: APIKey) -> APIKey:
+        present = locked(key)
+        reported.wait(1)
+        return present
+
+    monkeypatch.setattr(revocation, "look_up", look_late)
+    monkeypatch.setattr(rotation, "_locked", lock_late)
+    states, _ = at_once(lambda: leak(former), lambda: rotation.reset(row, overlap_s=60))
+    assert states in ([State.LIVE], [State.DEAD])
+    assert not works(former)
     connection.close()

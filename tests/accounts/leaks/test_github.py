@@ -161,6 +161,15 @@ def test_a_former_secret_is_ended_and_the_present_one_works_on(github: GitHub, k
     assert Leak.objects.get().was_live
 
 
+def test_a_former_secret_of_an_expired_key_does_not_come_back_with_its_expiry(github: GitHub, key: str) -> None:
+    row = APIKey.objects.get()
+    rotation.reset(row, overlap_s=3600)
+    APIKey.objects.update(expires_at=timezone.now())
+    assert github.send(alert(key)).json() == [label(key, True)]
+    APIKey.objects.update(expires_at=None)
+    assert RetiredSecret.objects.get().accepted_until is None
+
+
 def test_an_old_former_secret_is_a_true_positive(github: GitHub, key: str) -> None:
     rotation.reset(APIKey.objects.get())
     assert github.send(alert(key)).json() == [label(key, True)]
