@@ -42,7 +42,7 @@ def prune_idempotency_keys() -> None:
 def roll_up_usage() -> None:
     """Add usage up by hour and day."""
     with suppress(rollups.AlreadyRunning):
-        rollups.run(timezone.now())
+        rollups.run(rollups.clock())
 
 
 @shared_task(soft_time_limit=3000, time_limit=3060)

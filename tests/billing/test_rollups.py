@@ -161,6 +161,40 @@ def test_hours_are_kept_as_long_as_rows_and_days_for_good(settings: Any) -> None
     assert (UsageHour.objects.count(), UsageDay.objects.count()) == (1, 2)
 
 
+def test_a_workers_clock_that_is_ahead_hides_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    a_row(datetime.now(UTC) - timedelta(hours=3))
+    ahead = datetime.now(UTC) + timedelta(days=365)
+    monkeypatch.setattr("django.utils.timezone.now", lambda: ahead)
+    tasks.roll_up_usage()
+    a_row(datetime.now(UTC) - timedelta(seconds=1))
+    assert shown() == (2, 2)
+
+
+def test_rows_count_once_after_a_clock_that_was_ahead_for_a_run() -> None:
+    a_row(NOON)
+    rollups.run(NOON + timedelta(hours=2))
+    a_row(NOON + timedelta(hours=2))
+    rollups.run(NOON + timedelta(days=365))
+    # Both are settled before the next run by a right clock, and one of them ended late.
+    a_row(NOON + timedelta(hours=2, minutes=3))
+    a_row(NOON, settled_at=NOON + timedelta(hours=2, minutes=3))
+    rollups.run(NOON + timedelta(hours=2, minutes=20))
+    assert (hours(), shown()) == ([(12, 2)], (4, 4))
+    rollups.run(NOON + timedelta(hours=4))
+    assert (hours(), shown()) == ([(12, 2), (14, 2)], (4, 4))
+    assert UsageDay.objects.get().requests_count == 4
+
+
+def test_a_clock_that_falls_back_behind_what_is_kept_takes_no_sums_with_it() -> None:
+    a_row(NOON)
+    rollups.run(NOON + timedelta(days=1))
+    Usage.objects.all().delete()
+    UsageHour.objects.update(hour=datetime(2020, 1, 1, tzinfo=UTC))
+    UsageDay.objects.update(day=datetime(2020, 1, 1, tzinfo=UTC).date())
+    rollups.run(datetime(1970, 1, 2, tzinfo=UTC))
+    assert UsageDay.objects.get().requests_count == 1
+
+
 @pytest.mark.django_db(transaction=True)
 def test_two_processes_do_not_add_up_at_once() -> None:
     settings = connection.get_connection_params()
