@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import Any
 
 import psycopg
@@ -211,6 +212,17 @@ def test_rows_of_the_last_minutes_are_found_without_reading_the_table() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT indexdef FROM pg_indexes WHERE indexname LIKE 'billing_usage_2%created_at%' LIMIT 1")
         assert "brin" in cursor.fetchall()[0][0]
+
+
+def test_the_migration_makes_no_day_anew_whose_rows_are_gone() -> None:
+    a_row(datetime(1970, 1, 1, 0, 1, tzinfo=UTC))
+    a_row(NOON)
+    for day in (NOON, NOON - timedelta(days=200)):
+        UsageDay.objects.create(organization_id=1, day=day.date(), key_id=2, user_id=3, model="m", requests_count=1)
+    with connection.cursor() as cursor:
+        cursor.execute(import_module("billing.migrations.0010_rollups").MADE_ANEW)
+    assert [each.day for each in UsageDay.objects.all()] == [(NOON - timedelta(days=200)).date()]
+    assert shown() == (3, 2)
 
 
 def test_no_migration_is_missing_for_the_views() -> None:
