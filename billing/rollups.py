@@ -47,7 +47,11 @@ SELECT min(to_date(right(relid::regclass::text, 7), 'YYYY_MM'))::timestamp AT TI
   FROM pg_partition_tree('billing_usage') WHERE isleaf AND relid::regclass::text ~ '^billing_usage_[0-9]{4}_[0-9]{2}$'
 """
 FORGET_HOURS = "DELETE FROM billing_usagehour WHERE hour >= %s RETURNING date_trunc('day', hour, 'UTC')"
-FORGET_HOUR = "DELETE FROM billing_usagehour WHERE hour = %(hour)s"
+# What no row is there for was detached meanwhile, and its sums stay.
+FORGET_HOUR = """
+DELETE FROM billing_usagehour WHERE hour = %(hour)s
+   AND EXISTS (SELECT FROM billing_usage WHERE request_id >= %(first)s AND request_id < %(next)s)
+"""
 MAKE_HOUR = f"""
 INSERT INTO billing_usagehour (hour, {", ".join(KEYS + SUMS)})
 SELECT %(hour)s, organization_id, key_id, user_id, model, coalesce(provider_id, 0) AS provider_id, {OF_ROWS}
@@ -132,10 +136,14 @@ def _make(hours: list[datetime]) -> None:
     """Make these hours and their days, in one transaction."""
     with transaction.atomic(), connection.cursor() as cursor:
         state = _locked()
+        days: set[datetime] = set()
         for hour in hours:
-            cursor.execute(FORGET_HOUR, {"hour": hour})
-            cursor.execute(MAKE_HOUR, {"hour": hour, "first": first_id(hour), "next": first_id(hour + HOUR)})
-        for day in sorted({hour.replace(hour=0) for hour in hours}):
+            bounds = {"hour": hour, "first": first_id(hour), "next": first_id(hour + HOUR)}
+            cursor.execute(FORGET_HOUR, bounds)
+            cursor.execute(MAKE_HOUR, bounds)
+            if cursor.rowcount:
+                days.add(hour.replace(hour=0))
+        for day in sorted(days):
             _make_day(cursor, day)
         state.hours_until = max(state.hours_until, hours[-1] + HOUR)
         state.save()

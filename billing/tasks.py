@@ -25,9 +25,12 @@ def ensure_partitions() -> None:
 def detach_old_months() -> None:
     """Take the months that are no longer kept out of the usage table, and their hours out of the sums."""
     now, keep_months = timezone.now(), settings.USAGE_MONTHS
-    partitions.retire(now, keep_months)
     if keep_months:
-        rollups.forget_hours(partitions.kept_since(now, keep_months))
+        # What is detached is not added up any more. Who adds up at this moment is waited for until the next day.
+        with suppress(rollups.AlreadyRunning):
+            rollups.run(rollups.clock())
+            partitions.retire(now, keep_months)
+            rollups.forget_hours(partitions.kept_since(now, keep_months))
     if settings.USAGE_ARCHIVE_DIR:
         archive.run(Path(settings.USAGE_ARCHIVE_DIR))
 

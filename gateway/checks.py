@@ -101,7 +101,9 @@ def standing_of(provider: Provider) -> Standing:
 def _claim(provider: Provider, row: Standing, now: datetime) -> bool:
     # Who is due before the next look is due with this one, so that no interval gets longer by it.
     early = min(EARLY, timedelta(seconds=provider.check_interval_s / 4))
-    if row.next_at is not None and row.next_at > now + early:
+    # Further away than anybody puts it is what a clock wrote that was ahead.
+    latest = now + max(timedelta(days=1), timedelta(seconds=provider.check_interval_s)) + CLAIM
+    if row.next_at is not None and now + early < row.next_at <= latest:
         return False
     return bool(Standing.objects.filter(pk=row.pk, next_at=row.next_at).update(next_at=now + CLAIM))
 
@@ -123,7 +125,8 @@ def affordable(plan: Plan, now: datetime) -> bool:
     """Tell whether a check fits into what the day's budget has left."""
     provider, used, looks = plan.provider, spent(plan.provider, now), len(plan.credentials)
     most = provider.check_requests_per_day
-    if most is not None and used.requests + looks > most:
+    # A model may have to be asked again in other words.
+    if most is not None and used.requests + looks * (1 if plan.target is None else soundings.TINY_MAX) > most:
         return False
     nanos = cost(plan.target, GUESS, now) * looks if plan.target else 0
     return not nanos or used.nanos + nanos <= provider.check_nanos_per_day

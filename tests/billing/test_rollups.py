@@ -196,6 +196,31 @@ def test_a_clock_that_falls_back_behind_what_is_kept_takes_no_sums_with_it() -> 
     assert UsageDay.objects.get().requests_count == 1
 
 
+def test_rows_that_are_detached_before_they_were_added_up_are_added_up_first(settings: Any) -> None:
+    settings.USAGE_MONTHS = 1
+    old = datetime.now(UTC) - timedelta(days=70)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT aperture_usage_partition(%s)", [old.date().replace(day=1)])
+    a_row(old)
+    tasks.detach_old_months()
+    assert (Usage.objects.count(), UsageDay.objects.count()) == (0, 1)
+
+
+def test_rows_that_are_detached_while_a_run_is_on_stay_in_the_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    a_row(NOON)
+    rollups.run(NOON + timedelta(hours=2))
+    a_row(NOON, settled_at=NOON + timedelta(hours=2))
+    make = rollups._make
+
+    def detach_first(hours: list[datetime]) -> None:
+        Usage.objects.all().delete()
+        make(hours)
+
+    monkeypatch.setattr(rollups, "_make", detach_first)
+    rollups.run(NOON + timedelta(hours=3))
+    assert (UsageHour.objects.get().requests_count, UsageDay.objects.get().requests_count) == (1, 1)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_two_processes_do_not_add_up_at_once() -> None:
     settings = connection.get_connection_params()

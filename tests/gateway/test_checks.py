@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.core import mail
 from django.db import connection as database
 from django.utils import timezone
@@ -312,6 +313,57 @@ def test_a_silent_upstream_keeps_the_others_from_nothing(
     assert made == 1 + len(upstream.server.asked)
     assert len(upstream.server.asked) >= 2
     assert state_of(provider=row)[0] == health.UP
+
+
+def test_a_time_that_a_clock_which_was_ahead_left_behind_keeps_no_provider_unchecked(
+    provider: Provider, upstream: Scripted
+) -> None:
+    now = timezone.now()
+    assert checks.run_due(now + timedelta(days=365)) == 1
+    Standing.objects.update(next_at=now + timedelta(days=365))
+    assert checks.run_due(now) == 1
+    # An interval or a spent budget is kept all the same.
+    for kept in (timedelta(seconds=59), timedelta(hours=23, minutes=59)):
+        Standing.objects.update(next_at=now + kept)
+        assert checks.run_due(now) == 0
+
+
+def test_a_model_that_wants_its_bound_by_another_name_is_within_the_day_s_requests_too(
+    provider: Provider, upstream: Scripted
+) -> None:
+    a_target(provider, "small")
+    upstream.by_model = {"small": Reply(400, {"error": {"message": "Use max_completion_tokens"}})}
+    Provider.objects.update(check_by=Provider.REQUEST, check_requests_per_day=3)
+    for _ in range(5):
+        Standing.objects.update(next_at=None)
+        checks.run_due(timezone.now())
+    assert len(upstream.server.asked) <= 3
+
+
+def test_an_intervals_length_of_several_days_is_kept(provider: Provider, upstream: Scripted) -> None:
+    Provider.objects.update(check_interval_s=3 * 86_400)
+    now = timezone.now()
+    Standing.objects.create(provider=provider, basis=provider.base_url, next_at=now + timedelta(days=3))
+    assert checks.run_due(now) == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_provider_that_is_deleted_while_it_is_checked_keeps_no_other_from_it(
+    upstream: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = a_provider(upstream)
+    gone = a_provider(upstream, slug="gone")
+    look = checks._look
+
+    async def delete(plan: checks.Plan, *rest: Any) -> Any:
+        found = await look(plan, *rest)
+        if plan.provider == gone:
+            await sync_to_async(Provider.objects.filter(pk=gone.pk).delete)()
+        return found
+
+    monkeypatch.setattr(checks, "_look", delete)
+    checks.run_due(timezone.now())
+    assert state_of(provider=provider)[0] == health.UP
 
 
 # --- The version ------------------------------------------------------------------------------------------------------
