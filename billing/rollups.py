@@ -138,7 +138,7 @@ def _make(hours: list[datetime]) -> None:
         state = _locked()
         days: set[datetime] = set()
         for hour in hours:
-            bounds = {"hour": hour, "first": first_id(hour), "next": first_id(hour + HOUR)}
+            bounds: dict[str, Any] = {"hour": hour, "first": first_id(hour), "next": first_id(hour + HOUR)}
             cursor.execute(FORGET_HOUR, bounds)
             cursor.execute(MAKE_HOUR, bounds)
             if cursor.rowcount:

@@ -1,6 +1,7 @@
 """Checks of upstreams over real sockets: what they make of the rows, their budget, and what the operator is told."""
 
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -14,6 +15,8 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import User, Version
+from billing.models import Usage
+from billing.usage import first_id
 from catalog import credentials, health, standings
 from catalog.health import Signal
 from catalog.models import Check, Credential, Model, Price, Provider, Standing, StandingChange, Target
@@ -168,6 +171,51 @@ def test_an_unreadable_credential_is_refused_without_a_request(provider: Provide
     assert row.state == health.REFUSED
     assert "Enter it again" in row.reason
     assert upstream.server.asked == []
+
+
+def a_request(provider: Provider, status: int = 200) -> None:
+    """Note a request to a provider that begins and ends now."""
+    about = {"model": "m", "dialect": "openai_chat", "usage_source": "provider", "duration_ms": 1, "status": status}
+    request_id = uuid.UUID(int=first_id(timezone.now()).int | uuid.uuid4().int >> 64)
+    whose = {"organization_id": 1, "key_id": 1, "user_id": 1, "provider_id": provider.pk}
+    Usage.objects.create(request_id=request_id, **whose, **about)
+
+
+def test_a_check_that_fails_takes_no_provider_out_whose_requests_succeed(
+    provider: Provider, upstream: Scripted
+) -> None:
+    a_request(provider)
+    upstream.reply = BROKEN
+    assert checks.check(provider).state == health.FAILING
+    time.sleep(0.002)
+    a_request(provider)
+    row = checks.check(provider)
+    assert row.state == health.FAILING
+    assert row.next_at and row.checked_at and row.next_at - row.checked_at == timedelta(seconds=60)
+    # What succeeded before the last check, or was followed by a failure, says nothing.
+    assert checks.check(provider).state == health.DOWN
+    time.sleep(0.002)
+    a_request(provider)
+    time.sleep(0.002)
+    a_request(provider, 502)
+    assert checks.check(provider).state == health.DOWN
+    time.sleep(0.002)
+    a_request(provider)
+    assert checks.check(provider).state == health.UP
+    newest = StandingChange.objects.latest("pk")
+    assert (newest.source, newest.before) == (health.TRAFFIC, health.DOWN)
+
+
+def test_a_listing_that_is_shut_to_a_credential_whose_requests_succeed_takes_no_provider_out(
+    provider: Provider, upstream: Scripted
+) -> None:
+    checks.check(provider)
+    upstream.reply = REFUSAL
+    time.sleep(0.002)
+    a_request(provider)
+    assert checks.check(provider).state == health.UP
+    assert state_of(credential=Credential.objects.get())[0] == health.REFUSED
+    assert checks.check(provider).state == health.REFUSED
 
 
 # --- Targets ----------------------------------------------------------------------------------------------------------
