@@ -5,8 +5,8 @@ added up. So each run looks at the rows that were settled since the one before, 
 them belongs to. An hour is never corrected by a difference, always made whole, and its day with it.
 
 Invariants: `RolledUp.hours_until` and the sums before it change in one transaction, so that what reads both in one
-statement (the views `billing_usage_by_day` and `billing_usage_by_hour`) counts each row once; without the worker the
-views stay right and only grow slower.
+statement (the views `billing_usage_by_day` and `billing_usage_by_hour`) counts each row once. Without the worker the
+views grow slower, and lack what ended after its hour was added up, as they do for a minute with it.
 """
 
 from datetime import UTC, date, datetime, timedelta
@@ -102,7 +102,16 @@ def run(now: datetime) -> list[datetime]:
 
 def forget_hours(before: date) -> None:
     """Delete the hours of days before BEFORE: their days stay."""
-    UsageHour.objects.filter(hour__lt=datetime(before.year, before.month, before.day, tzinfo=UTC)).delete()
+    UsageHour.objects.filter(hour__lt=_midnight(before)).delete()
+
+
+def reached(day: date) -> bool:
+    """Tell whether every hour before DAY is added up."""
+    return RolledUp.objects.filter(hours_until__gte=_midnight(day)).exists()
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def _over(state: RolledUp, until: datetime) -> set[datetime]:

@@ -26,11 +26,13 @@ def detach_old_months() -> None:
     """Take the months that are no longer kept out of the usage table, and their hours out of the sums."""
     now, keep_months = timezone.now(), settings.USAGE_MONTHS
     if keep_months:
-        # What is detached is not added up any more. Who adds up at this moment is waited for until the next day.
+        kept = partitions.kept_since(now, keep_months)
+        # What is detached is not added up any more.
         with suppress(rollups.AlreadyRunning):
             rollups.run(rollups.clock())
+        if rollups.reached(kept):
             partitions.retire(now, keep_months)
-            rollups.forget_hours(partitions.kept_since(now, keep_months))
+            rollups.forget_hours(kept)
     if settings.USAGE_ARCHIVE_DIR:
         archive.run(Path(settings.USAGE_ARCHIVE_DIR))
 

@@ -196,12 +196,38 @@ def test_a_clock_that_falls_back_behind_what_is_kept_takes_no_sums_with_it() -> 
     assert UsageDay.objects.get().requests_count == 1
 
 
-def test_rows_that_are_detached_before_they_were_added_up_are_added_up_first(settings: Any) -> None:
+def busy(_now: datetime) -> list[datetime]:
+    """Stand for a run that finds another one."""
+    raise rollups.AlreadyRunning
+
+
+def test_rows_that_are_detached_before_they_were_added_up_are_added_up_first(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings.USAGE_MONTHS = 1
     old = datetime.now(UTC) - timedelta(days=70)
     with connection.cursor() as cursor:
         cursor.execute("SELECT aperture_usage_partition(%s)", [old.date().replace(day=1)])
     a_row(old)
+    monkeypatch.setattr(rollups, "run", busy)
+    tasks.detach_old_months()
+    assert (Usage.objects.count(), UsageDay.objects.count()) == (1, 0)
+    monkeypatch.undo()
+    settings.USAGE_MONTHS = 1
+    tasks.detach_old_months()
+    assert (Usage.objects.count(), UsageDay.objects.count()) == (0, 1)
+
+
+def test_months_that_are_added_up_are_detached_while_another_process_adds_up(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.USAGE_MONTHS = 1
+    old = datetime.now(UTC) - timedelta(days=70)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT aperture_usage_partition(%s)", [old.date().replace(day=1)])
+    a_row(old)
+    rollups.run(datetime.now(UTC))
+    monkeypatch.setattr(rollups, "run", busy)
     tasks.detach_old_months()
     assert (Usage.objects.count(), UsageDay.objects.count()) == (0, 1)
 
