@@ -4,7 +4,8 @@ django-celery-beat's scheduler, with what it lacks. Invariants: of several nodes
 connection holds an advisory lock, and another takes over when that connection ends; a job is put down as sent only
 when Redis has taken it, so that what fell due during an outage is sent once after it; a message expires when the next
 one is due, and none is sent while many wait, so a worker that was away finds one of each; a failure is told in the log
-once, and once more when it is over.
+once, and once more when it is over; a row that cannot be followed is left out, and a time of the future that a clock
+left behind is none.
 """
 
 import logging
@@ -16,7 +17,7 @@ from typing import Any
 import psycopg
 from django.db import DatabaseError, InterfaceError, connections
 from django.db.models import Value
-from django.db.models.functions import Coalesce, Greatest
+from django.db.models.functions import Coalesce, Greatest, Least, Now
 from django_celery_beat.models import PeriodicTask
 from django_celery_beat.schedulers import DatabaseScheduler, ModelEntry
 from kombu.exceptions import OperationalError as BrokerError
@@ -66,9 +67,17 @@ class Row(ModelEntry):  # type: ignore[misc]
             model.last_run_at -= timedelta(seconds=jobs.QUIET_BELOW_S)
             self.last_run_at = model.last_run_at
 
+    def is_due(self) -> Any:
+        """Return whether it is due, and in how many seconds next; no run was in the future, whatever a clock said."""
+        now = self._default_now()
+        if self.last_run_at > now:
+            self.model.last_run_at = self.last_run_at = now
+        return super().is_due()
+
     def save(self) -> None:
-        """Note when it last ran, unless another beat has noted a later time."""
-        last_run_at = Greatest(Coalesce("last_run_at", Value(self.model.last_run_at)), Value(self.model.last_run_at))
+        """Note when it last ran, unless another beat has noted a later time that is not of the future."""
+        own = Value(self.model.last_run_at)
+        last_run_at = Least(Greatest(Coalesce("last_run_at", own), own), Greatest(Now(), own))
         # Not by `save`, which would have every beat read all rows again.
         PeriodicTask.objects.filter(pk=self.model.pk, enabled=True).update(
             last_run_at=last_run_at, total_run_count=self.model.total_run_count
@@ -96,6 +105,24 @@ class Beat(DatabaseScheduler):  # type: ignore[misc]
     def enabled_models_qs(self) -> Any:
         """Return every enabled row. The base leaves those of other hours out, and then what was missed comes late."""
         return PeriodicTask.objects.enabled()
+
+    def all_as_schedule(self) -> dict[str, Row]:
+        """Return the enabled rows. One that nobody can follow is told and left out, so that the others are sent."""
+        good: dict[str, Row] = {}
+        for model in self.enabled_models_qs():
+            try:
+                entry = self.Entry(model, app=self.app)
+                entry.is_due()
+                if not isinstance(entry.kwargs, dict):
+                    raise TypeError("its arguments are not names with values")
+            except (DatabaseError, InterfaceError):
+                raise
+            except Exception as error:
+                # Celery raises what it likes for a day that never comes, or a field that is no field.
+                logger.error("the schedule %r is left out, correct it (%s)", model.name, jobs.describe(error))
+            else:
+                good[model.name] = entry
+        return good
 
     def tick(self, *_args: Any, **_kwargs: Any) -> float:
         """Send what is due; return for how many seconds there is nothing to do."""

@@ -41,13 +41,20 @@ def row_for(schedule: float | crontab) -> dict[str, Any]:
     """Return the fields of a row that runs by SCHEDULE."""
     if isinstance(schedule, crontab):
         _, minute, hour, day_of_month, month_of_year, day_of_week, zone = written(schedule).split(" ")
-        found, _made = CrontabSchedule.objects.get_or_create(
-            minute=minute, hour=hour, day_of_month=day_of_month, month_of_year=month_of_year,
-            day_of_week=day_of_week, timezone=zone,
-        )  # fmt: skip
-        return {"crontab": found, "interval": None}
-    interval, _made = IntervalSchedule.objects.get_or_create(every=int(schedule), period=IntervalSchedule.SECONDS)
-    return {"interval": interval, "crontab": None}
+        times = {
+            "minute": minute, "hour": hour, "day_of_month": day_of_month, "month_of_year": month_of_year,
+            "day_of_week": day_of_week, "timezone": zone,
+        }  # fmt: skip
+        return {"crontab": _one(CrontabSchedule, times), "interval": None}
+    return {
+        "interval": _one(IntervalSchedule, {"every": int(schedule), "period": IntervalSchedule.SECONDS}),
+        "crontab": None,
+    }
+
+
+def _one(kind: Any, values: dict[str, Any]) -> Any:
+    """Return the oldest row with these values, made where there is none: an operator may have added one like it."""
+    return kind.objects.filter(**values).order_by("pk").first() or kind.objects.create(**values)
 
 
 def synchronise(table: Mapping[str, Mapping[str, Any]], abouts: Mapping[str, str]) -> None:

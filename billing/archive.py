@@ -50,6 +50,9 @@ def _archive(table: str, folder: Path) -> Path | None:
         cursor.execute(f"LOCK TABLE {name} IN SHARE MODE")
         cursor.execute(f"SELECT count(*) FROM {name}")  # noqa: S608
         expected = int((cursor.fetchone() or [0])[0])
+        # Of processes that were killed at it: whoever holds the lock is alone with this month.
+        for left in folder.glob(f"{draft.stem}.*"):
+            left.unlink(missing_ok=True)
         try:
             with (
                 draft.open("wb") as file,

@@ -25,9 +25,14 @@ def ensure_partitions() -> None:
 def detach_old_months() -> None:
     """Take the months that are no longer kept out of the usage table, and their hours out of the sums."""
     now, keep_months = timezone.now(), settings.USAGE_MONTHS
-    partitions.retire(now, keep_months)
     if keep_months:
-        rollups.forget_hours(partitions.kept_since(now, keep_months))
+        kept = partitions.kept_since(now, keep_months)
+        # What is detached is not added up any more.
+        with suppress(rollups.AlreadyRunning):
+            rollups.run(rollups.clock())
+        if rollups.reached(kept):
+            partitions.retire(now, keep_months)
+            rollups.forget_hours(kept)
     if settings.USAGE_ARCHIVE_DIR:
         archive.run(Path(settings.USAGE_ARCHIVE_DIR))
 
@@ -42,7 +47,7 @@ def prune_idempotency_keys() -> None:
 def roll_up_usage() -> None:
     """Add usage up by hour and day."""
     with suppress(rollups.AlreadyRunning):
-        rollups.run(timezone.now())
+        rollups.run(rollups.clock())
 
 
 @shared_task(soft_time_limit=3000, time_limit=3060)

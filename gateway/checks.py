@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from http import HTTPStatus
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.conf import settings
@@ -19,7 +20,9 @@ from django.db.models import Max, Sum
 from django.utils import timezone
 
 from billing import pricing
+from billing.models import Usage
 from billing.pricing import Parts
+from billing.usage import first_id
 from catalog import health, standings
 from catalog.credentials import UnreadableSecret
 from catalog.health import Signal
@@ -101,7 +104,9 @@ def standing_of(provider: Provider) -> Standing:
 def _claim(provider: Provider, row: Standing, now: datetime) -> bool:
     # Who is due before the next look is due with this one, so that no interval gets longer by it.
     early = min(EARLY, timedelta(seconds=provider.check_interval_s / 4))
-    if row.next_at is not None and row.next_at > now + early:
+    # Further away than anybody puts it is what a clock wrote that was ahead.
+    latest = now + max(timedelta(days=1), timedelta(seconds=provider.check_interval_s)) + CLAIM
+    if row.next_at is not None and now + early < row.next_at <= latest:
         return False
     return bool(Standing.objects.filter(pk=row.pk, next_at=row.next_at).update(next_at=now + CLAIM))
 
@@ -123,7 +128,8 @@ def affordable(plan: Plan, now: datetime) -> bool:
     """Tell whether a check fits into what the day's budget has left."""
     provider, used, looks = plan.provider, spent(plan.provider, now), len(plan.credentials)
     most = provider.check_requests_per_day
-    if most is not None and used.requests + looks > most:
+    # A model may have to be asked again in other words.
+    if most is not None and used.requests + looks * (1 if plan.target is None else soundings.TINY_MAX) > most:
         return False
     nanos = cost(plan.target, GUESS, now) * looks if plan.target else 0
     return not nanos or used.nanos + nanos <= provider.check_nanos_per_day
@@ -245,12 +251,31 @@ def note(plan: Plan, found: list[Sounding], at: datetime) -> Standing:
     if whole is not None and whole.models:
         standings.note_listing(provider, frozenset(whole.models), at, trusted_s=trusted_s)
     signal = health.together(Signal(_of_provider(each), at, each.reason) for each in found)
-    row = standings.apply(provider, signal or Signal(health.ALIVE, at), trusted_s=trusted_s)
+    signal = against_traffic(standing_of(provider), signal or Signal(health.ALIVE, at))
+    row = standings.apply(provider, signal, trusted_s=trusted_s)
     best = min((each.latency_ms for each in found if each.outcome == health.OK), default=None)
     row.latency_ms = best if best is not None else row.latency_ms
-    row.next_at = at + timedelta(seconds=health.pause_s(standings.condition(row), provider.check_interval_s))
+    pause_s = health.pause_s(standings.condition(row), provider.check_interval_s)
+    row.next_at = at + timedelta(seconds=provider.check_interval_s if signal.source == health.TRAFFIC else pause_s)
     row.save(update_fields=["latency_ms", "next_at"])
     return row
+
+
+def against_traffic(row: Standing, signal: Signal) -> Signal:
+    """Return a provider's signal or, where the newest request since the last check succeeded, what that says.
+
+    A listing may be shut to those whose requests are answered. The first failure is taken as it is, for it takes nobody
+    out; what is out comes back, and what is in stays as it was.
+    """
+    doubted = signal.outcome == health.REFUSED or row.state in (health.FAILING, health.DOWN)
+    if signal.outcome not in (health.FAILED, health.REFUSED) or not doubted or row.checked_at is None:
+        return signal
+    rows = Usage.objects.filter(provider_id=row.provider_id, request_id__gte=first_id(row.checked_at))
+    newest = rows.order_by("-request_id").values_list("status", flat=True).first()
+    if newest is None or newest >= HTTPStatus.BAD_REQUEST:
+        return signal
+    reason = f"Requests succeed, though its check does not: {signal.reason}"
+    return Signal(health.OK if row.state in health.OUT else health.ALIVE, signal.at, reason, health.TRAFFIC)
 
 
 def _of_provider(sounding: Sounding) -> str:

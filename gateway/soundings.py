@@ -26,6 +26,8 @@ from gateway.wire.usage import Tokens
 LISTING_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_S = 30.0
 PAGE_MODELS = 1000
+# How many requests one tiny request may take.
+TINY_MAX = 2
 ANTHROPIC, GEMINI = "anthropic_messages", "gemini_generate_content"
 # A restricted key that may not list models can still be a good one.
 NO_SCOPE = re.compile(rb"scope|insufficient permission|model\.read|models?\.list", re.I)

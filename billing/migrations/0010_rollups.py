@@ -13,10 +13,11 @@ WITHOUT_BEGAN_AT = "DROP FUNCTION aperture_began_at(uuid);"
 BY_TIME = "CREATE INDEX usage_by_time ON billing_usage USING brin (created_at) WITH (autosummarize = on);"
 WITHOUT_BY_TIME = "DROP INDEX usage_by_time;"
 
-# Days whose rows are still there are made from them; those of detached months stay as they were added up.
+# Days whose rows are still there are made from them; those of detached months stay as they were added up. Each day for
+# itself: one row of a node whose clock was wrong may lie long before all others.
 MADE_ANEW = """
-DELETE FROM billing_usageday WHERE day >= (
-    SELECT (aperture_began_at(request_id) AT TIME ZONE 'UTC')::date FROM billing_usage ORDER BY request_id LIMIT 1);
+DELETE FROM billing_usageday WHERE day IN (
+    SELECT DISTINCT (aperture_began_at(request_id) AT TIME ZONE 'UTC')::date FROM billing_usage);
 INSERT INTO billing_rolledup (id, hours_until, seen_until) VALUES (1, '1970-01-01Z', '1970-01-01Z');
 """
 

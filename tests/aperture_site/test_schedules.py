@@ -77,6 +77,15 @@ def test_an_entry_that_left_the_table_loses_its_row_and_an_operator_s_own_stays(
     assert Job.objects.get(task="a.nightly").shipped == ""
 
 
+@pytest.mark.django_db
+def test_times_that_an_operator_added_twice_are_no_obstacle() -> None:
+    for _ in range(2):
+        CrontabSchedule.objects.create(hour="2", minute="30")
+        IntervalSchedule.objects.create(every=2, period=IntervalSchedule.SECONDS)
+    schedules.synchronise(TABLE, ABOUTS)
+    assert rows() == {"nightly": "cron 30 2 * * * UTC", "often": "every 2 s"}
+
+
 @pytest.mark.django_db(transaction=True)
 def test_several_nodes_at_once_make_each_row_once() -> None:
     at_once(*[lambda: schedules.synchronise(TABLE, ABOUTS)] * 4)

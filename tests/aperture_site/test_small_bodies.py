@@ -92,10 +92,13 @@ def test_a_signed_event_that_cannot_be_stored_is_not_taken(web: WebProcess) -> N
         assert answer_of(client).startswith(b"HTTP/1.1 500")
 
 
-def test_a_web_process_starts_without_stripe_and_celery() -> None:
+def test_a_web_process_starts_without_stripe_price_data_tokenizer_and_background() -> None:
+    """Of Celery it has what the rows of schedules are made of (docs/decisions.md), and neither application nor task."""
     loaded = "import sys, aperture_site.asgi, aperture_site.urls; print(*sys.modules)"
     modules = subprocess.run(
         [sys.executable, "-c", loaded], env=os.environ, capture_output=True, check=True, text=True
     ).stdout.split()
     assert "billing.payments.views" in modules
-    assert not {"stripe", "celery"} & set(modules)
+    assert not {"stripe", "genai_prices", "bpe_openai", "celery.worker", "celery.beat"} & set(modules)
+    own = {"aperture_site.celery", "aperture_site.jobs", "aperture_site.beat", "billing.tasks", "gateway.tasks"}
+    assert not own & set(modules)

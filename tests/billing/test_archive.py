@@ -48,6 +48,12 @@ def test_a_detached_month_becomes_a_file_and_those_that_are_kept_stay(detached: 
     assert archive.run(tmp_path / "usage") == []
 
 
+def test_what_a_process_that_was_killed_left_behind_goes(detached: None, tmp_path: Path) -> None:
+    (tmp_path / ".usage-2020-02.csv.gz.99").write_bytes(b"half")
+    archive.run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["usage-2020-02.csv.gz"]
+
+
 def test_a_file_that_is_not_whole_leaves_the_table(
     detached: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import Any
 
 import psycopg
@@ -161,6 +162,91 @@ def test_hours_are_kept_as_long_as_rows_and_days_for_good(settings: Any) -> None
     assert (UsageHour.objects.count(), UsageDay.objects.count()) == (1, 2)
 
 
+def test_a_workers_clock_that_is_ahead_hides_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    a_row(datetime.now(UTC) - timedelta(hours=3))
+    ahead = datetime.now(UTC) + timedelta(days=365)
+    monkeypatch.setattr("django.utils.timezone.now", lambda: ahead)
+    tasks.roll_up_usage()
+    a_row(datetime.now(UTC) - timedelta(seconds=1))
+    assert shown() == (2, 2)
+
+
+def test_rows_count_once_after_a_clock_that_was_ahead_for_a_run() -> None:
+    a_row(NOON)
+    rollups.run(NOON + timedelta(hours=2))
+    a_row(NOON + timedelta(hours=2))
+    rollups.run(NOON + timedelta(days=365))
+    # Both are settled before the next run by a right clock, and one of them ended late.
+    a_row(NOON + timedelta(hours=2, minutes=3))
+    a_row(NOON, settled_at=NOON + timedelta(hours=2, minutes=3))
+    rollups.run(NOON + timedelta(hours=2, minutes=20))
+    assert (hours(), shown()) == ([(12, 2)], (4, 4))
+    rollups.run(NOON + timedelta(hours=4))
+    assert (hours(), shown()) == ([(12, 2), (14, 2)], (4, 4))
+    assert UsageDay.objects.get().requests_count == 4
+
+
+def test_a_clock_that_falls_back_behind_what_is_kept_takes_no_sums_with_it() -> None:
+    a_row(NOON)
+    rollups.run(NOON + timedelta(days=1))
+    Usage.objects.all().delete()
+    UsageHour.objects.update(hour=datetime(2020, 1, 1, tzinfo=UTC))
+    UsageDay.objects.update(day=datetime(2020, 1, 1, tzinfo=UTC).date())
+    rollups.run(datetime(1970, 1, 2, tzinfo=UTC))
+    assert UsageDay.objects.get().requests_count == 1
+
+
+def busy(_now: datetime) -> list[datetime]:
+    """Stand for a run that finds another one."""
+    raise rollups.AlreadyRunning
+
+
+def test_rows_that_are_detached_before_they_were_added_up_are_added_up_first(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.USAGE_MONTHS = 1
+    old = datetime.now(UTC) - timedelta(days=70)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT aperture_usage_partition(%s)", [old.date().replace(day=1)])
+    a_row(old)
+    monkeypatch.setattr(rollups, "run", busy)
+    tasks.detach_old_months()
+    assert (Usage.objects.count(), UsageDay.objects.count()) == (1, 0)
+    monkeypatch.undo()
+    settings.USAGE_MONTHS = 1
+    tasks.detach_old_months()
+    assert (Usage.objects.count(), UsageDay.objects.count()) == (0, 1)
+
+
+def test_months_that_are_added_up_are_detached_while_another_process_adds_up(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.USAGE_MONTHS = 1
+    old = datetime.now(UTC) - timedelta(days=70)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT aperture_usage_partition(%s)", [old.date().replace(day=1)])
+    a_row(old)
+    rollups.run(datetime.now(UTC))
+    monkeypatch.setattr(rollups, "run", busy)
+    tasks.detach_old_months()
+    assert (Usage.objects.count(), UsageDay.objects.count()) == (0, 1)
+
+
+def test_rows_that_are_detached_while_a_run_is_on_stay_in_the_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    a_row(NOON)
+    rollups.run(NOON + timedelta(hours=2))
+    a_row(NOON, settled_at=NOON + timedelta(hours=2))
+    make = rollups._make
+
+    def detach_first(hours: list[datetime]) -> None:
+        Usage.objects.all().delete()
+        make(hours)
+
+    monkeypatch.setattr(rollups, "_make", detach_first)
+    rollups.run(NOON + timedelta(hours=3))
+    assert (UsageHour.objects.get().requests_count, UsageDay.objects.get().requests_count) == (1, 1)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_two_processes_do_not_add_up_at_once() -> None:
     settings = connection.get_connection_params()
@@ -177,6 +263,17 @@ def test_rows_of_the_last_minutes_are_found_without_reading_the_table() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT indexdef FROM pg_indexes WHERE indexname LIKE 'billing_usage_2%created_at%' LIMIT 1")
         assert "brin" in cursor.fetchall()[0][0]
+
+
+def test_the_migration_makes_no_day_anew_whose_rows_are_gone() -> None:
+    a_row(datetime(1970, 1, 1, 0, 1, tzinfo=UTC))
+    a_row(NOON)
+    for day in (NOON, NOON - timedelta(days=200)):
+        UsageDay.objects.create(organization_id=1, day=day.date(), key_id=2, user_id=3, model="m", requests_count=1)
+    with connection.cursor() as cursor:
+        cursor.execute(import_module("billing.migrations.0010_rollups").MADE_ANEW)
+    assert [each.day for each in UsageDay.objects.all()] == [(NOON - timedelta(days=200)).date()]
+    assert shown() == (3, 2)
 
 
 def test_no_migration_is_missing_for_the_views() -> None:

@@ -1,18 +1,22 @@
 """Checks of upstreams over real sockets: what they make of the rows, their budget, and what the operator is told."""
 
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.core import mail
 from django.db import connection as database
 from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import User, Version
+from billing.models import Usage
+from billing.usage import first_id
 from catalog import credentials, health, standings
 from catalog.health import Signal
 from catalog.models import Check, Credential, Model, Price, Provider, Standing, StandingChange, Target
@@ -169,6 +173,51 @@ def test_an_unreadable_credential_is_refused_without_a_request(provider: Provide
     assert upstream.server.asked == []
 
 
+def a_request(provider: Provider, status: int = 200) -> None:
+    """Note a request to a provider that begins and ends now."""
+    about = {"model": "m", "dialect": "openai_chat", "usage_source": "provider", "duration_ms": 1, "status": status}
+    request_id = uuid.UUID(int=first_id(timezone.now()).int | uuid.uuid4().int >> 64)
+    whose = {"organization_id": 1, "key_id": 1, "user_id": 1, "provider_id": provider.pk}
+    Usage.objects.create(request_id=request_id, **whose, **about)
+
+
+def test_a_check_that_fails_takes_no_provider_out_whose_requests_succeed(
+    provider: Provider, upstream: Scripted
+) -> None:
+    a_request(provider)
+    upstream.reply = BROKEN
+    assert checks.check(provider).state == health.FAILING
+    time.sleep(0.002)
+    a_request(provider)
+    row = checks.check(provider)
+    assert row.state == health.FAILING
+    assert row.next_at and row.checked_at and row.next_at - row.checked_at == timedelta(seconds=60)
+    # What succeeded before the last check, or was followed by a failure, says nothing.
+    assert checks.check(provider).state == health.DOWN
+    time.sleep(0.002)
+    a_request(provider)
+    time.sleep(0.002)
+    a_request(provider, 502)
+    assert checks.check(provider).state == health.DOWN
+    time.sleep(0.002)
+    a_request(provider)
+    assert checks.check(provider).state == health.UP
+    newest = StandingChange.objects.latest("pk")
+    assert (newest.source, newest.before) == (health.TRAFFIC, health.DOWN)
+
+
+def test_a_listing_that_is_shut_to_a_credential_whose_requests_succeed_takes_no_provider_out(
+    provider: Provider, upstream: Scripted
+) -> None:
+    checks.check(provider)
+    upstream.reply = REFUSAL
+    time.sleep(0.002)
+    a_request(provider)
+    assert checks.check(provider).state == health.UP
+    assert state_of(credential=Credential.objects.get())[0] == health.REFUSED
+    assert checks.check(provider).state == health.REFUSED
+
+
 # --- Targets ----------------------------------------------------------------------------------------------------------
 def test_a_target_that_left_the_listing_is_out_after_two_and_one_that_was_never_in_it_is_not(
     provider: Provider, upstream: Scripted
@@ -312,6 +361,57 @@ def test_a_silent_upstream_keeps_the_others_from_nothing(
     assert made == 1 + len(upstream.server.asked)
     assert len(upstream.server.asked) >= 2
     assert state_of(provider=row)[0] == health.UP
+
+
+def test_a_time_that_a_clock_which_was_ahead_left_behind_keeps_no_provider_unchecked(
+    provider: Provider, upstream: Scripted
+) -> None:
+    now = timezone.now()
+    assert checks.run_due(now + timedelta(days=365)) == 1
+    Standing.objects.update(next_at=now + timedelta(days=365))
+    assert checks.run_due(now) == 1
+    # An interval or a spent budget is kept all the same.
+    for kept in (timedelta(seconds=59), timedelta(hours=23, minutes=59)):
+        Standing.objects.update(next_at=now + kept)
+        assert checks.run_due(now) == 0
+
+
+def test_a_model_that_wants_its_bound_by_another_name_is_within_the_day_s_requests_too(
+    provider: Provider, upstream: Scripted
+) -> None:
+    a_target(provider, "small")
+    upstream.by_model = {"small": Reply(400, {"error": {"message": "Use max_completion_tokens"}})}
+    Provider.objects.update(check_by=Provider.REQUEST, check_requests_per_day=3)
+    for _ in range(5):
+        Standing.objects.update(next_at=None)
+        checks.run_due(timezone.now())
+    assert len(upstream.server.asked) <= 3
+
+
+def test_an_intervals_length_of_several_days_is_kept(provider: Provider, upstream: Scripted) -> None:
+    Provider.objects.update(check_interval_s=3 * 86_400)
+    now = timezone.now()
+    Standing.objects.create(provider=provider, basis=provider.base_url, next_at=now + timedelta(days=3))
+    assert checks.run_due(now) == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_provider_that_is_deleted_while_it_is_checked_keeps_no_other_from_it(
+    upstream: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = a_provider(upstream)
+    gone = a_provider(upstream, slug="gone")
+    look = checks._look
+
+    async def delete(plan: checks.Plan, *rest: Any) -> Any:
+        found = await look(plan, *rest)
+        if plan.provider == gone:
+            await sync_to_async(Provider.objects.filter(pk=gone.pk).delete)()
+        return found
+
+    monkeypatch.setattr(checks, "_look", delete)
+    checks.run_due(timezone.now())
+    assert state_of(provider=provider)[0] == health.UP
 
 
 # --- The version ------------------------------------------------------------------------------------------------------
