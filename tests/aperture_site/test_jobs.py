@@ -292,7 +292,10 @@ def everything() -> dict[str, str]:
         ]
         digests = {}
         for table in tables:
-            line = f"regexp_replace(row::text, '{times}', 'time', 'g')"
+            # Sums are made anew, so the number of their row is another.
+            made_anew = table in ("billing_usagehour", "billing_usageday")
+            row = "(to_jsonb(row) - 'id')::text" if made_anew else "row::text"
+            line = f"regexp_replace({row}, '{times}', 'time', 'g')"
             name = connection.ops.quote_name(table)
             cursor.execute(
                 f"SELECT count(*) || coalesce(md5(string_agg({line}, '|' ORDER BY {line})), '') FROM {name} AS row"
