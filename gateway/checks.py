@@ -252,13 +252,23 @@ def note(plan: Plan, found: list[Sounding], at: datetime) -> Standing:
         standings.note_listing(provider, frozenset(whole.models), at, trusted_s=trusted_s)
     signal = health.together(Signal(_of_provider(each), at, each.reason) for each in found)
     signal = against_traffic(standing_of(provider), signal or Signal(health.ALIVE, at))
+    # What was found with credentials that were replaced meanwhile says nothing of those that are there now.
+    replaced = _fingerprints(credentials_of(provider)) != _fingerprints(plan.credentials)
+    if replaced:
+        signal = Signal(health.ALIVE, at)
     row = standings.apply(provider, signal, trusted_s=trusted_s)
     best = min((each.latency_ms for each in found if each.outcome == health.OK), default=None)
     row.latency_ms = best if best is not None else row.latency_ms
     pause_s = health.pause_s(standings.condition(row), provider.check_interval_s)
-    row.next_at = at + timedelta(seconds=provider.check_interval_s if signal.source == health.TRAFFIC else pause_s)
+    if replaced or signal.source == health.TRAFFIC:
+        pause_s = 0.0 if replaced else provider.check_interval_s
+    row.next_at = at + timedelta(seconds=pause_s)
     row.save(update_fields=["latency_ms", "next_at"])
     return row
+
+
+def _fingerprints(rows: Iterable[Credential | None]) -> list[str]:
+    return [row.fingerprint if row else "" for row in rows]
 
 
 def against_traffic(row: Standing, signal: Signal) -> Signal:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from asgiref.sync import async_to_sync
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Q
 
 from catalog import health, proposals, seeding, standings
@@ -85,9 +86,12 @@ def _compared(provider: Provider, models: tuple[str, ...], now: datetime) -> Out
     proposals.withdraw(provider, names)
     vanished = standings.note_listing(provider, names, now, trusted_s=TRUSTED_S)
     flagged = proposals.flag_vanished(vanished, now)
-    made = proposals.propose(provider, seeding.unserved(provider, models, now=now), now)
+    finds = seeding.unserved(provider, models, now=now)
     published = 0
-    if provider.discovery == Provider.PUBLISH and made:
-        proposals.accept(made, now, state=Proposal.PUBLISHED)
-        published = len(made)
+    # Both or neither: what was proposed once is not new the next day.
+    with transaction.atomic():
+        made = proposals.propose(provider, finds, now)
+        if provider.discovery == Provider.PUBLISH and made:
+            proposals.accept(made, now, state=Proposal.PUBLISHED)
+            published = len(made)
     return Outcome(len(names), len(made) - published, published, flagged)

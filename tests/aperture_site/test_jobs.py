@@ -292,10 +292,9 @@ def everything() -> dict[str, str]:
         ]
         digests = {}
         for table in tables:
-            # Sums are made anew, so the number of their row is another.
-            made_anew = table in ("billing_usagehour", "billing_usageday")
-            row = "(to_jsonb(row) - 'id')::text" if made_anew else "row::text"
-            line = f"regexp_replace({row}, '{times}', 'time', 'g')"
+            # Sums are made anew, with another number each time.
+            text = "to_jsonb(row) - 'id'" if table in ("billing_usagehour", "billing_usageday") else "row"
+            line = f"regexp_replace(({text})::text, '{times}', 'time', 'g')"
             name = connection.ops.quote_name(table)
             cursor.execute(
                 f"SELECT count(*) || coalesce(md5(string_agg({line}, '|' ORDER BY {line})), '') FROM {name} AS row"

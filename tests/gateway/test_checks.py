@@ -218,6 +218,24 @@ def test_a_listing_that_is_shut_to_a_credential_whose_requests_succeed_takes_no_
     assert checks.check(provider).state == health.REFUSED
 
 
+def test_a_credential_that_is_replaced_during_a_check_is_judged_by_the_next(
+    provider: Provider, upstream: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream.by_secret = {SECRET: REFUSAL}
+    look = checks._look
+
+    async def replace(plan: checks.Plan, *rest: Any) -> Any:
+        found = await look(plan, *rest)
+        await sync_to_async(credentials.store)(provider, "new-secret")
+        return found
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(checks, "_look", replace)
+        row = checks.check(provider)
+    assert (row.state, row.next_at) == (health.UNKNOWN, row.checked_at)
+    assert checks.check(provider).state == health.UP
+
+
 # --- Targets ----------------------------------------------------------------------------------------------------------
 def test_a_target_that_left_the_listing_is_out_after_two_and_one_that_was_never_in_it_is_not(
     provider: Provider, upstream: Scripted

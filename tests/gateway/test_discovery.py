@@ -9,6 +9,7 @@ from pytest_django import Settings
 
 from catalog import credentials, health, proposals
 from catalog.models import Alias, Check, Model, Proposal, Provider, Standing, Target
+from catalog.price_list import PriceListError
 from gateway import discovery
 from tests.local_server import LocalServer, Reply, serving
 from tests.races import at_once
@@ -89,6 +90,21 @@ def test_a_provider_that_publishes_serves_them_at_once_and_never_again_what_was_
     Target.objects.get(upstream_id="gpt-4o").delete()
     assert discovery.compare(provider, now + DAY).published == 0
     assert Target.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_what_could_not_be_published_is_published_the_next_day(
+    listing: Listing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider, now = openai(listing, discovery=Provider.PUBLISH), timezone.now()
+
+    def fail(*_rows: object, **_how: object) -> None:
+        raise PriceListError("no prices today")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("catalog.seeding.publish", fail)
+        assert discovery.compare(provider, now).problem == "no prices today"
+    assert discovery.compare(provider, now + DAY).published == 2
 
 
 @pytest.mark.django_db
