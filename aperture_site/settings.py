@@ -271,6 +271,8 @@ LOGGING = {
         **{name: {"level": "WARNING"} for name in ("httpx", "asyncio", "stripe")},
         # It would tell of each second that Redis is away, with a traceback; the live pages say so once.
         "channels_redis.pubsub": {"level": "CRITICAL"},
+        # Whoever scans addresses sends hosts that are none; each would leave a traceback.
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
     },
 }
 
