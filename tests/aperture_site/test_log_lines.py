@@ -12,7 +12,7 @@ KEY = keys.generate()
 SECRET = seal(ClientSecret(b"d" * 32, 1, b"{}", ""))
 
 
-@pytest.mark.parametrize("secret", [KEY, SECRET])
+@pytest.mark.parametrize("secret", [KEY, SECRET], ids=["key", "client secret"])
 def test_a_key_is_masked_in_the_message_and_in_the_traceback(secret: str) -> None:
     try:
         raise ValueError(f"what is {secret}?")
