@@ -36,3 +36,12 @@ def curl(key: str, model_id: str) -> str:
         f"  -H 'Content-Type: application/json' \\\n"
         f"  -d '{quoted}'"
     )
+
+
+def environment() -> str:
+    """Return the variables that OpenAI's and Anthropic's own packages and tools read."""
+    return (
+        f"export OPENAI_BASE_URL={base_url()}\n"
+        f"export ANTHROPIC_BASE_URL={settings.PUBLIC_URL}\n"
+        f"export OPENAI_API_KEY={PLACEHOLDER} ANTHROPIC_AUTH_TOKEN={PLACEHOLDER}"
+    )

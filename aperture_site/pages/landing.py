@@ -17,6 +17,7 @@ def page(request: HttpRequest) -> HttpResponse:
         "resale": settings.MODE == "resale",
         "model": model,
         "curl": first_request.curl(first_request.PLACEHOLDER, model),
+        "environment": first_request.environment(),
         "base_url": first_request.base_url(),
     }
     return render(request, "pages/landing.html", context)

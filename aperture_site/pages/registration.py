@@ -7,6 +7,7 @@ an address that had to be proved; its clear text is in one page.
 from typing import Any
 
 from allauth.account.views import SignupView
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
@@ -27,6 +28,10 @@ class Register(SignupView):
         if isinstance(self.request.user, User):
             give_first_key(self.request)
         return response
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        """Say whether the address has to be proved first."""
+        return {**super().get_context_data(**kwargs), "proves": settings.REGISTRATION == "domains"}
 
 
 def give_first_key(request: HttpRequest) -> None:
