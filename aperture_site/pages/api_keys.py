@@ -257,5 +257,3 @@ def show_once(request: HttpRequest, secret: str) -> None:
 def back(who: reader.Reader) -> HttpResponse:
     """Return to the list."""
     return redirect(reverse("api_keys") + who.query)
-
-

@@ -28,13 +28,13 @@ def base_url() -> str:
 
 def curl(key: str, model_id: str) -> str:
     """Return a command for a POSIX shell that asks this model something with this key."""
-    body = json.dumps({"model": model_id, "messages": [{"role": "user", "content": "Hello"}]})
-    quoted = body.replace("'", "'\\''")
+    quoted = json.dumps(model_id).replace("'", "'\\''")
     return (
         f"curl {base_url()}/chat/completions \\\n"
         f"  -H 'Authorization: Bearer {key}' \\\n"
         f"  -H 'Content-Type: application/json' \\\n"
-        f"  -d '{quoted}'"
+        f'  -d \'{{"model": {quoted},\n'
+        '    "messages": [{"role": "user", "content": "Hello"}]}\''
     )
 
 
@@ -43,5 +43,6 @@ def environment() -> str:
     return (
         f"export OPENAI_BASE_URL={base_url()}\n"
         f"export ANTHROPIC_BASE_URL={settings.PUBLIC_URL}\n"
-        f"export OPENAI_API_KEY={PLACEHOLDER} ANTHROPIC_AUTH_TOKEN={PLACEHOLDER}"
+        f"export OPENAI_API_KEY={PLACEHOLDER}\n"
+        f"export ANTHROPIC_AUTH_TOKEN={PLACEHOLDER}"
     )

@@ -81,9 +81,7 @@ def by_day(who: reader.Reader, wallet: Wallet, today: date) -> Mapping[date, Sum
     sums = rows.values("day").annotate(
         all_nanos=Sum(money), all_requests=Sum("requests_count"), all_failed=Sum("failed_count")
     )
-    return {
-        row["day"]: Sums(int(row["all_nanos"]), int(row["all_requests"]), int(row["all_failed"])) for row in sums
-    }
+    return {row["day"]: Sums(int(row["all_nanos"]), int(row["all_requests"]), int(row["all_failed"])) for row in sums}
 
 
 def is_charged(wallet: Wallet) -> bool:

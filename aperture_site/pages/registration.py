@@ -1,4 +1,4 @@
-"""/register and what comes right after it: the first key, shown once, and a request that works when it is pasted.
+"""/login, /register and what comes right after it: the first key, shown once, and a request that works when it is pasted.
 
 Invariant: a key is made once for each person who registers, by the request that registered or by the first visit after
 an address that had to be proved; its clear text is in one page.
@@ -6,7 +6,7 @@ an address that had to be proved; its clear text is in one page.
 
 from typing import Any
 
-from allauth.account.views import SignupView
+from allauth.account.views import LoginView, SignupView
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -17,6 +17,14 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts.models import User
 from aperture_site.pages import api_keys, first_request
+
+
+class SignIn(LoginView):
+    """Allauth's page, which offers registration where there is any."""
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        """Say whether anybody may register."""
+        return {**super().get_context_data(**kwargs), "registration_open": settings.REGISTRATION != "closed"}
 
 
 class Register(SignupView):

@@ -24,6 +24,7 @@ logger = logging.getLogger("aperture.mail")
 SECOND_FACTOR = "second factor"
 # What allauth would say on the next page where the page itself shows it.
 SILENT = {"account/messages/logged_in.txt", "account/messages/logged_out.txt"}
+CONFIRMATION_SENT = "account/messages/email_confirmation_sent.txt"
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -54,7 +55,8 @@ class AccountAdapter(DefaultAccountAdapter):
         **kwargs: Any,
     ) -> None:
         """Say what happened on the next page, but for what that page shows anyhow."""
-        if message_template not in SILENT:
+        unsent = message_template == CONFIRMATION_SENT and not settings.EMAIL_HOST
+        if message_template not in SILENT and not unsent:
             super().add_message(request, level, message_template, *args, **kwargs)
 
 

@@ -26,7 +26,7 @@ urlpatterns = [
     path("design", design.page, name="design"),
     # Signing in
     path("register", registration.Register.as_view(), name="account_signup"),
-    path("login", account.login, name="account_login"),
+    path("login", registration.SignIn.as_view(), name="account_login"),
     path("logout", account.logout, name="account_logout"),
     path("login/inactive", account.account_inactive, name="account_inactive"),
     path("login/again", account.reauthenticate, name="account_reauthenticate"),
