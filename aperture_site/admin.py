@@ -26,6 +26,7 @@ from unfold.widgets import UnfoldAdminSelectWidget
 from accounts.admin.key import confirmation
 from accounts.read_only import ReadOnly
 from aperture_site import submission
+from aperture_site.operator_sign_in import OperatorSignIn
 from gateway.models import Heartbeat, Job, JobRun
 from gateway.punctuality import AWAY_AFTER_S, is_late
 
@@ -33,6 +34,8 @@ logger = logging.getLogger("aperture.jobs")
 
 RUNS_SHOWN = 20
 OUTCOME_LABELS = {Job.OK: "success", Job.FAILED: "danger", Job.TIMED_OUT: "danger", Job.SKIPPED: "info"}
+
+admin.site.login_form = OperatorSignIn
 
 for unused in (PeriodicTask, CrontabSchedule, IntervalSchedule, ClockedSchedule, SolarSchedule):
     admin.site.unregister(unused)

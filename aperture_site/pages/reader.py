@@ -31,11 +31,17 @@ class Reader:
 
 def of(request: HttpRequest) -> Reader:
     """Return the reader of a page for those who are signed in; raise Http404 for an organization that is not theirs."""
-    user = request.user
-    assert isinstance(user, User)
+    user = signed_in(request)
     try:
         organization, role = view.find(user, None, request.GET.get("organization"))
     except Fault as fault:
         raise Http404(fault.message) from None
     places = Membership.objects.filter(user=user, organization__is_active=True).select_related("organization")
     return Reader(user, organization, role, [place.organization for place in places.order_by("organization_id")])
+
+
+def signed_in(request: HttpRequest) -> User:
+    """Return who is signed in; raise Http404 for nobody, whom `login_required` has sent to /login before."""
+    if not isinstance(request.user, User):
+        raise Http404
+    return request.user

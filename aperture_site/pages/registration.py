@@ -1,4 +1,4 @@
-"""/login, /register and what comes right after it: the first key, shown once, and a request that works when it is pasted.
+"""/login, /register and what comes right after it: the first key, shown once, and a request that works when pasted.
 
 Invariant: a key is made once for each person who registers, by the request that registered or by the first visit after
 an address that had to be proved; its clear text is in one page.
@@ -16,7 +16,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.models import User
-from aperture_site.pages import api_keys, first_request
+from aperture_site.pages import api_keys, first_request, reader
 
 
 class SignIn(LoginView):
@@ -44,9 +44,7 @@ class Register(SignupView):
 
 def give_first_key(request: HttpRequest) -> None:
     """Make the reader's first key and put it into the next page, unless the reader has had one."""
-    user = request.user
-    assert isinstance(user, User)
-    secret = api_keys.make_first(user)
+    secret = api_keys.make_first(reader.signed_in(request))
     if secret:
         api_keys.show_once(request, secret)
 

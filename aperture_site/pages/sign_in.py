@@ -14,10 +14,9 @@ from allauth.mfa.adapter import DefaultMFAAdapter
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
-from unfold.forms import AuthenticationForm
 
 from accounts import cipher, client_address
-from accounts.models import Grant, User
+from accounts.models import Grant
 
 logger = logging.getLogger("aperture.mail")
 
@@ -30,7 +29,7 @@ CONFIRMATION_SENT = "account/messages/email_confirmation_sent.txt"
 class AccountAdapter(DefaultAccountAdapter):
     """This installation's answers to allauth's questions."""
 
-    def is_open_for_signup(self, request: HttpRequest) -> bool:
+    def is_open_for_signup(self, request: HttpRequest) -> bool:  # noqa: ARG002
         """Tell whether anybody may register."""
         return bool(settings.REGISTRATION != "closed")
 
@@ -87,15 +86,3 @@ class RegistrationForm(SignupForm):
             # Whoever typed it has not proved that it is theirs, and would get those rights.
             raise ValidationError("An operator has given this address rights; ask the operator for your account.")
         return email
-
-
-class AdminSignInForm(AuthenticationForm):
-    """The admin's own sign-in, which asks for no second factor and so lets nobody in who has one."""
-
-    def confirm_login_allowed(self, user: Any) -> None:
-        """Raise ValidationError for those who sign in at /login."""
-        super().confirm_login_allowed(user)
-        if isinstance(user, User) and user.authenticator_set.exists():
-            raise ValidationError(
-                "You have a second factor. Sign in at /login, then open the admin.", code="second_factor"
-            )
