@@ -1,4 +1,4 @@
-"""How the pages write amounts and moments. Money is exact: what is rounded says so by a sign."""
+"""How the pages write amounts and moments. Money is exact to the nano-dollar, always."""
 
 from datetime import datetime, timedelta
 
@@ -21,9 +21,16 @@ def dollars(nanos: int) -> str:
 
 @register.filter
 def cents(nanos: int) -> str:
-    """Return an amount in whole cents for a large figure, rounded down; `≈` says that it is not all of it."""
-    exact = nanos % money.NANOS_PER_CENT == 0
-    return dollars(nanos) if exact else "≈ " + dollars(nanos // money.NANOS_PER_CENT * money.NANOS_PER_CENT)
+    """Return an amount up to its cents, for a large figure; `beyond_cents` is the rest, so that both are exact."""
+    text = dollars(nanos)
+    return text[: text.index(".") + 3]
+
+
+@register.filter
+def beyond_cents(nanos: int) -> str:
+    """Return the digits of an amount behind its cents, if it has any."""
+    text = dollars(nanos)
+    return text[text.index(".") + 3 :]
 
 
 @register.filter
@@ -50,9 +57,10 @@ def _length(length: timedelta) -> str:
 
 
 @register.filter
-def thousands(number: int) -> str:
-    """Return a whole number with separators."""
-    return f"{number:,}"
+def thousands(number: int | str) -> str:
+    """Return a number with separators; of a decimal text, its whole part gets them."""
+    whole, point, rest = str(number).partition(".")
+    return f"{int(whole):,}{point}{rest}"
 
 
 @register.filter

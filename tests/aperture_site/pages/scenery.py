@@ -61,7 +61,7 @@ def check(response: Any) -> str:
     assert len(page.ids) == len(set(page.ids)), page.ids
     assert page.tags.count("main") == 1
     assert page.tags.count("h1") == 1
-    assert "href=\"#main\"" in text
+    assert 'href="#main"' in text
     weight = len(response.content) + sum(len(Client().get(each).content) for each in page.files)
     assert weight < WEIGHT_BYTES_MAX
     assert all(Client().get(each).status_code == 200 for each in page.files)
