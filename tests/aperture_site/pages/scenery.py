@@ -78,9 +78,14 @@ def see(client: Client, path: str, status: int = 200) -> str:
 def send(client: Client, path: str, page: str | None = None, **fields: Any) -> Any:
     """Fill the form of a page in and send it, with the token that the page has; return the answer."""
     opened = client.get(page or path)
-    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', opened.content.decode())
-    assert token is not None, (page or path, opened.status_code)
-    return client.post(path, {"csrfmiddlewaretoken": token[1], **fields})
+    return client.post(path, {"csrfmiddlewaretoken": token_of(opened.content.decode()), **fields})
+
+
+def token_of(page: str) -> str:
+    """Return the token of a page's form."""
+    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
+    assert token is not None, page
+    return token[1]
 
 
 def browser(user: User | None = None) -> Client:

@@ -94,7 +94,7 @@ def test_what_is_not_yours_is_not_there(acme: Acme, action: str) -> None:
     for user in (acme.bob, acme.charlie, acme.dora):
         client = browser(user)
         for place in ("", f"?organization={acme.id}"):
-            response = send(client, address + place, page="/settings/password", overlap_s="0", display=key.display)
+            response = send(client, address + place, page="/settings/api-keys/new", overlap_s="0", display=key.display)
             assert response.status_code == 404
             check(response)
     assert browser().post(address).status_code == 403
@@ -158,7 +158,7 @@ def test_a_secret_that_waits_is_fetched_once(acme: Acme) -> None:
     assert "Show the new secret" in see(client, PAGE)
     send(client, f"{PAGE}/{key.pk}/collect", page=PAGE)
     assert KEY.findall(see(client, PAGE)) == [secret]
-    send(client, f"{PAGE}/{key.pk}/collect", page="/settings/password")
+    send(client, f"{PAGE}/{key.pk}/collect", page="/settings/api-keys/new")
     text = see(client, PAGE)
     assert "No secret waits" in text
     assert not KEY.search(text)

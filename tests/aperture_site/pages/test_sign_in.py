@@ -14,7 +14,7 @@ from django.urls import reverse
 
 from accounts.models import User
 from aperture_site.cache import RedisOrMemory
-from tests.aperture_site.pages.scenery import PASSWORD, browser, check, see, send
+from tests.aperture_site.pages.scenery import PASSWORD, browser, check, see, send, token_of
 
 pytestmark = pytest.mark.django_db
 EMAIL = "ada@example.com"
@@ -149,11 +149,16 @@ def test_other_browsers_are_signed_out() -> None:
 def test_a_second_factor_is_asked_for_and_kept_encrypted(ada: User) -> None:
     client = browser()
     sign_in(client)
+    again = client.get("/settings/security/app")["Location"]
+    see(client, again)
+    assert send(client, again, password=PASSWORD)["Location"] == "/settings/security/app"
     page = see(client, "/settings/security/app")
     found = re.search(r'id="authenticator_secret"[^>]*value="(\w+)"', page)
     assert found is not None
     secret = found[1]
-    response = send(client, "/settings/security/app", code=code(secret))
+    # Each time that the page is opened it has another secret.
+    fields = {"code": code(secret), "csrfmiddlewaretoken": token_of(page)}
+    response = client.post("/settings/security/app", fields)
     assert response["Location"] == "/settings/security/codes"
     codes = re.findall(r"\b\d{8}\b", see(client, "/settings/security/codes"))
     assert len(codes) == 10
@@ -165,9 +170,9 @@ def test_a_second_factor_is_asked_for_and_kept_encrypted(ada: User) -> None:
     see(other, "/login/second-factor")
     assert b"Incorrect code" in send(other, "/login/second-factor", code="000000").content
     assert send(other, "/login/second-factor", code=codes[0])["Location"] == "/dashboard"
-    again = browser()
-    sign_in(again)
-    assert b"Incorrect code" in send(again, "/login/second-factor", code=codes[0]).content
+    third = browser()
+    sign_in(third)
+    assert b"Incorrect code" in send(third, "/login/second-factor", code=codes[0]).content
     assert User.objects.get() == ada
 
 
