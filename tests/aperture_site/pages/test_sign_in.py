@@ -124,6 +124,13 @@ def test_a_forgotten_password_is_set_anew_by_mail() -> None:
     assert sign_in(browser()).status_code == 200
 
 
+def test_whom_an_operator_made_without_a_password_sets_the_first_one_by_mail() -> None:
+    User.objects.create_user("bo@example.com")
+    send(browser(), "/password/reset", email="bo@example.com")
+    assert mail.outbox[0].to == ["bo@example.com"]
+    assert "/password/reset/" in str(mail.outbox[0].body)
+
+
 def test_a_reset_does_not_tell_who_has_an_account() -> None:
     assert send(browser(), "/password/reset", email="nobody@example.com")["Location"] == "/password/reset/sent"
 
@@ -163,6 +170,9 @@ def test_a_second_factor_is_asked_for_and_kept_encrypted(ada: User) -> None:
     codes = re.findall(r"\b\d{8}\b", see(client, "/settings/security/codes"))
     assert len(codes) == 10
     see(client, "/settings/security")
+    see(client, "/settings/security/codes/new")
+    see(client, "/settings/security/app/remove")
+    assert codes[0] in client.get("/settings/security/codes/download").content.decode()
     assert secret not in str(list(Authenticator.objects.values_list("data", flat=True)))
     other = browser()
     assert sign_in(other)["Location"] == "/login/second-factor"
