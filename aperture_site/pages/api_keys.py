@@ -39,7 +39,7 @@ class NewKeyForm(forms.Form):
 
     name = forms.CharField(
         max_length=150,
-        help_text="What uses it, such as “laptop” or “nightly job”. Only you see it.",
+        help_text="What uses it, such as “laptop” or “nightly job”.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "autofocus": True}),
     )
     model_globs = ListField(
