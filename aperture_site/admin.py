@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+import allauth.account.admin
+import allauth.mfa.admin
+import allauth.usersessions.admin  # noqa: F401
 from cron_descriptor import FormatException, MissingFieldException, Options, WrongArgumentException, get_description
 from django import forms
 from django.contrib import admin, messages
@@ -36,6 +39,10 @@ RUNS_SHOWN = 20
 OUTCOME_LABELS = {Job.OK: "success", Job.FAILED: "danger", Job.TIMED_OUT: "danger", Job.SKIPPED: "info"}
 
 admin.site.login_form = OperatorSignIn
+
+# People keep these themselves, on pages of their own; the imports above have registered them.
+for own in [model for model in admin.site._registry if model._meta.app_label in ("account", "mfa", "usersessions")]:
+    admin.site.unregister(own)
 
 for unused in (PeriodicTask, CrontabSchedule, IntervalSchedule, ClockedSchedule, SolarSchedule):
     admin.site.unregister(unused)
