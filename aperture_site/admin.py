@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+import allauth.account.admin
+import allauth.mfa.admin
+import allauth.usersessions.admin  # noqa: F401
 from cron_descriptor import FormatException, MissingFieldException, Options, WrongArgumentException, get_description
 from django import forms
 from django.contrib import admin, messages
@@ -26,6 +29,7 @@ from unfold.widgets import UnfoldAdminSelectWidget
 from accounts.admin.key import confirmation
 from accounts.read_only import ReadOnly
 from aperture_site import submission
+from aperture_site.operator_sign_in import OperatorSignIn
 from gateway.models import Heartbeat, Job, JobRun
 from gateway.punctuality import AWAY_AFTER_S, is_late
 
@@ -33,6 +37,12 @@ logger = logging.getLogger("aperture.jobs")
 
 RUNS_SHOWN = 20
 OUTCOME_LABELS = {Job.OK: "success", Job.FAILED: "danger", Job.TIMED_OUT: "danger", Job.SKIPPED: "info"}
+
+admin.site.login_form = OperatorSignIn
+
+# People keep these themselves, on pages of their own; the imports above have registered them.
+for own in [model for model in admin.site._registry if model._meta.app_label in ("account", "mfa", "usersessions")]:
+    admin.site.unregister(own)
 
 for unused in (PeriodicTask, CrontabSchedule, IntervalSchedule, ClockedSchedule, SolarSchedule):
     admin.site.unregister(unused)

@@ -142,7 +142,7 @@ JOB_HISTORY_DAYS = env.integer("APERTURE_JOB_HISTORY_DAYS", 30, at_least=1, at_m
 CHANNEL_LAYERS = {
     "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}},
 }
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+CACHES = {"default": {"BACKEND": "aperture_site.cache.RedisOrMemory", "LOCATION": REDIS_URL}}
 
 # --- Django -----------------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
@@ -161,17 +161,25 @@ INSTALLED_APPS = [
     "catalog",
     "billing",
     "gateway",
+    # Before allauth: its pages take our templates.
     "aperture_site",
+    "django_htmx",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.usersessions",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "aperture_site.static_files.StaticFiles",
+    "aperture_site.content_security.ContentSecurity",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
 ]
 ROOT_URLCONF = "aperture_site.urls"
 ASGI_APPLICATION = "aperture_site.asgi.application"
@@ -194,6 +202,30 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+
+# --- Signing in (the admin keeps its own page) ------------------------------------------------------------------------
+REGISTRATION = env.choice(
+    "APERTURE_REGISTRATION", "open" if MODE == "resale" else "closed", ["closed", "open", "domains"]
+)
+REGISTRATION_DOMAINS = [domain.lower().removeprefix("@") for domain in env.words("APERTURE_REGISTRATION_DOMAINS")]
+LOGIN_URL, LOGIN_REDIRECT_URL, LOGOUT_REDIRECT_URL = "/login", "/dashboard", "/"
+ACCOUNT_ADAPTER = "aperture_site.pages.sign_in.AccountAdapter"
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
+ACCOUNT_FORMS = {"signup": "aperture_site.pages.sign_in.RegistrationForm"}
+ACCOUNT_SIGNUP_REDIRECT_URL = "/welcome"
+# Who registers by domain must own the address: the domain is all that lets one in.
+ACCOUNT_EMAIL_VERIFICATION = "mandatory" if REGISTRATION == "domains" else "optional"
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
+ACCOUNT_EMAIL_NOTIFICATIONS = True
+ACCOUNT_CHANGE_EMAIL = True
+ACCOUNT_LOGOUT_ON_PASSWORD_CHANGE = False
+ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_DEFAULT_HTTP_PROTOCOL = urlsplit(PUBLIC_URL).scheme
+MFA_ADAPTER = "aperture_site.pages.sign_in.SecondFactorAdapter"
+MFA_TOTP_ISSUER = "Aperture"
+
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_I18N = True
@@ -239,6 +271,8 @@ EMAIL_TIMEOUT = 10
 # Who is told of upstreams that fail; empty means those who may use the admin.
 ALERT_EMAILS = env.words("APERTURE_ALERT_EMAILS")
 DEFAULT_FROM_EMAIL = env.text("APERTURE_MAIL_FROM", "aperture@localhost")
+# Without a mail server nobody could prove an address, and nobody could have a second factor.
+MFA_ALLOW_UNVERIFIED_EMAIL = not EMAIL_HOST
 EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'console'}.EmailBackend"
 
 # --- Logging ----------------------------------------------------------------------------------------------------------

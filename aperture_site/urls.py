@@ -2,7 +2,6 @@
 
 from django.contrib import admin
 from django.urls import include, path
-from django.views.generic import RedirectView
 
 from aperture_site import live_page
 from billing.api import keys
@@ -11,7 +10,6 @@ from gateway import quotas
 from gateway.leaks import ROUTES as LEAKS
 
 urlpatterns = [
-    path("", RedirectView.as_view(pattern_name="admin:index")),
     live_page.route(),
     path("admin/", admin.site.urls),
     path("api/billing/", include("billing.api.urls")),
@@ -26,4 +24,5 @@ urlpatterns = [
     path("api/quotas/<path:name>", quotas.Quota.as_view()),
     *(path(route, view) for route, view in PAYMENTS),
     *(path(route, view) for route, view in LEAKS),
+    path("", include("aperture_site.pages.urls")),
 ]
