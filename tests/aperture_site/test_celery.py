@@ -157,6 +157,7 @@ def test_jobs_run_by_schedule_and_leave_no_flood_of_rows(site: Site) -> None:
         assert site.rows("SELECT enabled FROM django_celery_beat_periodictask WHERE name = 'quick'") == [(False,)]
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_a_task_that_hangs_is_ended_whatever_it_does(site: Site) -> None:
     with site.running(*WORKER), site.running(*BEAT):
@@ -183,6 +184,7 @@ def test_a_failure_is_recorded_without_secrets_and_a_job_runs_once_at_a_time(sit
         until(lambda: site.outcomes("test.slow") == ["skipped", "ok"])
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_a_worker_that_is_killed_takes_its_processes_along_and_its_job_is_told(site: Site) -> None:
     with site.running(*WORKER) as worker:
@@ -197,6 +199,7 @@ def test_a_worker_that_is_killed_takes_its_processes_along_and_its_job_is_told(s
         until(lambda: site.outcomes("test.hangs_in_database") in (["failed"], ["timed out"]), 30)
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_work_goes_on_after_redis_was_killed(site: Site) -> None:
     with site.running(*WORKER) as worker, site.running(*BEAT) as beat:
@@ -219,6 +222,7 @@ def test_work_goes_on_after_redis_was_killed(site: Site) -> None:
     assert "Traceback" not in told
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_work_goes_on_after_redis_hung(site: Site) -> None:
     with site.running(*WORKER), site.running(*BEAT):
@@ -235,6 +239,7 @@ def test_work_goes_on_after_redis_hung(site: Site) -> None:
     assert "Traceback" not in site.log("beat")
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_work_goes_on_after_postgresql_was_killed(site: Site) -> None:
     with site.running(*WORKER) as worker, site.running(*BEAT) as beat:
@@ -254,6 +259,7 @@ def test_work_goes_on_after_postgresql_was_killed(site: Site) -> None:
     assert site.log("worker").count("\n") < 200
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_a_job_whose_message_was_lost_is_sent_again(site: Site) -> None:
     with site.running(*BEAT):
@@ -265,6 +271,7 @@ def test_a_job_whose_message_was_lost_is_sent_again(site: Site) -> None:
         assert site.log("beat").count("it is sent again") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_of_two_beats_one_sends_and_the_other_takes_over(site: Site) -> None:
     with site.running(*WORKER), site.running(*BEAT) as first:
@@ -282,6 +289,7 @@ def test_of_two_beats_one_sends_and_the_other_takes_over(site: Site) -> None:
             until(lambda: site.runs("test.quick") > before + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_a_worker_that_was_away_finds_no_flood(site: Site) -> None:
     with site.running(*BEAT):

@@ -133,6 +133,7 @@ def test_somebody_who_was_switched_off_is_not_let_in(gateway: Gateway, user: Use
     assert refusal(gateway.port, headers_of(gateway.port, session)).response.status_code == 401
 
 
+@pytest.mark.slow
 def test_one_user_opens_so_many_pages_and_no_more(gateway: Gateway, user: User) -> None:
     session = signed_in(user)
     with contextlib.ExitStack() as stack:
@@ -258,6 +259,7 @@ def deaf(port: int, session: str, query: str = "") -> Iterator[socket.socket]:
         yield client
 
 
+@pytest.mark.slow
 def test_a_page_that_does_not_read_loses_events_and_costs_no_memory(gateway: Gateway, user: User) -> None:
     User.objects.filter(pk=user.pk).update(is_staff=True, is_superuser=True)
     session = signed_in(user)

@@ -281,6 +281,7 @@ def valkey() -> Iterator[OwnValkey]:
         yield server
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server_name", ["daphne", "uvicorn"])
 def test_redis_away_pauses_the_pages_and_nothing_else(
     server_name: str, gateway: Gateway, team: Team, valkey: OwnValkey, engines: Path
