@@ -46,4 +46,4 @@ def test_what_a_websocket_s_client_sends_right_behind_its_handshake_is_not_lost(
     masked_hello = b"\x81\x85\x00\x00\x00\x00hello"
     with web.connect() as client:
         client.sendall(HANDSHAKE % fields + masked_hello)
-        read_until(client, b"\x81\x05hello")
+        assert read_until(client, b"\x81\x05hello").endswith(b"\x81\x05hello")

@@ -46,7 +46,7 @@ SIGNED_OUT, CHANGED, UNEXPECTED, RESTARTING, TRY_LATER = 4401, 4403, 4400, 4503,
 USUALLY_CLOSED_WITHIN_S = 4.0
 
 
-@pytest.fixture(scope="module", params=["daphne", "uvicorn"])
+@pytest.fixture(scope="module", params=["daphne", pytest.param("uvicorn", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

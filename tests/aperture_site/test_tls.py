@@ -35,7 +35,7 @@ def trusting(certificate: Path) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(certificate))
 
 
-@pytest.fixture(params=["daphne", "uvicorn"])
+@pytest.fixture(params=["daphne", pytest.param("uvicorn", marks=pytest.mark.slow)])
 def web(request: pytest.FixtureRequest, certificate: Path, tmp_path: Path) -> Iterator[WebProcess]:
     """A web process with TLS."""
     tls = {"APERTURE_TLS_CERT": str(certificate), "APERTURE_TLS_KEY": str(certificate)}

@@ -7,7 +7,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.core.management import call_command
 from django.db import connection
 from django.db.models import Sum
 
@@ -274,7 +273,3 @@ def test_the_migration_makes_no_day_anew_whose_rows_are_gone() -> None:
         cursor.execute(import_module("billing.migrations.0010_rollups").MADE_ANEW)
     assert [each.day for each in UsageDay.objects.all()] == [(NOON - timedelta(days=200)).date()]
     assert shown() == (3, 2)
-
-
-def test_no_migration_is_missing_for_the_views() -> None:
-    call_command("makemigrations", "--check", "--dry-run", verbosity=0)

@@ -64,7 +64,7 @@ def test_a_long_configuration_still_fits_into_a_head() -> None:
 
 
 # --- Making them, over HTTP -------------------------------------------------------------------------------------------
-@pytest.fixture(scope="module", params=["daphne", "uvicorn"])
+@pytest.fixture(scope="module", params=["daphne", pytest.param("uvicorn", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest) -> str:
     """Both."""
     return str(request.param)

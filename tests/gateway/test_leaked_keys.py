@@ -28,7 +28,7 @@ MIB = 1024 * 1024
 NETWORKS = {"daphne": "203.0.113", "uvicorn": "198.51.100"}
 
 
-@pytest.fixture(scope="module", params=["daphne", "uvicorn"])
+@pytest.fixture(scope="module", params=["daphne", pytest.param("uvicorn", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -200,7 +200,7 @@ def talking(gateway: Gateway, key: str = "", base: str = "/v1", max_queue: int |
         yield Talk(socket)
 
 
-@pytest.fixture(scope="module", params=["daphne", "uvicorn"])
+@pytest.fixture(scope="module", params=["daphne", pytest.param("uvicorn", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest) -> str:
     """Sockets are each server's own affair: both."""
     return str(request.param)

@@ -32,7 +32,7 @@ KEY_ITEM = "openai-insecure-api-key."
 SMALL = BOUNDS | {"APERTURE_SOCKET_FRAME": "65536", "APERTURE_SOCKETS_PER_KEY": "8"}
 
 
-@pytest.fixture(scope="module", params=["daphne", "uvicorn"])
+@pytest.fixture(scope="module", params=["daphne", pytest.param("uvicorn", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest) -> str:
     """Both."""
     return str(request.param)
@@ -411,6 +411,7 @@ def test_a_socket_whose_client_does_not_read_ends_with_its_key_too(gateway: Gate
     time.sleep(0.3)
     row_of(key).revoke(timezone.now())
     until(lambda: gateway.web.log.count("flooded") > before, PROMISED_S)
+    assert gateway.web.log.count("flooded") == before + 1
     client.socket.shutdown(sockets.SHUT_RDWR)
     client.close()
 

@@ -69,7 +69,7 @@ def test_a_member_sees_the_own_requests_and_no_balance_and_an_outsider_nothing(a
 
 @pytest.mark.parametrize("wrong", ["0", "x", "99999999999999999999999", "1 OR 1=1"])
 def test_an_organization_that_does_not_exist_is_not_there(acme: Acme, wrong: str) -> None:
-    see(browser(acme.alice), f"/dashboard?organization={wrong}", 404)
+    assert browser(acme.alice).get(f"/dashboard?organization={wrong}").status_code == 404
 
 
 def test_the_default_key_has_its_reset(acme: Acme) -> None:

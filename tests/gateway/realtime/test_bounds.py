@@ -23,7 +23,7 @@ DOLLAR = 10**9
 MEGABYTE = 1024 * 1024
 
 
-@pytest.fixture(scope="module", params=["uvicorn", "daphne"])
+@pytest.fixture(scope="module", params=["uvicorn", pytest.param("daphne", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest) -> str:
     """Back-pressure is each server's own affair: both."""
     return str(request.param)

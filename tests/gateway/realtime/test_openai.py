@@ -21,7 +21,7 @@ TOOL: Any = {
 }
 
 
-@pytest.fixture(scope="module", params=["uvicorn", "daphne"])
+@pytest.fixture(scope="module", params=["uvicorn", pytest.param("daphne", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest) -> str:
     """Both servers."""
     return str(request.param)
