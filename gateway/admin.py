@@ -1,5 +1,6 @@
 """The provider's page with what calls an upstream, which catalog may not: its health, checks, and listings."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
@@ -64,11 +65,14 @@ class TestableProviderAdmin(ProviderAdmin):
         ),
     )
     def check_now(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
+        return self._done(request, object_id, _check)
+
+    def _done(self, request: HttpRequest, object_id: str, act: Callable[[HttpRequest, Provider], None]) -> HttpResponse:
         provider = self.get_object(request, object_id)
         if provider is None:
             messages.error(request, f"There is no provider {object_id}.")
             return HttpResponse(headers={"HX-Redirect": reverse("admin:catalog_provider_changelist")})
-        _check(request, provider)
+        act(request, provider)
         return HttpResponse(headers={"HX-Redirect": reverse("admin:catalog_provider_change", args=[provider.pk])})
 
     @admin.action(description="Check now", permissions=["change"])
@@ -111,12 +115,7 @@ class TestableProviderAdmin(ProviderAdmin):
         ),
     )
     def test_connection(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
-        provider = self.get_object(request, object_id)
-        if provider is None:
-            messages.error(request, f"There is no provider {object_id}.")
-            return HttpResponse(headers={"HX-Redirect": reverse("admin:catalog_provider_changelist")})
-        _tell(request, provider)
-        return HttpResponse(headers={"HX-Redirect": reverse("admin:catalog_provider_change", args=[provider.pk])})
+        return self._done(request, object_id, _tell)
 
     @admin.action(description="Test connection", permissions=["change"])
     def test_selected(self, request: HttpRequest, queryset: QuerySet[Provider]) -> None:
